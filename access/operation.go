@@ -1,0 +1,88 @@
+package access
+
+// Operation is one thing that somebody wants to do through a gateway, in
+// words that rules can read.
+type Operation struct {
+	Kind    string   `json:"kind"`              // what it is to the recording: "query", "copy", "exec"
+	Subject string   `json:"subject"`           // the name that rules read: "statement", "command"
+	Facts   Facts    `json:"facts,omitempty"`   // what rules read: statement.kind is Facts["kind"]
+	Text    string   `json:"text"`              // exactly what will run; shown to the approver and recorded
+	Params  []string `json:"params,omitempty"`  // shown and recorded likewise; withheld values already replaced
+	Context []string `json:"context,omitempty"` // more that an approver must see: the transaction so far
+	Binding []byte   `json:"-"`                 // goes into the shown digest: what makes this run differ from another of the same text
+}
+
+// Facts are what a room found out about an operation. A value is a bool, an
+// int64, a string or a []string, nothing else.
+type Facts map[string]any
+
+// Verdict is what may happen with an operation. The zero value refuses, and
+// the stricter verdict is the smaller: combining verdicts is the minimum.
+type Verdict int
+
+// The verdicts, strictest first.
+const (
+	Deny Verdict = iota
+	Hold
+	Allow
+)
+
+// String is the verdict in lower case.
+func (v Verdict) String() string {
+	switch v {
+	case Allow:
+		return "allow"
+	case Hold:
+		return "hold"
+	default:
+		return "deny"
+	}
+}
+
+// Decision is a verdict that can say why.
+type Decision struct {
+	Verdict Verdict `json:"verdict"`
+	Rule    string  `json:"rule,omitempty"` // the rule's name, or the guardrail's
+	Say     string  `json:"say,omitempty"`  // the sentence a person reads
+	Ask     []Party `json:"ask,omitempty"`  // a hold: who may answer
+	Sync    bool    `json:"sync,omitempty"` // the record must be on disk before anything is forwarded
+}
+
+// Strictest combines decisions: the smallest verdict wins, the earlier of two
+// equal ones speaks, and Sync holds if any asks for it. None refuses.
+func Strictest(ds ...Decision) Decision {
+	if len(ds) == 0 {
+		return Decision{Verdict: Deny, Rule: "default", Say: "Nothing allows this."}
+	}
+	best := ds[0]
+	sync := best.Sync
+	for _, d := range ds[1:] {
+		sync = sync || d.Sync
+		if d.Verdict < best.Verdict {
+			best = d
+		}
+	}
+	best.Sync = sync
+	return best
+}
+
+// Judge decides operations. It is pure: the same operation gets the same
+// decision, so a room may keep decisions as long as its judge is the same.
+type Judge interface {
+	Judge(Operation) Decision
+}
+
+// JudgeFunc lets a function judge.
+type JudgeFunc func(Operation) Decision
+
+// Judge calls f.
+func (f JudgeFunc) Judge(op Operation) Decision { return f(op) }
+
+// Outcome is how an operation ended.
+type Outcome struct {
+	Status string `json:"status"`          // "ok", "error", "refused", "cancelled", "cut"
+	Code   string `json:"code,omitempty"`  // the protocol's own: a SQLSTATE, an exit status
+	Rows   int64  `json:"rows,omitempty"`  // rows returned or changed, where the protocol counts
+	Bytes  int64  `json:"bytes,omitempty"` // bytes sent to the client for it
+	Hash   string `json:"hash,omitempty"`  // SHA-256, hex, of those bytes
+}

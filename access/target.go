@@ -1,0 +1,100 @@
+package access
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// TargetRef names a target as policies do: postgres.orders-prod.
+type TargetRef struct {
+	Kind string `json:"kind"` // the room that speaks its protocol: "postgres"
+	Name string `json:"name"`
+}
+
+// String is the reference as it is written: "postgres.orders-prod".
+func (r TargetRef) String() string { return r.Kind + "." + r.Name }
+
+// Target is one thing to which access is given.
+type Target struct {
+	TargetRef
+	Address   string            `json:"address"`         // host:port, with /database for databases
+	Admin     string            `json:"admin,omitempty"` // the name of the secret by which the minter logs in; never the secret
+	Labels    map[string]string `json:"labels,omitempty"`
+	Zone      string            `json:"zone,omitempty"`
+	WhenStale string            `json:"when_stale,omitempty"` // "end" closes open sessions when the gateway's snapshot is stale
+}
+
+// Role is one way of access that a target offers. Read, Write and Rows are
+// patterns and conditions in the target kind's own words; Settings is
+// whatever else that kind's role block says.
+type Role struct {
+	Name     string            `json:"name"`
+	Longest  Seconds           `json:"longest"`
+	Read     []string          `json:"read,omitempty"`  // "public.*", "public.orders"
+	Write    []string          `json:"write,omitempty"` // the same; writing does not imply reading
+	Record   string            `json:"record,omitempty"`
+	Settings map[string]string `json:"settings,omitempty"`
+}
+
+// Seconds is a length of time in whole seconds: the unit of grants. It is
+// written as a number in JSON, so a digest does not depend on formatting.
+type Seconds int64
+
+// Duration converts to Go's unit.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
+
+// String is Go's notation: "2h0m0s".
+func (s Seconds) String() string { return s.Duration().String() }
+
+// Mask says which columns (or fields) of which targets are hidden, and how.
+type Mask struct {
+	Name    string      `json:"name"`
+	On      []TargetRef `json:"on"`
+	Columns []string    `json:"columns"` // "*.email", "users.ssn", "public.users.ssn"
+	With    MaskWith    `json:"with"`
+}
+
+// MaskWith is how a masked value is shown.
+type MaskWith struct {
+	Kind MaskKind `json:"kind"`
+	Keep int      `json:"keep,omitempty"` // partial: how many trailing characters stay; values shorter than twice that show nothing
+	Text string   `json:"text,omitempty"` // constant: what is shown instead
+}
+
+// MaskKind names a way of masking.
+type MaskKind string
+
+// The ways of masking. Null is the zero value's meaning too: show nothing.
+const (
+	MaskNull     MaskKind = "null"     // NULL for each value
+	MaskConstant MaskKind = "constant" // the same text for each value
+	MaskPartial  MaskKind = "partial"  // the last Keep characters
+)
+
+// Rule is a policy rule as data. The conditions are HCL expressions in source
+// form; policies compiles them, gateways only carry them. A rule applies if
+// its condition is true, unknown or null: nothing fails open.
+type Rule struct {
+	Name string      `json:"name"`
+	On   []TargetRef `json:"on"`
+	Deny string      `json:"deny,omitempty"`
+	Hold string      `json:"hold,omitempty"`
+	Ask  []Party     `json:"ask,omitempty"` // who may answer a hold, resolved to ids
+	Say  string      `json:"say"`
+	Sync bool        `json:"sync,omitempty"` // record to disk before forwarding
+}
+
+// Party is a principal resolved to the ids that it stood for when planned.
+type Party struct {
+	Principal
+	ID      int64  `json:"id"`                // the user's or the team's id
+	Members []User `json:"members,omitempty"` // a team's members when planned
+}
+
+// Expansion is what a role means on the target today: the tables, columns and
+// masks that a minter found there. Body is the minter's own canonical JSON
+// (stable order), so that equal access has equal bytes; Summary is for people.
+type Expansion struct {
+	Body    json.RawMessage `json:"body"`
+	Summary []string        `json:"summary,omitempty"`
+}
