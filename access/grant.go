@@ -53,8 +53,8 @@ type Grant struct {
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
 	Pull       Pull      `json:"pull"`
-	Why        string    `json:"why,omitempty"`    // the last transition's reason, one sentence
-	Closed     time.Time `json:"closed,omitzero"`  // proved that nothing is left at the target
+	Why        string    `json:"why,omitempty"`     // the last transition's reason, one sentence
+	Closed     time.Time `json:"closed,omitzero"`   // proved that nothing is left at the target
 	Backing    []byte    `json:"backing,omitempty"` // the room's own plan from mint (views and names): no secret
 }
 
@@ -87,9 +87,9 @@ type Pull struct {
 	Repo   int64  `json:"repo"`
 	Number int    `json:"number"`
 	URL    string `json:"url"`
-	Head   string `json:"head,omitempty"`   // the commit that was approved
+	Head   string `json:"head,omitempty"` // the commit that was approved
 	Author User   `json:"author"`
-	Merge  string `json:"merge,omitempty"`  // the commit on main
+	Merge  string `json:"merge,omitempty"` // the commit on main
 }
 
 // String is the grant for people and logs.

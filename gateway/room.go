@@ -1,0 +1,101 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Room speaks one protocol. Adding a protocol is a folder with a Room and one
+// line in the list of rooms.
+type Room interface {
+	// Kind is the target kind that the room serves: "postgres".
+	Kind() string
+
+	// Serve talks to one client until either side is done, ctx is cancelled
+	// or the session is cut. It owns conn and closes it. The error is for the
+	// log; what the client must know has been said in its own protocol.
+	Serve(ctx context.Context, conn net.Conn, door Door) error
+}
+
+// Door is what a room has before it knows who knocks.
+type Door interface {
+	// Open identifies the caller, finds the one grant that the session runs
+	// under, fetches its lease and starts the recording. The error is an
+	// *access.Error whose message may be shown. The session must be closed.
+	Open(ctx context.Context, k Knock) (Session, error)
+}
+
+// Knock is what a client brings.
+type Knock struct {
+	Token  access.Secret    // a bearer token
+	Target access.TargetRef // what the client wants to reach
+	Choice string           // a grant id or role name, if the client named one after "+"
+	Remote net.Addr
+	Client string // what the client says of itself: recorded, not believed
+}
+
+// Session is one person's stay at one target under exactly one grant. It is
+// safe for concurrent use.
+type Session interface {
+	// Info is what the session is: its id, grant, person, target, end.
+	Info() access.SessionInfo
+
+	// Lease is the credential, the target's address and the room's plan.
+	Lease() access.Lease
+
+	// Context ends when the session must: the end of the grant, a revocation,
+	// a failed recorder. Its cause is an *access.Error: the last words to the
+	// client, in one sentence.
+	Context() context.Context
+
+	// Judge says what Admit would decide, without opening, holding or
+	// recording anything. Rooms keep its answers by Generation.
+	Judge(op access.Operation) access.Decision
+
+	// Generation changes whenever a kept decision may no longer hold.
+	Generation() uint64
+
+	// Admit asks whether the operation may run now, and records question and
+	// answer. It waits while a person decides; the room goes on reading its
+	// client meanwhile and cancels ctx when the client cancels or leaves. An
+	// *access.Error with CodeDenied is a refusal: the session stays usable.
+	// When Admit returns an Open, the record of it is handed to the kernel:
+	// the room may forward. Every Open must be closed.
+	Admit(ctx context.Context, op access.Operation) (Open, error)
+
+	// Warnings delivers sentences for the user, such as five minutes before
+	// the end. A room shows them in its protocol's own way.
+	Warnings() <-chan string
+
+	// Close ends the session and seals its recording. The reason is recorded.
+	Close(reason string) error
+}
+
+// Open is an operation that runs. Many are open at once, and they may close
+// in any order.
+type Open interface {
+	// ID is the operation's number in the session, from 1.
+	ID() uint64
+
+	// Decision is what was decided, and by whom if it was held.
+	Decision() access.Decision
+
+	// Tap shows the operation's bytes to the masker and the recorder and
+	// returns those to send now: it may withhold a tail that Flush returns.
+	// The returned slice is valid until the next call. An error means that
+	// nothing of b may be sent and the session is ending.
+	Tap(dir access.Direction, b []byte) ([]byte, error)
+
+	// Count adds to the outcome what the protocol counts, without its bytes
+	// being shown: rows, and bytes that are not recorded one by one.
+	Count(rows, bytes int64)
+
+	// Close records the outcome, once. Later calls do nothing.
+	Close(o access.Outcome) error
+}
+
+// Warn is how long before its end a session is warned.
+var Warn = [...]time.Duration{5 * time.Minute, time.Minute}

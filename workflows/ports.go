@@ -1,0 +1,184 @@
+package workflows
+
+import (
+	"context"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// What the workflows' activities need of the rest of the house. cmd joins the
+// forge, the policies, the ledger and the minters to these.
+
+// Ref names a pull request.
+type Ref struct {
+	Repo   int64 `json:"repo"` // GitHub's repository id
+	Number int   `json:"number"`
+}
+
+// Forge is where pull requests live.
+type Forge interface {
+	// OpenPulls lists the pull requests that are open, and those closed since.
+	OpenPulls(ctx context.Context, closedSince time.Time) ([]Ref, error)
+	Pull(ctx context.Context, ref Ref) (Pull, error)
+	// Tree reads grants/ and policies/ of a commit, or of the main branch.
+	Tree(ctx context.Context, commit string) (access.Tree, error)
+	// Main is the main branch's commit, and the merged pull request behind it, if any.
+	Main(ctx context.Context) (string, error)
+	// PullOf finds the merged pull request that brought a commit to main; 0 is none.
+	PullOf(ctx context.Context, commit string) (int, error)
+	// Directory looks logins and team names up, with members.
+	Directory(ctx context.Context, users, teams []string) (access.Directory, error)
+	// Publish makes the one comment and the check runs say what r says. It is
+	// idempotent and writes only what changed.
+	Publish(ctx context.Context, ref Ref, r Report) error
+	// PublishHeld shows (or closes) a held operation in its check run and names it in the comment.
+	PublishHeld(ctx context.Context, ref Ref, h access.Held) error
+	// Commands lists the commands in new, unedited comments.
+	Commands(ctx context.Context, ref Ref) ([]Command, error)
+	// Merge merges exactly the head that was approved.
+	Merge(ctx context.Context, ref Ref, head string) error
+	// Tidy removes files of ended grants from main by one commit or pull request.
+	Tidy(ctx context.Context, files []string) (commit string, err error)
+}
+
+// Pull is what a pull request is right now.
+type Pull struct {
+	Ref      Ref              `json:"ref"`
+	URL      string           `json:"url"`
+	Author   access.User      `json:"author"`
+	Head     string           `json:"head"`
+	Base     string           `json:"base"` // the commit that head is compared with: the merge base
+	Open     bool             `json:"open"`
+	Draft    bool             `json:"draft"`
+	Fork     bool             `json:"fork"`
+	MergedAt time.Time        `json:"merged_at,omitzero"`
+	Merge    string           `json:"merge,omitempty"` // the commit on main
+	Reviews  []access.Review  `json:"reviews"`         // Digest and PolicyDigest are not the forge's to know
+	Excluded map[int64]string `json:"excluded"`        // author, committers, co-authors: id -> why
+	Unknown  []string         `json:"unknown"`         // committers whom the forge can't name: nobody's approval counts while there are any... said in the report
+}
+
+// Command is a slash command in a comment: "/tidegate approve H7 3fa9c2d1".
+type Command struct {
+	Comment int64       `json:"comment"`
+	By      access.User `json:"by"`
+	Verb    string      `json:"verb"`
+	Args    []string    `json:"args"`
+	At      time.Time   `json:"at"`
+}
+
+// Report is everything that a pull request shows; the forge renders it.
+type Report struct {
+	Head        string             `json:"head"`
+	Diagnostics access.Diagnostics `json:"diagnostics,omitempty"`
+	Refusal     string             `json:"refusal,omitempty"` // why the whole pull request can't be used: mixed with policies, a fork, a draft
+	Grants      []GrantReport      `json:"grants"`
+	Replies     []string           `json:"replies,omitempty"` // answers to commands, newest last
+}
+
+// GrantReport is one grant in a report.
+type GrantReport struct {
+	Plan     access.Plan   `json:"plan"`
+	Digest   string        `json:"digest"`
+	Approval access.Reason `json:"approval"`
+	State    access.State  `json:"state"`
+	Until    time.Time     `json:"until,omitzero"`
+	Why      string        `json:"why,omitempty"`
+	Sessions []SessionLine `json:"sessions,omitempty"`
+}
+
+// SessionLine is one session in a report.
+type SessionLine struct {
+	ID                   string      `json:"id"`
+	Person               access.User `json:"person"`
+	Started, Ended       time.Time
+	Refused, Held, Total int
+	Head                 string `json:"head,omitempty"` // the recording's anchored head
+}
+
+// Policies evaluates, purely.
+type Policies interface {
+	// Names lists the logins and team names that evaluating head under the
+	// policies in adopted will look up.
+	Names(adopted, base, head access.Tree) (users, teams []string)
+	// Evaluate plans each grant that differs between base and head, under the
+	// policies in adopted. The plans lack their Expansion.
+	Evaluate(in Evaluate) Evaluation
+	// Count counts a ballot for a complete plan: Met means approved.
+	Count(plan access.Plan, ballot access.Ballot) access.Reason
+	// Rules are the rules in force, for the gateways' snapshot.
+	Rules(adopted access.Tree, dir access.Directory) ([]access.Rule, access.Diagnostics)
+}
+
+// Evaluate is the input of an evaluation.
+type Evaluate struct {
+	Adopted   access.Tree // policies/ are read from here
+	Base      access.Tree // grants/ before
+	Head      access.Tree // grants/ after
+	Directory access.Directory
+}
+
+// Evaluation is what a pull request would do.
+type Evaluation struct {
+	Diagnostics access.Diagnostics
+	Mixed       bool // policies and grants in one pull request
+	PolicyOnly  bool
+	Changes     []access.Change
+	Plans       map[string]access.Plan // by grant id; for added and edited grants without errors
+}
+
+// Minter gives and takes access at targets of one kind.
+type Minter interface {
+	Kind() string
+	// Expand says what the plan's role means on the target today. A pattern
+	// that matches nothing is an *access.Error with CodeInvalid.
+	Expand(ctx context.Context, plan access.Plan) (access.Expansion, error)
+	// Mint makes what the grant needs at the target. It is idempotent, and
+	// gives no more than both the approved expansion and today's.
+	Mint(ctx context.Context, g access.Grant) (access.Minted, error)
+	// Revoke takes everything of the grant away: sessions, views, credential.
+	// It is idempotent and takes back a mint that half happened.
+	Revoke(ctx context.Context, g access.Grant) error
+	// Prove asks the target and returns nil only if nothing of the grant is left.
+	Prove(ctx context.Context, g access.Grant) error
+}
+
+// Ledger is the durable truth. Each write of a grant is a compare-and-set on
+// its sequence: CodeConflict means read again.
+type Ledger interface {
+	Grant(ctx context.Context, key access.GrantKey) (access.Grant, error) // CodeNotFound
+	// Create stores a grant once: the id is consumed for ever (CodeConflict).
+	Create(ctx context.Context, g access.Grant) (access.Grant, error)
+	// Update stores g if the row's sequence is still g.Sequence, and answers
+	// with the new, signed row.
+	Update(ctx context.Context, g access.Grant) (access.Grant, error)
+	// Unclosed lists grants that landed or were active and are not proved closed.
+	Unclosed(ctx context.Context) ([]access.Grant, error)
+	GrantsOf(ctx context.Context, ref Ref) ([]access.Grant, error)
+
+	// Adopted is the policy tree in force, and SetAdopted replaces it with
+	// the rules for gateways. Nothing adopted yet is CodeNotFound.
+	Adopted(ctx context.Context) (access.Tree, error)
+	SetAdopted(ctx context.Context, t access.Tree, rules []access.Rule) error
+
+	// SeeReview keeps the first sight of a review: the policy digest then in
+	// force. It answers with what was first stored.
+	SeeReview(ctx context.Context, ref Ref, r access.Review) (access.Review, error)
+	// Pushed remembers who pushed a head; Pushers lists them for a pull request's branch commits.
+	Pushed(ctx context.Context, repo int64, commit string, by access.User) error
+	Pushers(ctx context.Context, repo int64, commits []string) ([]access.User, error)
+
+	OpenHelds(ctx context.Context) ([]access.Held, error)
+	Held(ctx context.Context, id string) (access.Held, error)
+	HeldByNumber(ctx context.Context, ref Ref, number int) (access.Held, error)
+	// AnswerHeld stores a signed answer on an open one, once (CodeConflict).
+	AnswerHeld(ctx context.Context, a access.Answer) error
+	CancelHeld(ctx context.Context, id string, state access.HeldState) error
+
+	// Once stores that a thing (a delivery, a command) was done; false if it had been before.
+	Once(ctx context.Context, kind, id string) (bool, error)
+	// Audit appends to the chained audit log.
+	Audit(ctx context.Context, actor, action, subject, detail string) error
+	Sessions(ctx context.Context, grant access.GrantKey) ([]access.SessionInfo, error)
+}
