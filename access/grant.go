@@ -96,3 +96,9 @@ type Pull struct {
 func (g Grant) String() string {
 	return fmt.Sprintf("%s (%s, until %s)", g.Key.ID, g.State, g.NotAfter.UTC().Format(time.RFC3339))
 }
+
+// GrantSigningBytes are the bytes that control signs for a grant: its row's
+// payload behind a label that no other signature has.
+func GrantSigningBytes(payload []byte) []byte {
+	return append([]byte("tidegate grant v1\n"), payload...)
+}
