@@ -13,12 +13,24 @@ func (h *Hub) talkRoutes() []route {
 	const issues = "/repos/{owner}/{repo}/issues"
 	return []route{
 		{"GET " + issues + "/{number}", RoleRead, getIssue},
-		{"GET " + issues + "/{number}/comments", RoleRead, listComments},
+		{"GET " + issues + "/{number}/{rest}", RoleRead, issueOrComment},
 		{"POST " + issues + "/{number}/comments", RoleRead, createComment},
-		{"GET " + issues + "/comments/{id}", RoleRead, getComment},
 		{"PATCH " + issues + "/comments/{id}", RoleRead, editComment},
 		{"DELETE " + issues + "/comments/{id}", RoleRead, deleteComment},
 	}
+}
+
+// issueOrComment tells /issues/7/comments from /issues/comments/7, which
+// ServeMux holds for a conflict.
+func issueOrComment(c *call) error {
+	if c.r.PathValue("number") == "comments" {
+		c.r.SetPathValue("id", c.r.PathValue("rest"))
+		return getComment(c)
+	}
+	if c.r.PathValue("rest") != "comments" {
+		return notFound
+	}
+	return listComments(c)
 }
 
 func (h *Hub) issueView(p *pull) obj {

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -280,8 +279,4 @@ func (h *Hub) teamSimple(t *Team) obj {
 		"html_url":         h.htmlBase() + "/orgs/" + h.cfg.Owner + "/teams/" + t.Slug,
 		"repositories_url": api + "/repos", "slug": t.Slug, "type": "organization", "organization_id": h.cfg.OwnerID,
 	}
-}
-
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
