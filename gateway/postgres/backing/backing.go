@@ -1,0 +1,114 @@
+// Package backing is the PostgreSQL room's plan: what mint leaves at the
+// target for one grant, and what the room must know of it to let the user's
+// own SQL meet the masked views. It holds no secret. It stands alone so that
+// the control side, which mints, needs neither the room nor its SQL parser.
+package backing
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// Bounds of a plan. A plan over them is refused by both sides.
+const (
+	MaxBytes  = 4 << 20
+	MaxTables = 10_000
+	maxName   = 63 // PostgreSQL's NAMEDATALEN - 1
+)
+
+// Backing is one grant's plan. Encode sorts Masked, so equal plans have equal
+// bytes; SearchPath keeps its order, which is its meaning.
+type Backing struct {
+	Role       string        `json:"role"`
+	Database   string        `json:"database"`
+	SearchPath []string      `json:"search_path"` // mask schemas first
+	Masked     []MaskedTable `json:"masked,omitempty"`
+}
+
+// MaskedTable is a table that the role can only read through a view of the
+// same name in MaskSchema.
+type MaskedTable struct {
+	Schema     string         `json:"schema"`
+	Table      string         `json:"table"`
+	MaskSchema string         `json:"mask_schema"`
+	Columns    []MaskedColumn `json:"columns,omitempty"`
+}
+
+// MaskedColumn is a column that shows a mask in the view.
+type MaskedColumn struct {
+	Name string `json:"name"`
+}
+
+// Encode checks the plan and returns its canonical JSON.
+func (b Backing) Encode() ([]byte, error) {
+	if err := b.Validate(); err != nil {
+		return nil, err
+	}
+	b.Masked = slices.Clone(b.Masked)
+	slices.SortFunc(b.Masked, func(x, y MaskedTable) int {
+		return slices.Compare([]string{x.Schema, x.Table}, []string{y.Schema, y.Table})
+	})
+	out, err := json.Marshal(b)
+	if err == nil && len(out) > MaxBytes {
+		err = fmt.Errorf("%d bytes, at most %d are allowed", len(out), MaxBytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode backing: %w", err)
+	}
+	return out, nil
+}
+
+// Parse reads a plan and checks it. A field that it does not know is an
+// error: it might be one that narrows.
+func Parse(data []byte) (Backing, error) {
+	var b Backing
+	if len(data) > MaxBytes {
+		return b, fmt.Errorf("parse backing: %d bytes, at most %d are allowed", len(data), MaxBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&b); err != nil {
+		return Backing{}, fmt.Errorf("parse backing: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Backing{}, errors.New("parse backing: something follows the plan")
+	}
+	if err := b.Validate(); err != nil {
+		return Backing{}, err
+	}
+	return b, nil
+}
+
+// Validate reports the first thing that is wrong with the plan.
+func (b Backing) Validate() error {
+	names := []string{b.Role, b.Database}
+	names = append(names, b.SearchPath...)
+	if len(b.Masked) > MaxTables {
+		return fmt.Errorf("validate backing: %d masked tables, at most %d are allowed", len(b.Masked), MaxTables)
+	}
+	seen := make(map[[2]string]bool, len(b.Masked))
+	for _, t := range b.Masked {
+		names = append(names, t.Schema, t.Table, t.MaskSchema)
+		for _, c := range t.Columns {
+			names = append(names, c.Name)
+		}
+		key := [2]string{t.Schema, t.Table}
+		if seen[key] {
+			return fmt.Errorf("validate backing: table %q.%q is named twice", t.Schema, t.Table)
+		}
+		seen[key] = true
+		if !slices.Contains(b.SearchPath, t.MaskSchema) {
+			return fmt.Errorf("validate backing: mask schema %q is not in the search path", t.MaskSchema)
+		}
+	}
+	for _, n := range names {
+		if n == "" || len(n) > maxName || bytes.IndexByte([]byte(n), 0) >= 0 {
+			return fmt.Errorf("validate backing: name %q: want 1 to %d bytes without a zero byte", n, maxName)
+		}
+	}
+	return nil
+}
