@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs the programs that the demo and the tests start: PostgreSQL's server
+# and client, git, curl. Nothing is left running: the package's own cluster, if
+# the install made one, is dropped again.
+set -euo pipefail
+
+packages=()
+need() { # program package
+  command -v "$1" >/dev/null 2>&1 || packages+=("$2")
+}
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
+need psql postgresql-client
+need git git
+need curl curl
+need gcc gcc
+need npm npm
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "missing: ${packages[*]}; install them with your system's package manager" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "missing: ${packages[*]}; run this line, then again:" >&2
+  echo "  sudo apt-get install -y --no-install-recommends ${packages[*]}" >&2
+  exit 1
+fi
+
+before=$(ls -d /etc/postgresql/*/* 2>/dev/null || true)
+guard=/usr/sbin/policy-rc.d # tells Debian's packages not to start daemons
+made_guard=no
+if [ ! -e "$guard" ]; then
+  printf '#!/bin/sh\nexit 101\n' >"$guard"
+  chmod 755 "$guard"
+  made_guard=yes
+fi
+trap '[ "$made_guard" = no ] || rm -f "$guard"' EXIT
+
+echo "installing ${packages[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -o DPkg::Lock::Timeout=300 update -q >/dev/null
+apt-get -o DPkg::Lock::Timeout=300 install -qy --no-install-recommends "${packages[@]}" >/dev/null
+
+for cluster in $(ls -d /etc/postgresql/*/* 2>/dev/null || true); do
+  grep -qxF "$cluster" <<<"$before" && continue
+  pg_dropcluster --stop "$(basename "$(dirname "$cluster")")" "$(basename "$cluster")"
+done

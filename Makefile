@@ -1,0 +1,49 @@
+# Tidegate. `make help` lists what there is.
+SHELL := /bin/bash
+GO    ?= go
+BIN   := bin
+
+STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
+FUZZTIME      ?= 20s
+
+.PHONY: help build parts test lint demo fuzz clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: $(BIN)/tidegate-temporal ## bin/tidegate and bin/tidegate-temporal
+	@echo "building tidegate (the first time takes some minutes: PostgreSQL's parser is compiled)"
+	@$(GO) build -trimpath -o $(BIN)/tidegate ./cmd/tidegate
+
+$(BIN)/tidegate-temporal: $(wildcard cmd/tidegate-temporal/*.go) cmd/tidegate-temporal/go.mod
+	@echo "building the embedded Temporal server (once, some minutes)"
+	@cd cmd/tidegate-temporal && $(GO) build -trimpath -ldflags='-s -w' -o ../../$(BIN)/tidegate-temporal .
+
+parts: ## installs what demo and tests need (PostgreSQL, git), as root; else prints the line to run
+	@.ci/parts/debian.sh
+
+test: parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
+	@.ci/parts/github-openapi.sh
+	@$(MAKE) --no-print-directory lint
+	$(GO) test -race -timeout 15m ./...
+	cd cmd/tidegate-temporal && $(GO) test -timeout 5m ./...
+
+lint: ## formatting, vet, staticcheck, workflowcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(WORKFLOWCHECK) ./workflows/
+
+demo: parts build ## the story from pull request to proven end, on this machine alone
+	@$(BIN)/tidegate demo
+
+fuzz: ## every fuzz target for FUZZTIME (20s each)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep ^Fuzz || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+clean: ## removes what was built and fetched
+	rm -rf $(BIN) .cache
