@@ -53,7 +53,6 @@ type courier struct {
 
 	mu     sync.Mutex
 	target target
-	closed bool
 }
 
 func newCourier(h *Hub, t target) *courier {

@@ -100,7 +100,7 @@ func getTeam(c *call) error {
 	o, created := c.teamSimple(t), stamp(c.store.meta.Created)
 	org := c.orgView()
 	o["members_count"], o["repos_count"], o["created_at"], o["updated_at"] = len(t.Members), 1, created, created
-	o["organization"], o["parent"] = org, nil
+	o["organization"] = org
 	return c.reply(http.StatusOK, o)
 }
 
@@ -115,11 +115,7 @@ func (h *Hub) orgView() obj {
 }
 
 func listTeams(c *call) error {
-	return list(c, c.people.teams, func(t Team) (obj, error) {
-		o := c.teamSimple(&t)
-		o["parent"] = nil
-		return o, nil
-	})
+	return list(c, c.people.teams, func(t Team) (obj, error) { return c.teamSimple(&t), nil })
 }
 
 func listMembers(c *call) error {

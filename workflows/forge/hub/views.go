@@ -277,6 +277,6 @@ func (h *Hub) teamSimple(t *Team) obj {
 		"id": t.ID, "node_id": nodeID("Team", t.ID), "url": api, "members_url": api + "/members{/member}",
 		"name": t.Slug, "description": nil, "permission": "push", "privacy": "closed", "notification_setting": "notifications_enabled",
 		"html_url":         h.htmlBase() + "/orgs/" + h.cfg.Owner + "/teams/" + t.Slug,
-		"repositories_url": api + "/repos", "slug": t.Slug, "type": "organization", "organization_id": h.cfg.OwnerID,
+		"repositories_url": api + "/repos", "slug": t.Slug, "type": "organization", "organization_id": h.cfg.OwnerID, "parent": nil,
 	}
 }
