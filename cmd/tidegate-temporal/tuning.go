@@ -10,8 +10,8 @@ func tuning() dynamicconfig.StaticClient {
 	const unlimited = 100_000
 	return dynamicconfig.StaticClient{
 		// The limits protect a shared cluster from its tenants.
-		dynamicconfig.FrontendRPS.Key():                                 unlimited,
-		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():          unlimited,
+		dynamicconfig.FrontendRPS.Key():                                  unlimited,
+		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():           unlimited,
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 1_000,
 
 		// Four partitions a queue spread load over hosts; with one host they
