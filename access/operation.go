@@ -3,13 +3,14 @@ package access
 // Operation is one thing that somebody wants to do through a gateway, in
 // words that rules can read.
 type Operation struct {
-	Kind    string   `json:"kind"`              // what it is to the recording: "query", "copy", "exec"
-	Subject string   `json:"subject"`           // the name that rules read: "statement", "command"
-	Facts   Facts    `json:"facts,omitempty"`   // what rules read: statement.kind is Facts["kind"]
-	Text    string   `json:"text"`              // exactly what will run; shown to the approver and recorded
-	Params  []string `json:"params,omitempty"`  // shown and recorded likewise; withheld values already replaced
-	Context []string `json:"context,omitempty"` // more that an approver must see: the transaction so far
-	Binding []byte   `json:"-"`                 // goes into the shown digest: what makes this run differ from another of the same text
+	Kind    string    `json:"kind"`              // what it is to the recording: "query", "copy", "exec"
+	Subject string    `json:"subject"`           // the name that rules read: "statement", "command"
+	Facts   Facts     `json:"facts,omitempty"`   // what rules read: statement.kind is Facts["kind"]
+	Text    string    `json:"text"`              // exactly what will run; shown to the approver and recorded
+	Params  []string  `json:"params,omitempty"`  // shown and recorded likewise; withheld values already replaced
+	Context []string  `json:"context,omitempty"` // more that an approver must see: the transaction so far
+	Binding []byte    `json:"-"`                 // goes into the shown digest: what makes this run differ from another of the same text
+	Guard   *Decision `json:"guard,omitempty"`   // what the room itself says of it: can only narrow
 }
 
 // Facts are what a room found out about an operation. A value is a bool, an

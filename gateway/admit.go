@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"sync"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// openOp implements Open.
+type openOp struct {
+	session  *session
+	id       uint64
+	decision access.Decision
+	span     trace.Span
+
+	mu          sync.Mutex
+	rows, bytes int64
+	hash        hash.Hash // of what Tap sent to the client
+	closed      bool
+}
+
+// Admit implements Session.
+func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) {
+	if err := s.alive(); err != nil {
+		return nil, err
+	}
+	_, span := s.server.cfg.Tracer.Start(ctx, "gateway.operation")
+	d := s.decide(op, nil)
+	span.SetAttributes(attribute.String("tidegate.kind", op.Kind), attribute.String("tidegate.verdict", d.Verdict.String()))
+	s.server.metrics.operations.WithLabelValues(d.Verdict.String()).Inc()
+	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d, span: span}
+	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &op, Decision: &d}, d.Sync); err != nil {
+		span.End()
+		return nil, err
+	}
+	s.mu.Lock()
+	s.open[o.id] = o
+	s.mu.Unlock()
+	if err := s.settle(ctx, o, op); err != nil {
+		status := "refused"
+		if access.CodeOf(err) == access.CodeCancelled {
+			status = "cancelled"
+		}
+		_ = o.Close(access.Outcome{Status: status})
+		return nil, err
+	}
+	return o, nil
+}
+
+// settle brings a decision to allow, or says why not.
+func (s *session) settle(ctx context.Context, o *openOp, op access.Operation) error {
+	switch o.decision.Verdict {
+	case access.Allow:
+	case access.Hold:
+		d, err := s.hold(ctx, o.id, op)
+		if err != nil {
+			return err
+		}
+		o.decision = d
+	default:
+		return refusal(o.decision)
+	}
+	return s.alive() // the grant may have ended meanwhile
+}
+
+func refusal(d access.Decision) *access.Error {
+	say := d.Say
+	if say == "" {
+		say = "This is not allowed here."
+	}
+	return &access.Error{Code: access.CodeDenied, Message: say, Rule: d.Rule}
+}
+
+func (o *openOp) ID() uint64                { return o.id }
+func (o *openOp) Decision() access.Decision { return o.decision }
+
+// Tap implements Open. What is passed on has been recorded before.
+func (o *openOp) Tap(dir access.Direction, b []byte) ([]byte, error) {
+	if err := o.session.alive(); err != nil {
+		return nil, err
+	}
+	if len(b) == 0 {
+		return b, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, access.Errorf(access.CodeInternal, "The operation was closed before its bytes were sent.")
+	}
+	if err := o.session.record(access.Event{Type: access.EventData, Op: o.id, Direction: dir, Data: b}, o.decision.Sync); err != nil {
+		return nil, err
+	}
+	if dir == access.ToClient {
+		if o.hash == nil {
+			o.hash = sha256.New()
+		}
+		o.hash.Write(b)
+		o.bytes += int64(len(b))
+	}
+	return b, nil
+}
+
+// Count implements Open.
+func (o *openOp) Count(rows, bytes int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rows += rows
+	o.bytes += bytes
+}
+
+// Close implements Open.
+func (o *openOp) Close(out access.Outcome) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	out.Rows += o.rows
+	out.Bytes += o.bytes
+	if out.Hash == "" && o.hash != nil {
+		out.Hash = hex.EncodeToString(o.hash.Sum(nil))
+	}
+	s := o.session
+	s.mu.Lock()
+	delete(s.open, o.id)
+	s.mu.Unlock()
+	o.span.End()
+	return s.record(access.Event{Type: access.EventClose, Op: o.id, Outcome: &out}, false)
+}

@@ -1,0 +1,222 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// door is one connection's way in. It remembers the sessions that it opened,
+// so that none outlives its connection.
+type door struct {
+	server  *Server
+	host    string
+	mu      sync.Mutex
+	pending bool
+	opened  []*session
+}
+
+func (d *door) isPending() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pending
+}
+
+// vouched says that somebody known stands behind the connection.
+func (d *door) vouched(s *session) {
+	d.mu.Lock()
+	was := d.pending
+	d.pending = false
+	d.opened = append(d.opened, s)
+	d.mu.Unlock()
+	if was {
+		d.server.leavePending(d.host)
+	}
+}
+
+// leave ends what the connection left open.
+func (d *door) leave() {
+	d.mu.Lock()
+	was, opened := d.pending, d.opened
+	d.pending, d.opened = false, nil
+	d.mu.Unlock()
+	if was {
+		d.server.leavePending(d.host)
+	}
+	for _, s := range opened {
+		if err := s.Close("The connection ended."); err != nil {
+			d.server.log.Error("session not closed cleanly", "session", s.info.ID, "error", err)
+		}
+	}
+}
+
+// Open implements Door.
+func (d *door) Open(ctx context.Context, k Knock) (Session, error) {
+	ctx, span := d.server.cfg.Tracer.Start(ctx, "gateway.session.open")
+	defer span.End()
+	span.SetAttributes(attribute.String("tidegate.target", k.Target.String()))
+	open, cancel := context.WithTimeout(ctx, d.server.cfg.OpenTimeout)
+	defer cancel()
+	s, err := d.server.open(open, k)
+	if err != nil {
+		code := access.CodeOf(err)
+		d.server.metrics.opened.WithLabelValues(string(code)).Inc()
+		d.server.log.Info("session refused", "target", k.Target.String(), "remote", hostOf(k.Remote), "code", string(code), "error", err)
+		span.SetStatus(codes.Error, string(code))
+		return nil, shown(err)
+	}
+	d.server.metrics.opened.WithLabelValues("ok").Inc()
+	d.vouched(s)
+	return s, nil
+}
+
+// shown makes sure that a room gets an *access.Error.
+func shown(err error) error {
+	if access.CodeOf(err) != access.CodeInternal {
+		return err
+	}
+	return &access.Error{Code: access.CodeInternal, Message: access.Message(err), Cause: err}
+}
+
+// open walks the road in; whatever was begun is undone when a step fails.
+func (s *Server) open(ctx context.Context, k Knock) (_ *session, err error) {
+	v, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.cfg.Identifier.Identify(ctx, k.Token)
+	if err != nil {
+		return nil, classified(err, access.CodeUnauthenticated, "Your token was not accepted. Log in again.")
+	}
+	g, person, err := choose(v, id, k, s.cfg.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Ledger.Pin(ctx, id); err != nil {
+		return nil, classified(err, access.CodeUnavailable, "The gateway could not check who you are against its ledger. Try again in a moment.")
+	}
+	if err := s.reserve(person.ID); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.release(person.ID)
+		}
+	}()
+	return s.begin(ctx, v, s.describe(k, id, g, person), g)
+}
+
+func (s *Server) describe(k Knock, id access.Identity, g access.Grant, p access.Person) access.SessionInfo {
+	remote := ""
+	if k.Remote != nil {
+		remote = k.Remote.String()
+	}
+	return access.SessionInfo{
+		ID: newID(), Grant: g.Key, Digest: g.Digest, PullURL: g.Pull.URL, Person: p.User, Identity: id,
+		Target: k.Target, Role: g.Plan.Role.Name, Remote: remote, Client: bounded(k.Client, 256),
+		Gateway: s.cfg.Name, Started: s.cfg.Now().UTC(), NotAfter: g.NotAfter.UTC(),
+	}
+}
+
+// begin fetches the lease, compiles the judge, starts the recording and lists
+// the session.
+func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g access.Grant) (*session, error) {
+	lease, err := s.cfg.Minter.Lease(ctx, g.Key, info.ID)
+	if err != nil {
+		return nil, classified(err, access.CodeUnavailable, "The credential for this grant could not be fetched. Try again in a moment.")
+	}
+	if lease.Grant != g.Key || lease.Generation != g.Generation || lease.Session != info.ID {
+		return nil, &access.Error{Code: access.CodeConflict, Message: "This grant is being changed at the moment. Try again in a few seconds.",
+			Cause: fmt.Errorf("lease is of grant %s generation %d, want %s generation %d", lease.Grant, lease.Generation, g.Key, g.Generation)}
+	}
+	one := newSession(s, info, g, lease)
+	if err := one.compile(v); err != nil {
+		return nil, err
+	}
+	rec, err := s.cfg.Recorders.Record(info, one.anchor)
+	if err != nil {
+		s.metrics.recorderErrors.Inc()
+		return nil, &access.Error{Code: access.CodeUnavailable, Message: "This session cannot be recorded, so it does not open. The operator's log has the reason.", Cause: err}
+	}
+	one.rec = rec
+	if err := one.start(ctx); err != nil {
+		one.cancel(err)
+		_, sealErr := rec.Seal("The session did not open.")
+		if sealErr != nil {
+			s.log.Error("recording not sealed", "session", info.ID, "error", sealErr)
+		}
+		return nil, err
+	}
+	return one, nil
+}
+
+// choose finds the one grant that the session runs under.
+func choose(v *view, id access.Identity, k Knock, now time.Time) (access.Grant, access.Person, error) {
+	type match struct {
+		g access.Grant
+		p access.Person
+	}
+	var all, picked []match
+	for _, g := range v.grants {
+		p, ok := g.Holder(id)
+		if !ok || g.Plan.Target.TargetRef != k.Target || !g.Open(now) {
+			continue
+		}
+		all = append(all, match{g, p})
+		if k.Choice == "" || k.Choice == g.Key.ID || k.Choice == g.Plan.Role.Name {
+			picked = append(picked, match{g, p})
+		}
+	}
+	if len(picked) == 1 {
+		return picked[0].g, picked[0].p, nil
+	}
+	slices.SortFunc(all, func(a, b match) int { return cmp.Compare(a.g.Key.ID, b.g.Key.ID) })
+	var names []string
+	for _, m := range all[:min(len(all), 10)] {
+		names = append(names, k.Target.Name+"+"+m.g.Key.ID)
+	}
+	list := strings.Join(names, " or ")
+	switch {
+	case len(all) == 0:
+		return access.Grant{}, access.Person{}, access.Errorf(access.CodeDenied,
+			"%s has no active grant on %s. Ask for one by pull request: tidegate request %s.", id, k.Target, k.Target)
+	case len(picked) == 0:
+		return access.Grant{}, access.Person{}, access.Errorf(access.CodeDenied,
+			"%q is neither the id nor the role of a grant that %s has on %s. Connect to %s.", bounded(k.Choice, 64), id, k.Target, list)
+	}
+	return access.Grant{}, access.Person{}, access.Errorf(access.CodeDenied,
+		"You have %d grants here: connect to %s.", len(all), list)
+}
+
+// classified keeps an error that may be shown and wraps any other.
+func classified(err error, code access.Code, message string) error {
+	if access.CodeOf(err) != access.CodeInternal {
+		return err
+	}
+	return &access.Error{Code: code, Message: message, Cause: err}
+}
+
+func bounded(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// newID is a random UUID.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: the runtime ends the process instead
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

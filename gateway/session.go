@@ -1,0 +1,284 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// closeTimeout bounds what a session tells the ledger when it ends.
+const closeTimeout = 5 * time.Second
+
+// session implements Session.
+type session struct {
+	server *Server
+	info   access.SessionInfo // NotAfter in it is the first one: see Info
+	lease  access.Lease
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	judges atomic.Pointer[judges]
+	warn   chan string
+	lastOp atomic.Uint64
+
+	recMu sync.Mutex // one event at a time, in the order that they happened
+	rec   Recorder
+
+	mu       sync.Mutex
+	grant    access.Grant
+	deadline time.Time // monotonic: a wall clock set back does not move it
+	timers   []*time.Timer
+	open     map[uint64]*openOp
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lease) *session {
+	// The connection's context is not the parent: a room may bound Open's.
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &session{server: s, info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
+		warn: make(chan string, 32), open: map[uint64]*openOp{}}
+}
+
+// start records and lists the session, and sets its clocks.
+func (s *session) start(ctx context.Context) error {
+	info := s.info
+	if err := s.record(access.Event{Type: access.EventSessionStart, Session: &info}, true); err != nil {
+		return err
+	}
+	if err := s.server.cfg.Ledger.OpenSession(ctx, info); err != nil {
+		return classified(err, access.CodeUnavailable, "The session could not be entered in the ledger, so it does not open. Try again in a moment.")
+	}
+	s.setEnd(s.info.NotAfter)
+	if !s.server.register(s) {
+		s.stopTimers()
+		s.tellClosed("The gateway is shutting down.")
+		return access.Errorf(access.CodeUnavailable, "The gateway is shutting down. Connect again in a moment.")
+	}
+	s.apply(s.server.book.view.Load()) // what changed between the choice and the listing
+	return nil
+}
+
+// Info implements Session.
+func (s *session) Info() access.SessionInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := s.info
+	info.NotAfter = s.grant.NotAfter.UTC()
+	return info
+}
+
+func (s *session) Lease() access.Lease      { return s.lease }
+func (s *session) Context() context.Context { return s.ctx }
+func (s *session) Warnings() <-chan string  { return s.warn }
+
+func (s *session) grantNow() access.Grant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.grant
+}
+
+// setEnd sets one timer for the end and one for each warning.
+func (s *session) setEnd(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	left := at.Sub(s.server.cfg.Now().Round(0))
+	s.deadline = time.Now().Add(left)
+	s.timers = append(s.timers[:0], time.AfterFunc(left, func() { s.end(s.overError()) }))
+	for _, before := range Warn {
+		if left > before {
+			s.timers = append(s.timers, time.AfterFunc(left-before, func() { s.warnEnd(before) }))
+		}
+	}
+}
+
+func (s *session) stopTimers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.timers {
+		t.Stop()
+	}
+}
+
+func (s *session) warnEnd(before time.Duration) {
+	g := s.grantNow()
+	unit := "minutes"
+	if before == time.Minute {
+		unit = "minute"
+	}
+	s.notice(0, "Your grant "+g.Key.ID+" ends in "+minutes(before)+" "+unit+", at "+clock(g.NotAfter)+".")
+}
+
+func minutes(d time.Duration) string {
+	b, _ := json.Marshal(int(d / time.Minute))
+	return string(b)
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04 UTC") }
+
+// notice tells the user something and records it. A room that does not read
+// its warnings loses the oldest, never the session.
+func (s *session) notice(op uint64, text string) {
+	if s.record(access.Event{Type: access.EventNotice, Op: op, Text: text}, false) != nil {
+		return
+	}
+	for {
+		select {
+		case s.warn <- text:
+			return
+		default:
+		}
+		select {
+		case <-s.warn:
+		default:
+		}
+	}
+}
+
+func (s *session) overError() *access.Error {
+	g := s.grantNow()
+	return access.Errorf(access.CodeEnded, "Your grant %s ended at %s. Ask again: %s", g.Key.ID, clock(g.NotAfter), g.Pull.URL)
+}
+
+// end cuts the session; the first cause stays.
+func (s *session) end(cause error) { s.cancel(cause) }
+
+// alive is nil while the session may go on. It looks at both clocks: the
+// earlier one ends the session.
+func (s *session) alive() error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	s.mu.Lock()
+	notAfter, deadline := s.grant.NotAfter, s.deadline
+	s.mu.Unlock()
+	if !s.server.cfg.Now().Round(0).Before(notAfter) || !time.Now().Before(deadline) {
+		s.end(s.overError())
+		return context.Cause(s.ctx)
+	}
+	return nil
+}
+
+// apply judges the session again by a newer view.
+func (s *session) apply(v *view) {
+	if v == nil || s.ctx.Err() != nil {
+		return
+	}
+	old := s.grantNow()
+	g, ok := v.grants[s.info.Grant]
+	if err := continues(old, g, ok); err != nil {
+		s.end(err)
+		return
+	}
+	s.mu.Lock()
+	s.grant = g
+	s.mu.Unlock()
+	if !g.NotAfter.Equal(old.NotAfter) {
+		s.setEnd(g.NotAfter)
+	}
+	if err := s.compile(v); err != nil {
+		s.end(err)
+	}
+}
+
+// continues says why a session under old may not go on under its new row.
+func continues(old, g access.Grant, ok bool) error {
+	switch {
+	case !ok:
+		return access.Errorf(access.CodeEnded, "Your grant %s is no longer in the ledger. See %s", old.Key.ID, old.Pull.URL)
+	case g.Sequence < old.Sequence:
+		return access.Errorf(access.CodeUnavailable, "The ledger went back in time for your grant %s. See %s", old.Key.ID, old.Pull.URL)
+	case g.State != access.StateActive:
+		return access.Errorf(access.CodeEnded, "Your grant %s is %s: %s See %s", g.Key.ID, g.State, why(g), g.Pull.URL)
+	case g.Generation != old.Generation:
+		return access.Errorf(access.CodeEnded, "Your grant %s was made anew. Connect again; see %s", g.Key.ID, g.Pull.URL)
+	case g.Digest != old.Digest:
+		return access.Errorf(access.CodeEnded, "Your grant %s changed. Connect again; see %s", g.Key.ID, g.Pull.URL)
+	}
+	return nil
+}
+
+func why(g access.Grant) string {
+	if g.Why == "" {
+		return "no reason was given."
+	}
+	return g.Why
+}
+
+// anchor keeps the recording's head outside. A head that could not be kept is
+// logged: the next one covers it.
+func (s *session) anchor(h access.Head) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := s.server.cfg.Ledger.Anchor(ctx, h); err != nil {
+		s.server.log.Error("recording's head not anchored", "session", s.info.ID, "segment", h.Segment, "error", err)
+	}
+}
+
+// record appends one event. An error ends the session.
+func (s *session) record(e access.Event, sync bool) error {
+	s.recMu.Lock()
+	defer s.recMu.Unlock()
+	e.Time = s.server.cfg.Now().UTC()
+	err := s.rec.Append(e, sync)
+	if err == nil {
+		return nil
+	}
+	s.server.metrics.recorderErrors.Inc()
+	s.server.log.Error("recording failed; the session ends", "session", s.info.ID, "error", err)
+	cut := &access.Error{Code: access.CodeUnavailable, Message: "This session can no longer be recorded, so it ends. Connect again, or ask the operator.", Cause: err}
+	s.end(cut)
+	return cut
+}
+
+// Close implements Session.
+func (s *session) Close(reason string) error {
+	s.closeOnce.Do(func() { s.closeErr = s.close(reason) })
+	return s.closeErr
+}
+
+func (s *session) close(reason string) error {
+	if s.ctx.Err() != nil { // it was cut: that is the reason
+		reason = access.Message(context.Cause(s.ctx))
+	}
+	s.end(access.Errorf(access.CodeEnded, "The session was closed."))
+	s.stopTimers()
+	s.server.unregister(s)
+	s.server.release(s.info.Person.ID)
+	for _, o := range s.openOps() {
+		_ = o.Close(access.Outcome{Status: "cut"})
+	}
+	var errs []error
+	errs = append(errs, s.record(access.Event{Type: access.EventSessionEnd, Text: reason}, true))
+	s.recMu.Lock()
+	head, err := s.rec.Seal(reason)
+	s.recMu.Unlock()
+	if err == nil {
+		s.anchor(head)
+	}
+	return errors.Join(append(errs, err, s.tellClosed(reason))...)
+}
+
+func (s *session) openOps() []*openOp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*openOp, 0, len(s.open))
+	for _, o := range s.open {
+		out = append(out, o)
+	}
+	return out
+}
+
+func (s *session) tellClosed(reason string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return s.server.cfg.Ledger.CloseSession(ctx, s.info.ID, reason)
+}
