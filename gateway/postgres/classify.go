@@ -1,0 +1,255 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// maxText bounds one Query or Parse: the parser is recursive, and an approver
+// must be able to read what is asked.
+const maxText = 1 << 20
+
+// statement is one parsed statement and what rules may know of it.
+type statement struct {
+	op   access.Operation
+	node *pg.Node
+}
+
+// classify parses a text into its statements. An error is a refusal that may
+// be shown: a text that PostgreSQL's own parser does not take is not sent.
+func classify(text string) ([]statement, error) {
+	if len(text) > maxText {
+		return nil, access.Errorf(access.CodeTooLarge, "The text has %d bytes; at most %d are allowed in one message.", len(text), maxText)
+	}
+	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+		return nil, access.Errorf(access.CodeInvalid, "The text is not UTF-8 without zero bytes; only that is understood here.")
+	}
+	tree, err := pg.Parse(text)
+	if err != nil {
+		return nil, access.Errorf(access.CodeInvalid, "The statement was not understood and not sent: %v.", err)
+	}
+	out := make([]statement, 0, len(tree.Stmts))
+	for _, raw := range tree.Stmts {
+		end := len(text)
+		if raw.StmtLen > 0 {
+			end = int(raw.StmtLocation + raw.StmtLen)
+		}
+		out = append(out, describe(raw.Stmt, strings.TrimSpace(text[raw.StmtLocation:end])))
+	}
+	return out, nil
+}
+
+func describe(n *pg.Node, text string) statement {
+	f := &facts{}
+	f.kind = kindOf(n)
+	walk(n.ProtoReflect(), f.visit)
+	f.choose()
+	return statement{node: n, op: access.Operation{
+		Kind: "query", Subject: "statement", Text: text, Facts: f.facts(), Guard: f.guard,
+	}}
+}
+
+// facts gathers what a walk over the whole tree finds.
+type facts struct {
+	kind                       string
+	kinds                      []string // data-changing statements anywhere, inside CTEs too
+	tables, columns, functions []string
+	noWhere, locks             bool
+	guard                      *access.Decision
+}
+
+func (f *facts) facts() access.Facts {
+	writes := len(f.kinds) > 0 || f.locks || ddl[f.kind] || f.kind == "truncate"
+	return access.Facts{
+		"kind": f.kind, "writes": writes, "ddl": ddl[f.kind], "has_where": !f.noWhere,
+		"tables": uniq(f.tables), "columns": uniq(f.columns), "functions": uniq(f.functions),
+	}
+}
+
+// choose names a statement by the most destructive thing inside it, so that
+// wrapping a DELETE in a CTE, EXPLAIN or PREPARE does not rename it.
+func (f *facts) choose() {
+	if ddl[f.kind] {
+		return
+	}
+	for _, k := range []string{"delete", "update", "merge", "insert"} {
+		if slices.Contains(f.kinds, k) {
+			f.kind = k
+			return
+		}
+	}
+}
+
+func (f *facts) deny(rule, say string) {
+	if f.guard == nil {
+		f.guard = &access.Decision{Verdict: access.Deny, Rule: rule, Say: say}
+	}
+}
+
+func (f *facts) visit(m proto.Message) {
+	switch n := m.(type) {
+	case *pg.RangeVar:
+		f.tables = append(f.tables, qualified(n.Schemaname, n.Relname))
+	case *pg.ColumnRef:
+		f.columns = append(f.columns, columnName(n))
+	case *pg.FuncCall:
+		f.function(n)
+	case *pg.SelectStmt:
+		f.locks = f.locks || len(n.LockingClause) > 0
+		if n.IntoClause != nil {
+			f.kind = "create"
+		}
+	case *pg.DeleteStmt:
+		f.change("delete", n.WhereClause)
+	case *pg.UpdateStmt:
+		f.change("update", n.WhereClause)
+		if n.Relation.GetRelname() == "pg_settings" {
+			f.deny("settings", "Settings are changed with SET, not through pg_settings.")
+		}
+	case *pg.InsertStmt:
+		f.kinds = append(f.kinds, "insert")
+	case *pg.MergeStmt:
+		f.kinds = append(f.kinds, "merge")
+	case *pg.CopyStmt:
+		f.copy(n)
+	case *pg.VariableSetStmt:
+		f.set(n)
+	case *pg.Node:
+		if isStatement(n) && kindOf(n) == "" {
+			f.deny("statement-kind", fmt.Sprintf("Statements of this kind (%s) are not allowed through Tidegate.", nodeName(n)))
+		}
+	}
+}
+
+func (f *facts) change(kind string, where *pg.Node) {
+	f.kinds = append(f.kinds, kind)
+	f.noWhere = f.noWhere || trivial(where)
+}
+
+func (f *facts) copy(n *pg.CopyStmt) {
+	if n.IsProgram || n.Filename != "" {
+		f.deny("copy-file", "COPY with a program or a file of the server is not allowed; use STDIN or STDOUT.")
+	}
+	if n.IsFrom {
+		f.kinds = append(f.kinds, "insert")
+	}
+}
+
+func (f *facts) function(n *pg.FuncCall) {
+	name := lastName(n.Funcname)
+	f.functions = append(f.functions, name)
+	if name == "set_config" || refusedFunction(name) {
+		f.deny("function", fmt.Sprintf("The function %q is not allowed: what it does cannot be inspected.", name))
+	}
+}
+
+func (f *facts) set(n *pg.VariableSetStmt) {
+	name := strings.ToLower(n.Name)
+	reset := n.Kind == pg.VariableSetKind_VAR_RESET || n.Kind == pg.VariableSetKind_VAR_RESET_ALL
+	if reset && name != "role" && name != "session_authorization" || settable[name] {
+		return
+	}
+	f.deny("setting", fmt.Sprintf("The setting %q is fixed in this session and was not changed.", name))
+}
+
+// trivial reports whether a condition restricts nothing: there is none, it
+// reads no column, it compares a thing with itself, or an OR has such an arm.
+func trivial(n *pg.Node) bool {
+	if n == nil || !readsColumn(n) {
+		return true
+	}
+	if b := n.GetBoolExpr(); b != nil {
+		switch b.Boolop {
+		case pg.BoolExprType_OR_EXPR:
+			return slices.ContainsFunc(b.Args, trivial)
+		case pg.BoolExprType_AND_EXPR:
+			return !slices.ContainsFunc(b.Args, func(a *pg.Node) bool { return !trivial(a) })
+		}
+	}
+	if e := n.GetAExpr(); e != nil && e.Lexpr != nil && e.Rexpr != nil {
+		l, r := e.Lexpr.GetColumnRef(), e.Rexpr.GetColumnRef()
+		return l != nil && r != nil && columnName(l) == columnName(r)
+	}
+	return false
+}
+
+func readsColumn(n *pg.Node) bool {
+	found := false
+	walk(n.ProtoReflect(), func(m proto.Message) {
+		if _, ok := m.(*pg.ColumnRef); ok {
+			found = true
+		}
+	})
+	return found
+}
+
+// walk shows visit every message of a tree, whatever its type: a node that a
+// later parser adds is not skipped.
+func walk(m protoreflect.Message, visit func(proto.Message)) {
+	visit(m.Interface())
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if fd.Message() == nil {
+			return true
+		}
+		if !fd.IsList() {
+			walk(v.Message(), visit)
+			return true
+		}
+		for i := range v.List().Len() {
+			walk(v.List().Get(i).Message(), visit)
+		}
+		return true
+	})
+}
+
+func nodeName(n *pg.Node) string {
+	m := n.ProtoReflect()
+	fd := m.WhichOneof(m.Descriptor().Oneofs().Get(0))
+	if fd == nil {
+		return ""
+	}
+	return string(fd.Name())
+}
+
+func isStatement(n *pg.Node) bool { return strings.HasSuffix(nodeName(n), "_stmt") }
+
+func kindOf(n *pg.Node) string { return kinds[nodeName(n)] }
+
+func qualified(schema, name string) string {
+	if schema == "" {
+		return name
+	}
+	return schema + "." + name
+}
+
+func columnName(c *pg.ColumnRef) string {
+	parts := make([]string, 0, len(c.Fields))
+	for _, p := range c.Fields {
+		if p.GetAStar() != nil {
+			parts = append(parts, "*")
+			continue
+		}
+		parts = append(parts, p.GetString_().GetSval())
+	}
+	return strings.Join(parts, ".")
+}
+
+func lastName(names []*pg.Node) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return strings.ToLower(names[len(names)-1].GetString_().GetSval())
+}
+
+func uniq(s []string) []string {
+	slices.Sort(s)
+	return slices.Compact(s)
+}
