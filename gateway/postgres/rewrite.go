@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"slices"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// edit replaces text[at:end].
+type edit struct {
+	at, end int
+	with    string
+}
+
+// rewriter lets the user's own SQL meet the masked views. It changes single
+// names in place, so that the target's errors point into the user's text.
+type rewriter struct {
+	text    string
+	masked  []backing.MaskedTable
+	targets map[*pg.RangeVar]bool // what INSERT, UPDATE, DELETE and MERGE change: the table itself
+	written map[string]bool       // the same by schema.table
+	edits   []edit
+	err     error
+}
+
+// rewrite resolves names of masked tables: a qualified one in a reading place
+// becomes the view, an unqualified one in a writing place the table. The
+// search path does the rest.
+func rewrite(text string, stmts []statement, plan backing.Backing) (string, error) {
+	r := &rewriter{text: text, masked: plan.Masked}
+	for _, s := range stmts {
+		r.targets, r.written = map[*pg.RangeVar]bool{}, map[string]bool{}
+		walk(s.node.ProtoReflect(), r.findTarget)
+		walk(s.node.ProtoReflect(), r.visit)
+	}
+	if r.err != nil {
+		return "", r.err
+	}
+	return r.apply(), nil
+}
+
+func (r *rewriter) findTarget(m proto.Message) {
+	var v *pg.RangeVar
+	switch n := m.(type) {
+	case *pg.InsertStmt:
+		v = n.Relation
+	case *pg.UpdateStmt:
+		v = n.Relation
+	case *pg.DeleteStmt:
+		v = n.Relation
+	case *pg.MergeStmt:
+		v = n.Relation
+	}
+	if v != nil {
+		r.targets[v] = true
+		r.written[qualified(v.Schemaname, v.Relname)] = true
+	}
+}
+
+func (r *rewriter) visit(m proto.Message) {
+	switch n := m.(type) {
+	case *pg.RangeVar:
+		r.table(n)
+	case *pg.ColumnRef:
+		r.column(n)
+	}
+}
+
+func (r *rewriter) table(n *pg.RangeVar) {
+	if n.Catalogname != "" {
+		r.err = access.Errorf(access.CodeInvalid, "The name %q carries a database; write schema.table.", n.Relname)
+		return
+	}
+	switch {
+	case r.targets[n] && n.Schemaname == "":
+		if t, ok := r.find("", n.Relname); ok {
+			r.edits = append(r.edits, edit{int(n.Location), int(n.Location), quote(t.Schema) + "."})
+		}
+	case !r.targets[n] && n.Schemaname != "":
+		if t, ok := r.find(n.Schemaname, n.Relname); ok {
+			r.swap(int(n.Location), t.MaskSchema)
+		}
+	}
+}
+
+func (r *rewriter) column(n *pg.ColumnRef) {
+	if len(n.Fields) < 3 {
+		return
+	}
+	schema, table := n.Fields[0].GetString_().GetSval(), n.Fields[1].GetString_().GetSval()
+	if t, ok := r.find(schema, table); ok && !r.written[qualified(schema, table)] {
+		r.swap(int(n.Location), t.MaskSchema)
+	}
+}
+
+// find looks a table up; without a schema the first one named on the path.
+func (r *rewriter) find(schema, table string) (backing.MaskedTable, bool) {
+	i := slices.IndexFunc(r.masked, func(t backing.MaskedTable) bool {
+		return t.Table == table && (schema == "" || t.Schema == schema)
+	})
+	if i < 0 {
+		return backing.MaskedTable{}, false
+	}
+	return r.masked[i], true
+}
+
+func (r *rewriter) swap(at int, schema string) {
+	end := identifierEnd(r.text, at)
+	if end <= at {
+		r.err = access.Errorf(access.CodeInvalid, "A table's name at byte %d was not understood; write it plainly as schema.table.", at+1)
+		return
+	}
+	r.edits = append(r.edits, edit{at, end, quote(schema)})
+}
+
+// identifierEnd is where the identifier at the offset ends; at itself if
+// there is none, as for U&"" names, which are then refused.
+func identifierEnd(s string, at int) int {
+	if at < 0 || at >= len(s) || strings.HasPrefix(strings.ToLower(s[at:]), `u&"`) {
+		return at
+	}
+	i := at
+	if s[i] != '"' {
+		for i < len(s) && (s[i] >= 0x80 || s[i] == '_' || s[i] == '$' || '0' <= s[i] && s[i] <= '9' || 'a' <= s[i]|0x20 && s[i]|0x20 <= 'z') {
+			i++
+		}
+		return i
+	}
+	for i++; i < len(s); i++ {
+		if s[i] != '"' {
+			continue
+		}
+		if i+1 == len(s) || s[i+1] != '"' {
+			return i + 1
+		}
+		i++
+	}
+	return at
+}
+
+func (r *rewriter) apply() string {
+	slices.SortFunc(r.edits, func(a, b edit) int { return a.at - b.at })
+	var out strings.Builder
+	last := 0
+	for _, e := range r.edits {
+		if e.at < last { // one name seen twice
+			continue
+		}
+		out.WriteString(r.text[last:e.at] + e.with)
+		last = e.end
+	}
+	out.WriteString(r.text[last:])
+	return out.String()
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -1,0 +1,60 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+var plan = backing.Backing{
+	Role: "r", Database: "d", SearchPath: []string{"m", "public"},
+	Masked: []backing.MaskedTable{{Schema: "public", Table: "users", MaskSchema: "m"}},
+}
+
+func TestRewrite(t *testing.T) {
+	for in, want := range map[string]string{
+		"SELECT * FROM users":                                      "SELECT * FROM users",
+		"SELECT * FROM public.users WHERE id = $1":                 `SELECT * FROM "m".users WHERE id = $1`,
+		`SELECT * FROM "public" . "users" u`:                       `SELECT * FROM "m" . "users" u`,
+		"SELECT public.users.* FROM PUBLIC.users":                  `SELECT "m".users.* FROM "m".users`,
+		"SELECT 'é', public.users.id FROM public.users":            `SELECT 'é', "m".users.id FROM "m".users`,
+		"DELETE FROM users WHERE id = 1":                           `DELETE FROM "public".users WHERE id = 1`,
+		"UPDATE public.users SET id = 1 WHERE public.users.id = 2": "UPDATE public.users SET id = 1 WHERE public.users.id = 2",
+		"INSERT INTO users SELECT * FROM public.users":             `INSERT INTO "public".users SELECT * FROM "m".users`,
+		"SELECT 1; SELECT 2 FROM public.users":                     `SELECT 1; SELECT 2 FROM "m".users`,
+	} {
+		stmts, err := classify(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := rewrite(in, stmts, plan); err != nil || got != want {
+			t.Errorf("%s:\ngot  %s, %v\nwant %s", in, got, err, want)
+		}
+	}
+	for _, in := range []string{`SELECT * FROM U&"public".users`, "SELECT * FROM d.public.users"} {
+		stmts, err := classify(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := rewrite(in, stmts, plan); err == nil {
+			t.Errorf("%s: became %s, want a refusal", in, got)
+		}
+	}
+}
+
+func FuzzRewrite(f *testing.F) {
+	f.Add("SELECT * FROM public.users; DELETE FROM users")
+	f.Fuzz(func(t *testing.T, in string) {
+		stmts, err := classify(in)
+		if err != nil {
+			return
+		}
+		out, err := rewrite(in, stmts, plan)
+		if err != nil {
+			return
+		}
+		if again, err := classify(out); err != nil || len(again) != len(stmts) {
+			t.Errorf("%q became %q: %d statements, %v; want %d", in, out, len(again), err, len(stmts))
+		}
+	})
+}
