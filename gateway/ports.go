@@ -78,6 +78,7 @@ type Compiler interface {
 
 // Recorder writes one session's recording. Append returns when the event is
 // handed to the kernel; with sync, when it is on disk. Any error is final.
+// Seal appends the session's end and answers with the head to anchor.
 type Recorder interface {
 	Append(e access.Event, sync bool) error
 	Seal(reason string) (access.Head, error)

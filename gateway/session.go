@@ -256,15 +256,13 @@ func (s *session) close(reason string) error {
 	for _, o := range s.openOps() {
 		_ = o.Close(access.Outcome{Status: "cut"})
 	}
-	var errs []error
-	errs = append(errs, s.record(access.Event{Type: access.EventSessionEnd, Text: reason}, true))
 	s.recMu.Lock()
 	head, err := s.rec.Seal(reason)
 	s.recMu.Unlock()
 	if err == nil {
 		s.anchor(head)
 	}
-	return errors.Join(append(errs, err, s.tellClosed(reason))...)
+	return errors.Join(err, s.tellClosed(reason))
 }
 
 func (s *session) openOps() []*openOp {

@@ -1,0 +1,21 @@
+//go:build unix
+
+package record
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// freeBytes is how much an unprivileged process may still write.
+func freeBytes(dir string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+// fdatasync brings a file's bytes to the disk.
+func fdatasync(f *os.File) error { return f.Sync() }

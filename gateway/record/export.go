@@ -1,0 +1,106 @@
+package record
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// WriteJSON writes a recording's events as JSON lines.
+func WriteJSON(w io.Writer, r io.Reader) error {
+	enc := json.NewEncoder(w)
+	for e, err := range Read(r) {
+		if err != nil {
+			return err
+		}
+		if err := enc.Encode(e); err != nil {
+			return fmt.Errorf("write events: %w", err)
+		}
+	}
+	return nil
+}
+
+// WriteText writes a recording for a person to read. No control character of
+// the recorded text reaches w: a replay can't drive the viewer's terminal.
+func WriteText(w io.Writer, r io.Reader) error {
+	out := bufio.NewWriter(w)
+	for e, err := range Read(r) {
+		if err != nil {
+			_ = out.Flush() // the read error is the one to tell
+			return err
+		}
+		writeEvent(out, e)
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write replay: %w", err)
+	}
+	return nil
+}
+
+func writeEvent(w io.Writer, e access.Event) {
+	at := e.Time.UTC().Format("15:04:05.000")
+	switch e.Type {
+	case access.EventSessionStart:
+		if s := e.Session; s != nil {
+			fmt.Fprintf(w, "%s  session %s: %s on %s as %s, grant %s until %s\n", at, s.ID, Visible(s.Person.Login),
+				Visible(s.Target.String()), Visible(s.Role), Visible(s.Grant.ID), s.NotAfter.UTC().Format(time.RFC3339))
+			fmt.Fprintf(w, "%s  from %s by %s, %s\n", at, Visible(s.Remote), Visible(s.Identity.String()), Visible(s.PullURL))
+		}
+	case access.EventOpen:
+		writeOpen(w, at, e)
+	case access.EventClose:
+		if o := e.Outcome; o != nil {
+			fmt.Fprintf(w, "%s  #%d %s %s %d rows %d bytes\n", at, e.Op, o.Status, Visible(o.Code), o.Rows, o.Bytes)
+		}
+	case access.EventData:
+		fmt.Fprintf(w, "%s  #%d %s| %s\n", at, e.Op, e.Direction, Visible(string(e.Data)))
+	case access.EventHoldOpen, access.EventHoldAnswer:
+		fmt.Fprintf(w, "%s  #%d %s %s\n", at, e.Op, e.Type, Visible(e.Text))
+	default:
+		fmt.Fprintf(w, "%s  %s: %s\n", at, e.Type, Visible(e.Text))
+	}
+}
+
+func writeOpen(w io.Writer, at string, e access.Event) {
+	if e.Operation == nil || e.Decision == nil {
+		return
+	}
+	fmt.Fprintf(w, "%s  #%d %s  %s\n", at, e.Op, e.Decision.Verdict, Visible(e.Operation.Text))
+	if len(e.Operation.Params) > 0 {
+		fmt.Fprintf(w, "%s  #%d with %s\n", at, e.Op, Visible(strings.Join(e.Operation.Params, ", ")))
+	}
+	if e.Decision.Verdict != access.Allow {
+		fmt.Fprintf(w, "%s  #%d rule %s: %s\n", at, e.Op, Visible(e.Decision.Rule), Visible(e.Decision.Say))
+	}
+}
+
+// Visible shows control characters and those that turn or hide text as
+// escapes, and leaves everything else as it is.
+func Visible(s string) string {
+	if strings.IndexFunc(s, harmful) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case !harmful(r):
+			b.WriteRune(r)
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func harmful(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) ||
+		unicode.Is(unicode.Zp, r) || r == unicode.ReplacementChar
+}

@@ -1,0 +1,214 @@
+package record
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Config says where recordings lie. Dir and Key are needed.
+type Config struct {
+	Dir          string // made 0700
+	Key          ed25519.PrivateKey
+	MinFree      uint64        // below this many free bytes no session opens; 256 MiB
+	SegmentBytes int           // a segment closes at this size; 256 KiB
+	SegmentAge   time.Duration // or at this age; 1 s
+	SyncEvery    time.Duration // how far the disk may be behind the kernel; 50 ms
+	Log          *slog.Logger
+	Now          func() time.Time
+}
+
+// Store is a folder of recordings, open for writing.
+type Store struct {
+	cfg   Config
+	keyID string
+
+	mu      sync.Mutex
+	writers map[*Writer]struct{}
+	stop    chan struct{}
+	done    chan struct{}
+}
+
+// A recording is <Dir>/open/<session>.tgr while it is written, and
+// <Dir>/<year>/<month>/<day>/<session>.tgr once it is sealed.
+const (
+	ext     = ".tgr"
+	openDir = "open"
+)
+
+// sealedPath is where a sealed recording lies.
+func (s *Store) sealedPath(session string, started time.Time) string {
+	return filepath.Join(s.cfg.Dir, started.UTC().Format("2006/01/02"), session+ext)
+}
+
+var sessionID = regexp.MustCompile(`\A[A-Za-z0-9_-]{1,64}\z`)
+
+// Open opens the folder, seals what a crash left open, and starts to keep the
+// disk up to date. The caller closes the store.
+func Open(cfg Config) (*Store, error) {
+	if len(cfg.Key) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("open recordings: the key has %d bytes, want %d", len(cfg.Key), ed25519.PrivateKeySize)
+	}
+	cfg.defaults()
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open recordings: %w", err)
+	}
+	s := &Store{
+		cfg: cfg, keyID: KeyID(cfg.Key.Public().(ed25519.PublicKey)),
+		writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	if err := s.recover(); err != nil {
+		return nil, err
+	}
+	go s.keep()
+	return s, nil
+}
+
+func (c *Config) defaults() {
+	if c.MinFree == 0 {
+		c.MinFree = 256 << 20
+	}
+	if c.SegmentBytes == 0 {
+		c.SegmentBytes = 256 << 10
+	}
+	if c.SegmentAge == 0 {
+		c.SegmentAge = time.Second
+	}
+	if c.SyncEvery == 0 {
+		c.SyncEvery = 50 * time.Millisecond
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+// Close seals what is still open and ends the store.
+func (s *Store) Close() error {
+	close(s.stop)
+	<-s.done
+	var errs []error
+	for _, w := range s.open() {
+		_, err := w.Seal("the gateway stopped")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Record starts a session's recording; the caller appends its first event.
+// anchor is told the chain's head after a segment closed, never on the path of
+// an operation; the last head is what Seal returns.
+func (s *Store) Record(info access.SessionInfo, anchor func(access.Head)) (*Writer, error) {
+	if !sessionID.MatchString(info.ID) {
+		return nil, access.Errorf(access.CodeInvalid, "The session id %q can't name a file.", info.ID)
+	}
+	if free, err := freeBytes(s.cfg.Dir); err != nil || free < s.cfg.MinFree {
+		return nil, &access.Error{
+			Code:    access.CodeUnavailable,
+			Message: "The gateway is out of room for recordings, and opens nothing that it can't record. Its operator must make room.",
+			Cause:   errors.Join(err, fmt.Errorf("%d bytes free, want %d", free, s.cfg.MinFree)),
+		}
+	}
+	w, err := s.create(info, anchor)
+	if err != nil {
+		return nil, &access.Error{Code: access.CodeUnavailable, Message: "The gateway can't start a recording, and opens nothing that it can't record.", Cause: err}
+	}
+	return w, nil
+}
+
+func (s *Store) create(info access.SessionInfo, anchor func(access.Head)) (*Writer, error) {
+	if err := os.MkdirAll(filepath.Join(s.cfg.Dir, openDir), 0o700); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(s.cfg.Dir, openDir, info.ID+ext)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{store: s, file: f, session: info.ID, started: info.Started, anchor: anchor}
+	s.mu.Lock()
+	s.writers[w] = struct{}{}
+	s.mu.Unlock()
+	return w, nil
+}
+
+func (s *Store) open() []*Writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ws := make([]*Writer, 0, len(s.writers))
+	for w := range s.writers {
+		ws = append(ws, w)
+	}
+	return ws
+}
+
+func (s *Store) forget(w *Writer) {
+	s.mu.Lock()
+	delete(s.writers, w)
+	s.mu.Unlock()
+}
+
+// keep brings written events to the disk, closes aged segments and anchors
+// heads, for all sessions: one goroutine, one group commit.
+func (s *Store) keep() {
+	defer close(s.done)
+	tick := time.NewTicker(s.cfg.SyncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.stop:
+			return
+		}
+		for _, w := range s.open() {
+			w.tick()
+		}
+	}
+}
+
+// Find is the path of a session's recording in a folder.
+func Find(dir, id string) (string, error) {
+	if !sessionID.MatchString(id) {
+		return "", access.Errorf(access.CodeInvalid, "%q is not a session id: want up to 64 letters, digits, - and _.", id)
+	}
+	if path := filepath.Join(dir, openDir, id+ext); exists(path) {
+		return path, nil
+	}
+	all, err := filepath.Glob(filepath.Join(dir, "[0-9]*", "*", "*", id+ext))
+	if err != nil {
+		return "", fmt.Errorf("find recording: %w", err)
+	}
+	if len(all) != 1 {
+		return "", access.Errorf(access.CodeNotFound, "There are %d recordings of session %s in %s; want one.", len(all), id, dir)
+	}
+	return all[0], nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// List is the paths of all recordings in a folder, oldest day first.
+func List(dir string) ([]string, error) {
+	var paths []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.HasSuffix(path, ext) {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	return paths, err
+}

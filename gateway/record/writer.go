@@ -1,0 +1,217 @@
+package record
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Writer writes one session's recording. It is safe for concurrent use. Its
+// first error is final: nothing is ever left out silently.
+type Writer struct {
+	store   *Store
+	session string
+	started time.Time
+	anchor  func(access.Head)
+
+	mu     sync.Mutex
+	file   *os.File
+	err    error // the first failure, or errSealed
+	dirty  bool  // written, and not yet on the disk
+	buf    bytes.Buffer
+	hash   hash.Hash // over the open segment's lines; nil: none is open
+	number uint64    // of the open or next segment
+	prev   string
+	opened time.Time
+	events int
+	size   int
+	head   *access.Head // closed and not yet anchored
+}
+
+var errSealed = errors.New("the recording is sealed")
+
+// Append writes an event. It returns when the kernel has it, or with sync when
+// the disk has it.
+func (w *Writer) Append(e access.Event, sync bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	if err := w.append(e); err != nil {
+		return w.fail(err)
+	}
+	if sync {
+		if err := fdatasync(w.file); err != nil {
+			return w.fail(err)
+		}
+		w.dirty = false
+	}
+	return nil
+}
+
+// Seal writes the last event, closes the last segment and the file, and
+// answers with the final head, which is for the caller to anchor.
+func (w *Writer) Seal(reason string) (access.Head, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return access.Head{}, w.err
+	}
+	if err := w.finish(reason); err != nil {
+		return access.Head{}, w.fail(err)
+	}
+	head := *w.head
+	w.err = errSealed
+	w.store.forget(w)
+	if err := w.file.Close(); err != nil {
+		return head, fmt.Errorf("close recording: %w", err)
+	}
+	return head, nil
+}
+
+// finish writes the end and the seal, and moves the file to its day.
+func (w *Writer) finish(reason string) error {
+	end := access.Event{Type: access.EventSessionEnd, Time: w.store.cfg.Now().UTC(), Text: reason}
+	if err := w.append(end); err != nil {
+		return err
+	}
+	if w.hash == nil { // the end itself filled a segment
+		if err := w.begin(); err != nil {
+			return err
+		}
+	}
+	if err := w.close(true); err != nil {
+		return err
+	}
+	if err := fdatasync(w.file); err != nil {
+		return err
+	}
+	to := w.store.sealedPath(w.session, w.started)
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(w.file.Name(), to)
+}
+
+// fail makes err final. The file stays as it is: what was recorded is valid.
+func (w *Writer) fail(err error) error {
+	w.err = &access.Error{
+		Code:    access.CodeUnavailable,
+		Message: "The recording of this session failed, and nothing goes on unrecorded.",
+		Cause:   err,
+	}
+	w.store.forget(w)
+	_ = w.file.Close() // the first error is the one that matters
+	w.store.cfg.Log.Error("recording failed", "session", w.session, "error", err)
+	return w.err
+}
+
+func (w *Writer) append(e access.Event) error {
+	if w.hash == nil {
+		if err := w.begin(); err != nil {
+			return err
+		}
+	}
+	if err := w.line('E', e); err != nil {
+		return err
+	}
+	w.events++
+	if w.size >= w.store.cfg.SegmentBytes {
+		return w.close(false)
+	}
+	return nil
+}
+
+func (w *Writer) begin() error {
+	w.hash, w.events, w.size, w.opened = sha256.New(), 0, 0, w.store.cfg.Now().UTC()
+	return w.line('H', header{
+		Version: Version, Session: w.session, Segment: w.number,
+		Prev: w.prev, Key: w.store.keyID, Opened: w.opened,
+	})
+}
+
+// close ends the open segment: the closing line, its hash, its signature.
+func (w *Writer) close(last bool) error {
+	now := w.store.cfg.Now().UTC()
+	if err := w.line('C', closing{Segment: w.number, Events: w.events, Closed: now, Last: last}); err != nil {
+		return err
+	}
+	sum := w.hash.Sum(nil)
+	sig := ed25519.Sign(w.store.cfg.Key, signed(sum))
+	line := "S " + hex.EncodeToString(sum) + " " + base64.StdEncoding.EncodeToString(sig) + "\n"
+	if _, err := w.file.WriteString(line); err != nil {
+		return err
+	}
+	w.dirty, w.hash, w.prev = true, nil, hex.EncodeToString(sum)
+	w.head = &access.Head{Session: w.session, Segment: w.number, Hash: w.prev, Sealed: last, Time: now}
+	w.number++
+	return nil
+}
+
+// line writes one line in one write, and hashes it.
+func (w *Writer) line(tag byte, body any) error {
+	w.buf.Reset()
+	w.buf.WriteByte(tag)
+	w.buf.WriteByte(' ')
+	enc := json.NewEncoder(&w.buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(body); err != nil { // ends the line, too
+		return err
+	}
+	if w.buf.Len() > maxLine {
+		return fmt.Errorf("an event of %d bytes, at most %d are allowed", w.buf.Len(), maxLine)
+	}
+	if _, err := w.file.Write(w.buf.Bytes()); err != nil {
+		return err
+	}
+	w.hash.Write(w.buf.Bytes())
+	w.size += w.buf.Len()
+	w.dirty = true
+	return nil
+}
+
+// tick is the store's regular visit.
+func (w *Writer) tick() {
+	w.mu.Lock()
+	if w.err == nil && w.hash != nil && w.events > 0 && w.store.cfg.Now().Sub(w.opened) >= w.store.cfg.SegmentAge {
+		if err := w.close(false); err != nil {
+			_ = w.fail(err)
+		}
+	}
+	file, dirty, head := w.file, w.dirty && w.err == nil, w.head
+	w.dirty = false
+	if w.err == nil {
+		w.head = nil
+	}
+	ended := w.err != nil
+	w.mu.Unlock()
+
+	// Outside the lock: a slow disk or ledger must not hold up operations
+	// that are already in the kernel's hands.
+	if dirty {
+		if err := fdatasync(file); err != nil && !errors.Is(err, os.ErrClosed) {
+			w.mu.Lock()
+			if w.err == nil {
+				_ = w.fail(err)
+			}
+			w.mu.Unlock()
+			return
+		}
+	}
+	if head != nil && !ended {
+		w.anchor(*head)
+	}
+}
