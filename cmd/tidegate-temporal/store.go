@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.temporal.io/server/common/config"
@@ -71,7 +72,7 @@ func fileStore(path string) *config.SQL {
 	return &config.SQL{
 		PluginName: sqlite.PluginName,
 		// The plugin pastes the name into a URI.
-		DatabaseName: (&url.URL{Path: path}).EscapedPath(),
+		DatabaseName: uriPath(path),
 		ConnectAttributes: map[string]string{
 			"mode":         "rw",
 			"busy_timeout": "10000",
@@ -81,6 +82,16 @@ func fileStore(path string) *config.SQL {
 		},
 		MaxConns: 1,
 	}
+}
+
+// uriPath is an absolute path as a SQLite URI has it: in front of a drive
+// letter there is a slash too.
+func uriPath(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	return (&url.URL{Path: path}).EscapedPath()
 }
 
 // createPrivate creates the file for its owner alone, since histories name
@@ -99,8 +110,7 @@ func createPrivate(path string) error {
 // setupFile writes the schema into an empty file, and refuses a file that is
 // not ours, is of another schema, or is in use.
 func setupFile(ctx context.Context, path string) error {
-	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: "mode=rw&_pragma=busy_timeout%3d2000"}
-	db, err := sql.Open("sqlite", uri.String())
+	db, err := sql.Open("sqlite", "file:"+uriPath(path)+"?mode=rw&_pragma=busy_timeout%3d2000")
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -114,7 +124,7 @@ func setupFile(ctx context.Context, path string) error {
 	// IMMEDIATE, so that a server on this file is noticed before its data is
 	// read. All in one transaction: a kill in the middle leaves an empty file.
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return fmt.Errorf("lock (does another server use this file?): %w", err)
+		return fmt.Errorf("open for writing: %w (if it is locked, another server uses it)", err)
 	}
 	if err := checkOrCreate(ctx, conn); err != nil {
 		_, rollback := conn.ExecContext(ctx, "ROLLBACK")
