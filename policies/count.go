@@ -1,0 +1,172 @@
+package policies
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Count counts a ballot for a complete plan: Met means approved.
+func Count(plan access.Plan, ballot access.Ballot) access.Reason {
+	barred := map[int64]string{}
+	for _, p := range plan.People {
+		barred[p.ID] = "the access would be theirs"
+	}
+	return CountRequirements(Tally{
+		Name: "approval", Requirements: plan.Requirements,
+		Digest: plan.Digest(), PolicyDigest: plan.PolicyDigest, Barred: barred,
+	}, ballot)
+}
+
+// Tally is what reviews are counted for.
+type Tally struct {
+	Name         string
+	Requirements []access.Requirement
+	Digest       string           // of the bytes that are approved; a review of others does not count
+	PolicyDigest string           // of the policies in force; a review under others does not count
+	Barred       map[int64]string // who never counts besides the ballot's Excluded, and why
+}
+
+// CountRequirements counts a ballot. No requirement at all is not approval.
+func CountRequirements(t Tally, ballot access.Ballot) access.Reason {
+	c := counter{t, ballot, latest(ballot.Reviews)}
+	out := access.Reason{Name: t.Name, Met: len(t.Requirements) > 0}
+	for _, r := range t.Requirements {
+		child := c.requirement(r)
+		out.Met = out.Met && child.Met
+		out.Children = append(out.Children, child)
+	}
+	for _, r := range c.reviews {
+		if r.State == access.ReviewChangesRequested && c.mayBlock(r.User) {
+			out.Met = false
+			out.Children = append(out.Children, access.Reason{
+				Name: "changes requested", Text: fmt.Sprintf("%s asks for changes; that must be settled first.", r.User.Login)})
+		}
+	}
+	out.Text = headline(out, len(t.Requirements))
+	return out
+}
+
+func headline(r access.Reason, requirements int) string {
+	switch {
+	case requirements == 0:
+		return "Nobody can agree to this: no approval covers it."
+	case r.Met:
+		return "Approved."
+	}
+	return "Not approved yet."
+}
+
+type counter struct {
+	Tally
+	ballot  access.Ballot
+	reviews []access.Review // the latest of each person
+}
+
+// latest keeps each person's last review. A comment replaces nothing; a
+// dismissal does, and is then no review. The order is that of first sight.
+func latest(reviews []access.Review) (out []access.Review) {
+	at := map[int64]int{}
+	for _, r := range reviews {
+		if r.State == access.ReviewCommented {
+			continue
+		}
+		if i, ok := at[r.User.ID]; ok {
+			out[i] = r
+			continue
+		}
+		at[r.User.ID] = len(out)
+		out = append(out, r)
+	}
+	return out
+}
+
+// excluded says why a person's word never counts, or nothing.
+func (c counter) excluded(u access.User) string {
+	if u.ID == 0 {
+		return "the forge does not say who that is"
+	}
+	if u.Bot {
+		return "bots do not count"
+	}
+	if why, ok := c.ballot.Excluded[u.ID]; ok {
+		if why == "" {
+			why = "this person took part in the request"
+		}
+		return why
+	}
+	return c.Barred[u.ID]
+}
+
+func (c counter) mayBlock(u access.User) bool {
+	if c.excluded(u) != "" {
+		return false
+	}
+	return slices.ContainsFunc(c.Requirements, func(r access.Requirement) bool { return eligible(u, r.From) })
+}
+
+// eligible reports whether the user is one of the parties, by id alone.
+func eligible(u access.User, from []access.Party) bool {
+	for _, p := range from {
+		if p.Kind == access.KindUser && p.ID == u.ID && u.ID != 0 {
+			return true
+		}
+		if p.Kind == access.KindTeam && slices.ContainsFunc(p.Members, func(m access.User) bool { return m.ID == u.ID }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c counter) requirement(r access.Requirement) access.Reason {
+	out := access.Reason{Name: r.Name}
+	counted := 0
+	for _, review := range c.reviews {
+		if review.State != access.ReviewApproved {
+			continue
+		}
+		child := c.review(review, r)
+		if child.Met {
+			counted++
+		}
+		out.Children = append(out.Children, child)
+	}
+	out.Met = r.Need >= 0 && r.Need <= maxNeed && counted >= r.Need
+	out.Text = fmt.Sprintf("%d of %d needed from %s. %s", counted, r.Need, partyNames(r.From), r.Say)
+	if r.Need == 0 {
+		out.Text = "Approved in advance. " + r.Say
+	}
+	return out
+}
+
+func partyNames(from []access.Party) string {
+	names := make([]string, len(from))
+	for i, p := range from {
+		names[i] = p.Name
+	}
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, " or ")
+}
+
+// review judges one approval: bound to these bytes, under these policies, by
+// somebody who may.
+func (c counter) review(r access.Review, req access.Requirement) access.Reason {
+	why := c.excluded(r.User)
+	switch {
+	case why != "":
+	case !eligible(r.User, req.From):
+		why = fmt.Sprintf("not one of %s", partyNames(req.From))
+	case c.Digest == "" || r.Digest != c.Digest:
+		why = "it was given for other bytes; a new review is needed"
+	case c.PolicyDigest == "" || r.PolicyDigest != c.PolicyDigest:
+		why = "it was given under other policies; a new review is needed"
+	}
+	if why != "" {
+		return access.Reason{Name: r.User.Login, Text: fmt.Sprintf("%s's approval does not count: %s.", r.User.Login, why)}
+	}
+	return access.Reason{Name: r.User.Login, Met: true, Text: fmt.Sprintf("%s agrees.", r.User.Login)}
+}

@@ -1,0 +1,4 @@
+# Who is who: a GitHub login, and the identity that it logs in with.
+person "alice" { identity = oidc("dev", "alice@acme.test") }
+person "bob" { identity = oidc("dev", "bob@acme.test") }
+person "carol" { identity = oidc("dev", "carol@acme.test") }

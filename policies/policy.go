@@ -1,0 +1,427 @@
+package policies
+
+import (
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// policySet is what policies/*.hcl say.
+type policySet struct {
+	people    map[string]person // by lower-case login
+	targets   map[access.TargetRef]target
+	approvals []approval
+	rules     []rule
+	masks     []mask
+	checks    []check
+}
+
+type person struct {
+	login      string
+	identities []access.IdentityRef
+	at         hcl.Range
+}
+
+type target struct {
+	access.Target
+	roles map[string]access.Role
+	at    hcl.Range
+}
+
+type approval struct {
+	name     string
+	when     *expr // nil: for policies only
+	need     *expr
+	from     []access.Principal
+	say      string
+	policies bool // asked for when policies change
+	at       hcl.Range
+	needAt   hcl.Range
+}
+
+type rule struct {
+	access.Rule // Ask is resolved later
+	on          []located[access.TargetRef]
+	ask         []access.Principal
+	at          hcl.Range
+}
+
+type mask struct {
+	access.Mask
+	on []located[access.TargetRef]
+	at hcl.Range
+}
+
+const policiesDir = "policies/"
+
+// loadPolicies reads policies/*.hcl of a tree. The set is complete only if
+// there are no errors.
+func loadPolicies(t access.Tree, diags *diagnostics) *policySet {
+	set := &policySet{people: map[string]person{}, targets: map[access.TargetRef]target{}}
+	seen := map[string]hcl.Range{}
+	if len(t.Files) > MaxFiles {
+		diags.errorf(hcl.Range{Filename: policiesDir}, "There are too many files", "The tree has %d and may have %d.", len(t.Files), MaxFiles)
+		return set
+	}
+	found := false
+	for _, f := range t.Files {
+		if !strings.HasPrefix(f.Path, policiesDir) || !strings.HasSuffix(f.Path, ".hcl") {
+			continue
+		}
+		found = true
+		if body := parse(f, diags); body != nil {
+			set.read(body, seen, diags)
+		}
+	}
+	if !found {
+		diags.errorf(hcl.Range{Filename: policiesDir}, "There are no policies", "Write policies/*.hcl; without them nothing is allowed.")
+	}
+	set.crossCheck(diags)
+	set.sort()
+	return set
+}
+
+// sort makes the order of blocks and files irrelevant.
+func (set *policySet) sort() {
+	slices.SortFunc(set.approvals, func(a, b approval) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(set.rules, func(a, b rule) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(set.masks, func(a, b mask) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (set *policySet) read(body *hclsyntax.Body, seen map[string]hcl.Range, diags *diagnostics) {
+	for _, a := range body.Attributes {
+		diags.errorf(a.NameRange, "An attribute is not allowed here", "A policy file holds blocks only.")
+	}
+	for _, in := range body.Blocks {
+		b := block{in, diags}
+		wanted := 1
+		if b.Type == "target" {
+			wanted = 2
+		}
+		if !b.labels(wanted) {
+			continue
+		}
+		key := b.Type + "\x00" + strings.ToLower(strings.Join(b.Labels, "\x00"))
+		if first, dup := seen[key]; dup {
+			diags.errorf(b.DefRange(), "A name is taken", "%s %q is already at %s:%d.", b.Type, strings.Join(b.Labels, "."), first.Filename, first.Start.Line)
+			continue
+		}
+		seen[key] = b.DefRange()
+		set.readBlock(b)
+	}
+}
+
+func (set *policySet) readBlock(b block) {
+	switch b.Type {
+	case "person":
+		p := readPerson(b)
+		set.people[strings.ToLower(p.login)] = p
+	case "target":
+		t := readTarget(b)
+		set.targets[t.TargetRef] = t
+	case "approval":
+		set.approvals = append(set.approvals, readApproval(b))
+	case "rule":
+		set.rules = append(set.rules, readRule(b))
+	case "mask":
+		set.masks = append(set.masks, readMask(b))
+	case "check":
+		set.checks = append(set.checks, readCheck(b))
+	default:
+		b.diags.errorf(b.TypeRange, "A block is unknown", "%q is none of person, target, approval, rule, mask, check.", b.Type)
+	}
+}
+
+func readPerson(b block) person {
+	b.only([]string{"identity"})
+	p := person{login: b.Labels[0], at: b.DefRange()}
+	if !loginPattern.MatchString(p.login) {
+		b.diags.errorf(b.LabelRanges[0], "A login is not understood", "Write the person's GitHub login.")
+	}
+	e := b.need("identity")
+	if e == nil {
+		return p
+	}
+	for _, item := range list(e) {
+		if ref, ok := identity(item); ok {
+			p.identities = append(p.identities, ref)
+		} else {
+			b.wrong(item, `oidc("provider", "e-mail or subject") or saml(…) here`)
+		}
+	}
+	if len(p.identities) == 0 {
+		b.wrong(e, "at least one identity here")
+	}
+	return p
+}
+
+// identity reads oidc("okta", "a@b.c"); without an @ it is a subject.
+func identity(e hclsyntax.Expression) (access.IdentityRef, bool) {
+	name, args, ok := call(e)
+	if !ok || (name != "oidc" && name != "saml") || len(args) != 2 {
+		return access.IdentityRef{}, false
+	}
+	provider, ok1 := literalString(args[0])
+	who, ok2 := literalString(args[1])
+	if !ok1 || !ok2 || provider == "" || who == "" || !ascii(provider) || !ascii(who) {
+		return access.IdentityRef{}, false
+	}
+	if strings.Contains(who, "@") {
+		return access.IdentityRef{Provider: provider, Email: strings.ToLower(who)}, true
+	}
+	return access.IdentityRef{Provider: provider, Subject: who}, true
+}
+
+var wordPattern = regexp.MustCompile(`\A[A-Za-z0-9_][A-Za-z0-9_-]{0,47}\z`)
+
+func readTarget(b block) target {
+	b.only([]string{"address", "admin", "labels", "zone", "when_stale"}, "role")
+	t := target{roles: map[string]access.Role{}, at: b.DefRange()}
+	t.TargetRef = access.TargetRef{Kind: b.Labels[0], Name: b.Labels[1]}
+	for i, l := range b.Labels {
+		if !wordPattern.MatchString(l) {
+			b.diags.errorf(b.LabelRanges[i], "A name is not allowed", "Use 1 to 48 of a-z, A-Z, 0-9, - and _.")
+		}
+	}
+	t.Address = readAddress(b)
+	if e := b.attr("admin"); e != nil {
+		t.Admin = readSecretName(b, e)
+	}
+	if e := b.attr("labels"); e != nil {
+		t.Labels = map[string]string{}
+		for _, f := range b.object(e) {
+			t.Labels[f.name] = b.stringOf(f.expr)
+		}
+	}
+	t.Zone = b.text("zone")
+	if t.WhenStale = b.text("when_stale"); t.WhenStale != "" && t.WhenStale != "end" && t.WhenStale != "keep" {
+		b.wrong(b.attr("when_stale"), `"end" or "keep" for when_stale`)
+	}
+	for _, in := range b.Body.Blocks {
+		if in.Type == "role" {
+			readRole(block{in, b.diags}, t.roles)
+		}
+	}
+	return t
+}
+
+// readAddress wants host:port or host:port/database. What was got is not
+// repeated: people paste passwords into addresses.
+func readAddress(b block) string {
+	e := b.need("address")
+	if e == nil {
+		return ""
+	}
+	s := b.stringOf(e)
+	hostport, _, _ := strings.Cut(s, "/")
+	host, port, err := net.SplitHostPort(hostport)
+	n, errPort := strconv.Atoi(port)
+	if err != nil || errPort != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(s, "@ ?") || !ascii(s) {
+		b.wrong(e, "an address host:port or host:port/database, without user or password,")
+	}
+	return s
+}
+
+// readSecretName reads secret("name"): a name, never a value.
+func readSecretName(b block, e hclsyntax.Expression) string {
+	name, args, ok := call(e)
+	if ok && name == "secret" && len(args) == 1 {
+		if s, ok := literalString(args[0]); ok && wordPattern.MatchString(s) {
+			return s
+		}
+	}
+	b.wrong(e, `secret("name") for admin, with the name of a secret in the server's config,`)
+	return ""
+}
+
+// roleSettings are attributes of a role that only the target's room reads.
+var roleSettings = []string{"owner", "rows"}
+
+func readRole(b block, roles map[string]access.Role) {
+	if !b.labels(1) {
+		return
+	}
+	b.only(append([]string{"longest", "read", "write", "record", "settings"}, roleSettings...))
+	r := access.Role{Name: b.Labels[0], Read: b.strings("read"), Write: b.strings("write"), Record: b.text("record")}
+	if !wordPattern.MatchString(r.Name) {
+		b.diags.errorf(b.LabelRanges[0], "A name is not allowed", "Use 1 to 48 of a-z, A-Z, 0-9, - and _.")
+	}
+	if e := b.need("longest"); e != nil {
+		r.Longest = b.length(e)
+	}
+	r.Settings = readSettings(b)
+	if _, dup := roles[r.Name]; dup {
+		b.diags.errorf(b.DefRange(), "A name is taken", "The target has two roles %q.", r.Name)
+	}
+	roles[r.Name] = r
+}
+
+func readSettings(b block) map[string]string {
+	out := map[string]string{}
+	if e := b.attr("settings"); e != nil {
+		for _, f := range b.object(e) {
+			out[f.name] = b.stringOf(f.expr)
+		}
+	}
+	for _, name := range roleSettings {
+		if e := b.attr(name); e != nil {
+			if _, dup := out[name]; dup {
+				b.diags.errorf(e.Range(), "A setting is there twice", "Write %s once.", name)
+			}
+			out[name] = b.stringOf(e)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+func readApproval(b block) approval {
+	b.only([]string{"when", "need", "from", "say", "policies"})
+	a := approval{name: b.Labels[0], say: b.sentence("say"), policies: b.bool("policies"), at: b.DefRange()}
+	when := b.attr("when")
+	if when == nil && !a.policies {
+		b.need("when")
+	}
+	if when != nil {
+		a.when = compileAs(when, kindBool, planWords, b.diags)
+	}
+	if e := b.need("need"); e != nil {
+		a.need, a.needAt = compileAs(e, kindInt, planWords, b.diags), e.Range()
+	}
+	if e := b.need("from"); e != nil {
+		a.from = b.principals(e)
+	}
+	return a
+}
+
+func readRule(b block) rule {
+	b.only([]string{"on", "deny", "hold", "ask", "say", "sync"})
+	r := rule{on: b.targets("on"), at: b.DefRange()}
+	r.Rule = access.Rule{Name: b.Labels[0], On: values(r.on), Say: b.sentence("say"), Sync: b.bool("sync")}
+	r.Deny, r.Hold = condition(b, "deny"), condition(b, "hold")
+	if b.attr("deny") == nil && b.attr("hold") == nil {
+		b.diags.errorf(b.DefRange(), "A rule does nothing", "Write deny or hold.")
+	}
+	ask := b.attr("ask")
+	switch {
+	case ask != nil:
+		r.ask = b.principals(ask)
+	case b.attr("hold") != nil:
+		b.need("ask")
+	}
+	return r
+}
+
+// condition is an expression's canonical text: comments and layout are gone.
+func condition(b block, name string) string {
+	e := b.attr(name)
+	if e == nil {
+		return ""
+	}
+	x := compileAs(e, kindBool, judgeWords, b.diags)
+	if x == nil {
+		return ""
+	}
+	// What gateways compile is the canonical text: it must pass the guard too.
+	if again, _ := compileText(name, x.text, judgeWords); again == nil || again.text != x.text {
+		b.diags.errorf(e.Range(), "The expression is too complex", "Write it flatter, or as two rules.")
+	}
+	return x.text
+}
+
+var columnPattern = regexp.MustCompile(`\A(?:[A-Za-z0-9_$*]+\.){1,2}[A-Za-z0-9_$*]+\z`)
+
+func readMask(b block) mask {
+	b.only([]string{"on", "columns", "with"})
+	m := mask{on: b.targets("on"), at: b.DefRange()}
+	m.Mask = access.Mask{Name: b.Labels[0], On: values(m.on)}
+	if e := b.need("columns"); e != nil {
+		m.Columns = b.strings("columns")
+		if len(m.Columns) == 0 {
+			b.wrong(e, "at least one column here")
+		}
+		for i, c := range m.Columns {
+			if !columnPattern.MatchString(c) {
+				b.wrong(list(e)[i], `columns such as "*.email", "users.ssn" or "public.users.ssn"`)
+			}
+		}
+	}
+	if e := b.need("with"); e != nil {
+		m.With = readWith(b, e)
+	}
+	return m
+}
+
+func readWith(b block, e hclsyntax.Expression) access.MaskWith {
+	name, args, _ := call(e)
+	switch {
+	case name == "null" && len(args) == 0:
+		return access.MaskWith{Kind: access.MaskNull}
+	case name == "constant" && len(args) == 1:
+		if s, ok := literalString(args[0]); ok {
+			return access.MaskWith{Kind: access.MaskConstant, Text: s}
+		}
+	case name == "partial" && len(args) == 1:
+		if n, ok := literalInt(args[0]); ok && n >= 1 && n <= 64 {
+			return access.MaskWith{Kind: access.MaskPartial, Keep: int(n)}
+		}
+	}
+	b.wrong(e, `partial(1 to 64), constant("text") or null() here`)
+	return access.MaskWith{}
+}
+
+// crossCheck looks at what one block says of another.
+func (set *policySet) crossCheck(diags *diagnostics) {
+	for _, r := range set.rules {
+		set.known(r.on, diags)
+	}
+	for _, m := range set.masks {
+		set.known(m.on, diags)
+	}
+	for _, c := range set.checks {
+		set.checkExpect(c, diags)
+	}
+	set.sharedIdentities(diags)
+}
+
+func (set *policySet) known(on []located[access.TargetRef], diags *diagnostics) {
+	for _, ref := range on {
+		if _, ok := set.targets[ref.value]; !ok && ref.value.Kind != "" {
+			diags.errorf(ref.at, "The target is unknown", "No block says target %q %q.", ref.value.Kind, ref.value.Name)
+		}
+	}
+}
+
+// sharedIdentities refuses one identity for two people: nobody could say who came.
+func (set *policySet) sharedIdentities(diags *diagnostics) {
+	owner := map[access.IdentityRef]string{}
+	for _, login := range sortedKeys(set.people) {
+		p := set.people[login]
+		for _, ref := range p.identities {
+			if other, dup := owner[ref]; dup {
+				diags.errorf(p.at, "An identity is there twice", "%s and %s name the same one; an identity is one person's.", other, login)
+			}
+			owner[ref] = login
+		}
+	}
+}
+
+// principals are all the users and teams that approvals and rules name.
+func (set *policySet) principals() (out []access.Principal) {
+	for _, a := range set.approvals {
+		out = append(out, a.from...)
+	}
+	for _, r := range set.rules {
+		out = append(out, r.ask...)
+	}
+	return slices.Clip(out)
+}
