@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -11,11 +12,28 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os"
 	"time"
 )
 
-// certify makes a CA and a certificate for loopback; the CA's key is forgotten.
+// certify finds the CA and the certificate of a kept cluster, or makes them.
 func (s *Server) certify() error {
+	ca, errCA := os.ReadFile(s.path("ca.pem"))
+	_, err := tls.LoadX509KeyPair(s.path("server.pem"), s.path("server.key"))
+	block, _ := pem.Decode(ca)
+	if errors.Join(errCA, err) != nil || block == nil {
+		return s.makeCertificates()
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || time.Until(cert.NotAfter) < 24*time.Hour {
+		return s.makeCertificates()
+	}
+	s.CAPEM = ca
+	return nil
+}
+
+// makeCertificates makes a CA and a certificate for loopback; the CA's key is forgotten.
+func (s *Server) makeCertificates() error {
 	caKey, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	key, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err := errors.Join(err1, err2); err != nil {

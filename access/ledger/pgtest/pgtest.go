@@ -1,7 +1,8 @@
 // Package pgtest runs a throwaway PostgreSQL: a fresh cluster in its own
 // directory, on loopback, with scram-sha-256 passwords, gone when it is
 // closed. Tests use Start; a program that needs a cluster for as long as it
-// runs uses Run.
+// runs uses Run. With Options.Dir the cluster stays, and the next Run with that
+// directory finds its data, password and certificates again.
 //
 // PostgreSQL refuses to run as root, so a root caller's cluster runs as the
 // user postgres, or nobody where that does not exist.
@@ -12,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/url"
@@ -31,6 +33,12 @@ import (
 // ErrMissing says that no PostgreSQL programs were found.
 var ErrMissing = errors.New("find PostgreSQL: no initdb in /usr/lib/postgresql/*/bin or PATH; install the postgresql package")
 
+// Files beside the data directory.
+const (
+	passwordFile = "superuser-password"
+	settingsFile = "pgtest.conf"
+)
+
 // wait bounds every start and every stop.
 const wait = 30 * time.Second
 
@@ -40,6 +48,8 @@ type Options struct {
 	Version string            // major version: "15"; empty is the newest installed
 	SSL     bool              // ssl=on, with a certificate of the cluster's own CA
 	Config  map[string]string // more settings, as in postgresql.conf
+	Dir     string            // use this directory, and keep it; empty is a temporary one
+	Port    int               // 0 is a free one
 }
 
 // Server is a running cluster.
@@ -51,6 +61,7 @@ type Server struct {
 	CAPEM []byte // of the CA that signed the server's certificate, with SSL
 
 	bin      string
+	keep     bool // Dir outlives the server
 	password string
 	options  Options
 
@@ -58,19 +69,18 @@ type Server struct {
 	proc *process
 }
 
-// Run makes a cluster and starts it. The caller closes it.
+// Run starts a cluster, and makes it first unless Options.Dir holds one. The
+// caller closes it.
 func Run(ctx context.Context, o Options) (*Server, error) {
 	bin, err := programs(o.Version)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "pgtest-")
+	dir, err := directory(o.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("make cluster directory: %w", err)
+		return nil, err
 	}
-	s := &Server{
-		Dir: dir, Log: filepath.Join(dir, "log"), bin: bin, password: rand.Text(), options: o,
-	}
+	s := &Server{Dir: dir, Log: filepath.Join(dir, "log"), bin: bin, keep: o.Dir != "", options: o}
 	if err := s.setUp(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -89,11 +99,14 @@ func (s *Server) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	port, err := freePort()
-	if err != nil {
-		return err
+	s.Port = s.options.Port
+	if s.Port == 0 {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		s.Port = port
 	}
-	s.Port = port
 	s.DSN = s.dsn("postgres")
 	if err := s.configure(); err != nil {
 		return err
@@ -101,8 +114,12 @@ func (s *Server) setUp(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-// Close kills the server at once and removes its directory.
+// Close ends the server. A temporary cluster is killed at once and removed; a
+// kept one stops in order.
 func (s *Server) Close() error {
+	if s.keep {
+		return s.Stop()
+	}
 	return errors.Join(s.Kill(), os.RemoveAll(s.Dir))
 }
 
@@ -171,14 +188,55 @@ func (s *Server) dsn(database string) string {
 
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
+// initialize runs initdb unless there is a cluster. The data directory gets
+// its name only when it is whole, so an interrupted run is simply repeated.
 func (s *Server) initialize(ctx context.Context) error {
-	if err := s.write("password", []byte(s.password)); err != nil {
+	if err := s.readPassword(); err != nil {
 		return err
 	}
+	if _, err := os.Stat(s.path("data")); err == nil {
+		return nil
+	}
+	if err := os.RemoveAll(s.path("data.new")); err != nil {
+		return fmt.Errorf("remove half a cluster: %w", err)
+	}
+	if err := s.initdb(ctx); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.path("data.new/postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("configure cluster: %w", err)
+	}
+	_, err = f.WriteString("\ninclude = '../" + settingsFile + "'\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("configure cluster: %w", err)
+	}
+	return os.Rename(s.path("data.new"), s.path("data"))
+}
+
+// readPassword finds the superuser's password, or makes one.
+func (s *Server) readPassword() error {
+	b, err := os.ReadFile(s.path(passwordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		s.password = rand.Text()
+		return s.write(passwordFile, []byte(s.password))
+	}
+	if err != nil {
+		return fmt.Errorf("read the cluster's password: %w", err)
+	}
+	s.password = string(b)
+	return nil
+}
+
+func (s *Server) initdb(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*wait)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "-D", s.path("data"), "-U", "postgres",
-		"--pwfile", s.path("password"), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
+	args := []string{"-D", s.path("data.new"), "-U", "postgres", "--pwfile", s.path(passwordFile),
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"}
+	if !s.keep {
+		args = append(args, "--no-sync")
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), args...)
 	cmd.Dir = s.Dir
 	attr, err := attributes()
 	if err != nil {
@@ -188,14 +246,18 @@ func (s *Server) initialize(ctx context.Context) error {
 	if out, err := run(cmd); err != nil {
 		return fmt.Errorf("run initdb: %w: %s", err, out)
 	}
-	return os.Remove(s.path("password"))
+	return nil
 }
 
-// configure appends to postgresql.conf; the last word on a setting counts.
+// configure writes the settings that postgresql.conf includes at its end,
+// where the last word on a setting counts.
 func (s *Server) configure() error {
 	settings := map[string]string{
 		"listen_addresses": "127.0.0.1", "port": strconv.Itoa(s.Port), "unix_socket_directories": "",
 		"password_encryption": "scram-sha-256", "fsync": "off", "shared_buffers": "16MB",
+	}
+	if s.keep {
+		delete(settings, "fsync")
 	}
 	if s.options.SSL {
 		maps.Copy(settings, map[string]string{
@@ -207,12 +269,7 @@ func (s *Server) configure() error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(settings[name], "'", "''"))
 	}
-	f, err := os.OpenFile(s.path("data/postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("configure cluster: %w", err)
-	}
-	_, err = f.WriteString("\n" + b.String())
-	return errors.Join(err, f.Close())
+	return s.write(settingsFile, []byte(b.String()))
 }
 
 func (s *Server) start(ctx context.Context) error {
@@ -296,6 +353,33 @@ func (s *Server) write(name string, data []byte) error {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return own(s.path(name))
+}
+
+// directory makes the server's directory. It is given to PostgreSQL's user,
+// so one that holds anything but a cluster of ours is refused.
+func directory(name string) (string, error) {
+	if name == "" {
+		dir, err := os.MkdirTemp("", "pgtest-")
+		if err != nil {
+			return "", fmt.Errorf("make cluster directory: %w", err)
+		}
+		return dir, nil
+	}
+	dir, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("find cluster directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make cluster directory: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("read cluster directory: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, passwordFile)); len(entries) > 0 && err != nil {
+		return "", fmt.Errorf("use cluster directory %s: it is not empty and holds no cluster made here; name another", dir)
+	}
+	return dir, nil
 }
 
 func freePort() (int, error) {

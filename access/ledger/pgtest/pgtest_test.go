@@ -1,6 +1,9 @@
 package pgtest
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +26,48 @@ func TestCommittedRowsSurviveKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	query(t, dsn, "select n::text from t", "7")
+}
+
+func TestDirIsKept(t *testing.T) {
+	dir, err := os.MkdirTemp("", "pgtest-kept-") // t.TempDir is closed to PostgreSQL's user when root runs the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	o := Options{Dir: dir, SSL: true}
+	first := Start(t, o)
+	query(t, first.DSN, "create table t as select 7 as n; select 'made'", "made")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Port = first.Port
+	again := Start(t, o)
+	query(t, first.DSN, "select n::text from t", "7")
+	query(t, again.DSN, "show fsync", "on")
+	if string(first.CAPEM) != string(again.CAPEM) || len(first.CAPEM) == 0 {
+		t.Error("the second start made another CA")
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStrangeDirRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mine"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Run(t.Context(), Options{Dir: dir})
+	if errors.Is(err, ErrMissing) {
+		t.Skip(err)
+	}
+	if err == nil {
+		s.Close()
+		t.Fatal("a directory with something else in it was taken")
+	}
 }
 
 func query(t *testing.T, dsn, sql, want string) {
