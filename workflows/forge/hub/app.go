@@ -43,6 +43,14 @@ func createInstallationToken(c *call) error {
 		"permissions": c.appView()["permissions"], "repository_selection": "selected"})
 }
 
+// getApp tells an App that proves its key who it is.
+func getApp(c *call) error {
+	if !c.cfg.App.verify(bearer(c.r), c.cfg.Now()) {
+		return fail(http.StatusUnauthorized, "A JSON web token could not be decoded")
+	}
+	return c.reply(http.StatusOK, c.appView())
+}
+
 // verify checks an App's RS256 token: signature, issuer and times.
 func (a App) verify(token string, now time.Time) bool {
 	parts := strings.Split(token, ".")

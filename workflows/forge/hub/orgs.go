@@ -38,7 +38,10 @@ func (h *Hub) orgRoutes() []route {
 }
 
 func (h *Hub) appRoutes() []route {
-	return []route{{"POST /app/installations/{id}/access_tokens", roleNone, createInstallationToken}}
+	return []route{
+		{"GET /app", roleNone, getApp},
+		{"POST /app/installations/{id}/access_tokens", roleNone, createInstallationToken},
+	}
 }
 
 func getRepo(c *call) error {

@@ -1,0 +1,223 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/google/go-github/v60/github"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/workflows"
+)
+
+const (
+	maxPullPages   = 50
+	maxReviewPages = 10
+)
+
+var shaPattern = regexp.MustCompile(`\A(?:[0-9a-f]{40}|[0-9a-f]{64})\z`)
+
+// OpenPulls lists the pull requests to the main branch that are open, and those
+// that were closed since then.
+func (f *Forge) OpenPulls(ctx context.Context, closedSince time.Time) ([]workflows.Ref, error) {
+	repo, err := f.Repo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var refs []workflows.Ref
+	list := func(opts github.PullRequestListOptions, take func(*github.PullRequest) (wanted, more bool)) error {
+		opts.Base = f.cfg.MainBranch
+		return everyPage(maxPullPages, func(page github.ListOptions) (*github.Response, error) {
+			opts.ListOptions = page
+			pulls, res, err := f.gh.PullRequests.List(ctx, f.cfg.Owner, f.cfg.Repo, &opts)
+			if err != nil {
+				return nil, failed("list pull requests", err)
+			}
+			for _, p := range pulls {
+				wanted, more := take(p)
+				if wanted {
+					refs = append(refs, workflows.Ref{Repo: repo, Number: p.GetNumber()})
+				}
+				if !more {
+					res.NextPage = 0
+				}
+			}
+			return res, nil
+		})
+	}
+	if err := list(github.PullRequestListOptions{State: "open"}, func(*github.PullRequest) (bool, bool) { return true, true }); err != nil {
+		return nil, err
+	}
+	// Whatever closed since then was updated since then.
+	err = list(github.PullRequestListOptions{State: "closed", Sort: "updated", Direction: "desc"}, func(p *github.PullRequest) (bool, bool) {
+		return !p.GetClosedAt().Before(closedSince), !p.GetUpdatedAt().Before(closedSince)
+	})
+	if access.CodeOf(err) == access.CodeTooLarge {
+		f.log.Warn("list closed pull requests: older ones are left out", "since", closedSince, "listed", len(refs))
+		err = nil
+	}
+	return refs, err
+}
+
+// Pull reads one pull request, with its reviews and everybody who can't approve it.
+func (f *Forge) Pull(ctx context.Context, ref workflows.Ref) (workflows.Pull, error) {
+	if err := f.serve(ctx, ref.Repo); err != nil {
+		return workflows.Pull{}, err
+	}
+	p, err := f.pull(ctx, ref.Number)
+	if err != nil {
+		return workflows.Pull{}, err
+	}
+	if id := p.GetBase().GetRepo().GetID(); id != ref.Repo {
+		return workflows.Pull{}, access.Errorf(access.CodeConflict, "Pull request %d belongs to repository %d, want %d.", ref.Number, id, ref.Repo)
+	}
+	out := workflows.Pull{Ref: ref, URL: p.GetHTMLURL(), Author: user(p.User), Head: p.GetHead().GetSHA(),
+		Open: p.GetState() == "open", Draft: p.GetDraft(), Fork: p.GetHead().GetRepo().GetID() != ref.Repo}
+	if p.MergedAt != nil {
+		out.MergedAt, out.Merge = p.GetMergedAt().UTC(), p.GetMergeCommitSHA()
+	}
+	if out.Reviews, err = f.reviews(ctx, ref.Number); err != nil {
+		return workflows.Pull{}, err
+	}
+	return out, f.addCommits(ctx, &out, p)
+}
+
+func (f *Forge) pull(ctx context.Context, number int) (*github.PullRequest, error) {
+	p, _, err := f.gh.PullRequests.Get(ctx, f.cfg.Owner, f.cfg.Repo, number)
+	if err != nil {
+		return nil, failed("read pull request", err)
+	}
+	if base := p.GetBase().GetRef(); base != f.cfg.MainBranch {
+		return nil, access.Errorf(access.CodeInvalid, "Pull request %d goes to %q; Tidegate looks at those to %q.", number, base, f.cfg.MainBranch)
+	}
+	if !shaPattern.MatchString(p.GetHead().GetSHA()) || !shaPattern.MatchString(p.GetBase().GetSHA()) {
+		return nil, access.Errorf(access.CodeUnavailable, "GitHub did not say which commits pull request %d compares.", number)
+	}
+	return p, nil
+}
+
+// addCommits fills in the merge base, and who worked on the branch.
+func (f *Forge) addCommits(ctx context.Context, out *workflows.Pull, p *github.PullRequest) error {
+	from, err := f.before(ctx, out, p)
+	if err != nil {
+		return err
+	}
+	people := newRoll(f, out.Author)
+	most := maxCommitPages
+	seen, total := 0, 0
+	err = everyPage(most+1, func(page github.ListOptions) (*github.Response, error) {
+		cmp, res, err := f.gh.Repositories.CompareCommits(ctx, f.cfg.Owner, f.cfg.Repo, from, out.Head, &page)
+		if err != nil {
+			return nil, failed("compare commits", err)
+		}
+		if out.Base == "" {
+			out.Base = cmp.GetMergeBaseCommit().GetSHA()
+		}
+		people.add(cmp.Commits)
+		seen, total = seen+len(cmp.Commits), cmp.GetTotalCommits()
+		if page.Page >= most || seen >= total {
+			res.NextPage = 0
+		}
+		return res, nil
+	})
+	if err != nil {
+		return err
+	}
+	if !shaPattern.MatchString(out.Base) {
+		return access.Errorf(access.CodeUnavailable, "GitHub did not say where pull request %d branched off.", out.Ref.Number)
+	}
+	if seen < total {
+		people.unknown = append(people.unknown, fmt.Sprintf("the authors of %d more commits than Tidegate reads (%d)", total-seen, seen))
+	}
+	out.Excluded, out.Unknown, err = people.close(ctx)
+	return err
+}
+
+// before is the commit that the branch is compared with: the tip of the base, or,
+// once it is merged, what main was just before.
+func (f *Forge) before(ctx context.Context, out *workflows.Pull, p *github.PullRequest) (string, error) {
+	if out.MergedAt.IsZero() {
+		return p.GetBase().GetSHA(), nil
+	}
+	if !shaPattern.MatchString(out.Merge) {
+		return "", access.Errorf(access.CodeUnavailable, "GitHub does not say yet which commit pull request %d became.", out.Ref.Number)
+	}
+	c, _, err := f.gh.Git.GetCommit(ctx, f.cfg.Owner, f.cfg.Repo, out.Merge)
+	if err != nil {
+		return "", failed("read merge commit", err)
+	}
+	if len(c.Parents) == 0 || !shaPattern.MatchString(c.Parents[0].GetSHA()) {
+		return "", access.Errorf(access.CodeInvalid, "Merge commit %s has no parent.", out.Merge)
+	}
+	return c.Parents[0].GetSHA(), nil
+}
+
+func (f *Forge) reviews(ctx context.Context, number int) ([]access.Review, error) {
+	var out []access.Review
+	err := everyPage(maxReviewPages, func(page github.ListOptions) (*github.Response, error) {
+		list, res, err := f.gh.PullRequests.ListReviews(ctx, f.cfg.Owner, f.cfg.Repo, number, &page)
+		if err != nil {
+			return nil, failed("list reviews", err)
+		}
+		for _, r := range list {
+			// A pending review is a draft that only its author sees; a review of
+			// nobody (a deleted account) can't be anybody's agreement.
+			if state := access.ReviewState(strings.ToLower(r.GetState())); state != "pending" && r.GetUser().GetID() > 0 {
+				out = append(out, access.Review{ID: r.GetID(), User: user(r.User), State: state, Commit: r.GetCommitID(),
+					Submitted: r.GetSubmittedAt().UTC()})
+			}
+		}
+		return res, nil
+	})
+	return out, err
+}
+
+// Main is the main branch's commit.
+func (f *Forge) Main(ctx context.Context) (string, error) {
+	if _, err := f.Repo(ctx); err != nil {
+		return "", err
+	}
+	ref, _, err := f.gh.Git.GetRef(ctx, f.cfg.Owner, f.cfg.Repo, "heads/"+f.cfg.MainBranch)
+	if err != nil {
+		return "", failed("read main branch", err)
+	}
+	if sha := ref.GetObject().GetSHA(); shaPattern.MatchString(sha) {
+		return sha, nil
+	}
+	return "", access.Errorf(access.CodeUnavailable, "GitHub did not say where %s is.", f.cfg.MainBranch)
+}
+
+// PullOf finds the merged pull request that brought a commit to main; 0 is none.
+func (f *Forge) PullOf(ctx context.Context, commit string) (int, error) {
+	if err := validCommit(commit); err != nil {
+		return 0, err
+	}
+	if _, err := f.Repo(ctx); err != nil {
+		return 0, err
+	}
+	found := 0
+	err := everyPage(2, func(page github.ListOptions) (*github.Response, error) {
+		pulls, res, err := f.gh.PullRequests.ListPullRequestsWithCommit(ctx, f.cfg.Owner, f.cfg.Repo, commit, &page)
+		if err != nil {
+			return nil, failed("find pull request of commit", err)
+		}
+		for _, p := range pulls {
+			merged := p.MergedAt != nil && p.GetBase().GetRef() == f.cfg.MainBranch
+			if merged && (found == 0 || p.GetMergeCommitSHA() == commit) {
+				found = p.GetNumber()
+			}
+		}
+		return res, nil
+	})
+	return found, err
+}
+
+func validCommit(commit string) error {
+	if !shaPattern.MatchString(commit) {
+		return access.Errorf(access.CodeInvalid, "Got commit %q, want a full commit id.", clip(visible(commit), 80))
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package forge
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/google/go-github/v60/github"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+const (
+	maxDelivery = 1 << 20
+	maxInFlight = 16
+	maxCommits  = 2048 // that GitHub puts into one push event
+)
+
+var deliveryPattern = regexp.MustCompile(`\A[A-Za-z0-9-]{1,64}\z`)
+
+// The kinds of event.
+const (
+	EventPull       = "pull"       // a pull request or one of its reviews
+	EventPush       = "push"       // a branch moved
+	EventComment    = "comment"    // in a pull request
+	EventMembership = "membership" // a team changed
+	EventCheck      = "check"      // somebody asked for a check again, or pressed a button
+)
+
+// Event is a hint that something changed: look there. Only what can't be asked
+// for later is more than a hint: who pushed which commits.
+type Event struct {
+	Kind    string      `json:"kind"`
+	Action  string      `json:"action,omitempty"` // GitHub's: "opened", "edited"
+	Number  int         `json:"number,omitempty"`
+	Comment int64       `json:"comment,omitempty"`
+	Commits []string    `json:"commits,omitempty"` // that a push brought
+	Sender  access.User `json:"sender"`
+	Ref     string      `json:"ref,omitempty"`
+	Before  string      `json:"before,omitempty"`
+	After   string      `json:"after,omitempty"`
+}
+
+// WebhookConfig says what a Webhook believes and where events go.
+type WebhookConfig struct {
+	Secret access.Secret
+	Repo   int64
+	// Seen stores a delivery's id and reports whether it was stored before.
+	Seen func(ctx context.Context, delivery string) (bool, error)
+	// OnEvent takes an event; it must not wait for work to be done.
+	OnEvent func(Event)
+	Log     *slog.Logger
+}
+
+// Webhook receives GitHub's deliveries. It is an http.Handler.
+type Webhook struct {
+	cfg   WebhookConfig
+	slots chan struct{}
+}
+
+// NewWebhook refuses an empty secret: everybody could sign with it.
+func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
+	if cfg.Secret.IsZero() {
+		return nil, errors.New("make webhook: got an empty secret, want the one that GitHub signs with")
+	}
+	if cfg.Repo <= 0 || cfg.Seen == nil || cfg.OnEvent == nil {
+		return nil, errors.New("make webhook: got no repository, Seen or OnEvent, want all three")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Webhook{cfg: cfg, slots: make(chan struct{}, maxInFlight)}, nil
+}
+
+// ServeHTTP answers 202 to what it took or need not take, and says why otherwise.
+func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		w.Header().Set("Retry-After", "10")
+		http.Error(w, "Too many deliveries at once.", http.StatusServiceUnavailable)
+		return
+	}
+	status, say := h.take(w, r)
+	if status >= 400 {
+		h.cfg.Log.Warn("refuse webhook", "status", status, "reason", say, "delivery", clip(line(r.Header.Get("X-GitHub-Delivery")), 64))
+	}
+	if status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	http.Error(w, say, status)
+}
+
+func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (status int, say string) {
+	if r.Method != http.MethodPost {
+		return http.StatusMethodNotAllowed, "Want POST."
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return http.StatusUnsupportedMediaType, "Want application/json: set the webhook's content type."
+	}
+	delivery, event := r.Header.Get("X-GitHub-Delivery"), r.Header.Get("X-GitHub-Event")
+	if !deliveryPattern.MatchString(delivery) || event == "" {
+		return http.StatusBadRequest, "Want the headers X-GitHub-Delivery and X-GitHub-Event."
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDelivery))
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("Want at most %d bytes.", maxDelivery)
+	}
+	if err != nil {
+		return http.StatusBadRequest, "The body could not be read."
+	}
+	if !h.signed(r.Header.Get("X-Hub-Signature-256"), body) {
+		return http.StatusUnauthorized, "Want X-Hub-Signature-256 made with the webhook's secret."
+	}
+	return h.hand(r.Context(), delivery, event, body)
+}
+
+// signed checks the SHA-256 signature over the raw body; there is no other.
+func (h *Webhook) signed(header string, body []byte) bool {
+	given, ok := strings.CutPrefix(header, "sha256=")
+	sig, err := hex.DecodeString(given)
+	if !ok || err != nil {
+		return false
+	}
+	mac := hmac.New(sha256.New, []byte(h.cfg.Secret.Reveal()))
+	mac.Write(body)
+	return hmac.Equal(sig, mac.Sum(nil))
+}
+
+// hand turns a delivery that GitHub signed into an event, once.
+func (h *Webhook) hand(ctx context.Context, delivery, event string, body []byte) (status int, say string) {
+	var about struct {
+		Repository *struct {
+			ID int64 `json:"id"`
+		} `json:"repository"`
+	}
+	if err := json.Unmarshal(body, &about); err != nil {
+		return http.StatusBadRequest, "The body is not JSON."
+	}
+	// Teams belong to the organization: their events may name no repository.
+	if about.Repository == nil && !organizational(event) || about.Repository != nil && about.Repository.ID != h.cfg.Repo {
+		return http.StatusAccepted, "Not about the repository served here."
+	}
+	if !understood(event) {
+		return http.StatusAccepted, "Not an event that is used here."
+	}
+	payload, err := github.ParseWebHook(event, body)
+	if err != nil {
+		return http.StatusBadRequest, "The event is not understood."
+	}
+	e, ok := toEvent(payload)
+	if !ok {
+		return http.StatusAccepted, "Nothing to do."
+	}
+	seen, err := h.cfg.Seen(ctx, delivery)
+	if err != nil {
+		h.cfg.Log.Error("remember delivery", "delivery", delivery, "error", err)
+		return http.StatusServiceUnavailable, "The delivery could not be remembered; send it again."
+	}
+	if !seen {
+		h.cfg.OnEvent(e)
+	}
+	return http.StatusAccepted, "Taken."
+}
+
+func organizational(event string) bool {
+	return event == "membership" || event == "team" || event == "organization"
+}
+
+func understood(event string) bool {
+	switch event {
+	case "pull_request", "pull_request_review", "push", "issue_comment", "check_run":
+		return true
+	}
+	return organizational(event)
+}
+
+// toEvent keeps what is used of an event; ok is false for those without a use.
+func toEvent(payload any) (Event, bool) {
+	switch p := payload.(type) {
+	case *github.PullRequestEvent:
+		return Event{Kind: EventPull, Action: p.GetAction(), Number: p.GetNumber(), Sender: user(p.Sender), Before: p.GetBefore(),
+			After: p.GetPullRequest().GetHead().GetSHA(), Ref: p.GetPullRequest().GetHead().GetRef()}, p.GetNumber() > 0
+	case *github.PullRequestReviewEvent:
+		n := p.GetPullRequest().GetNumber()
+		return Event{Kind: EventPull, Action: p.GetAction(), Number: n, Sender: user(p.Sender), After: p.GetPullRequest().GetHead().GetSHA()}, n > 0
+	case *github.PushEvent:
+		return pushed(p), true
+	case *github.IssueCommentEvent:
+		return Event{Kind: EventComment, Action: p.GetAction(), Number: p.GetIssue().GetNumber(), Comment: p.GetComment().GetID(),
+			Sender: user(p.Sender)}, p.GetIssue().IsPullRequest()
+	case *github.CheckRunEvent:
+		e := Event{Kind: EventCheck, Action: p.GetAction(), Sender: user(p.Sender), After: p.GetCheckRun().GetHeadSHA()}
+		if list := p.GetCheckRun().PullRequests; len(list) == 1 {
+			e.Number = list[0].GetNumber()
+		}
+		return e, e.Action == "rerequested" || e.Action == "requested_action"
+	case *github.MembershipEvent:
+		return Event{Kind: EventMembership, Action: p.GetAction(), Sender: user(p.Sender)}, true
+	case *github.TeamEvent:
+		return Event{Kind: EventMembership, Action: p.GetAction(), Sender: user(p.Sender)}, true
+	case *github.OrganizationEvent:
+		return Event{Kind: EventMembership, Action: p.GetAction(), Sender: user(p.Sender)}, true
+	}
+	return Event{}, false
+}
+
+func pushed(p *github.PushEvent) Event {
+	e := Event{Kind: EventPush, Ref: p.GetRef(), Before: p.GetBefore(), After: p.GetAfter(), Sender: user(p.Sender)}
+	for _, c := range p.Commits[:min(len(p.Commits), maxCommits)] {
+		if shaPattern.MatchString(c.GetID()) {
+			e.Commits = append(e.Commits, c.GetID())
+		}
+	}
+	return e
+}
