@@ -12,6 +12,8 @@ import (
 	"github.com/tidegate/tidegate/access"
 )
 
+const maxDetail = 64 << 10 // bytes
+
 // entry is a row of the audit log; its hash covers the hash before it.
 type entry struct {
 	Seq     int64     `json:"seq"`
@@ -25,23 +27,28 @@ type entry struct {
 
 // Audit appends to the audit log.
 func (l *Ledger) Audit(ctx context.Context, actor, action, subject, detail string) error {
-	return l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		return l.audit(ctx, tx, entry{Actor: actor, Action: action, Subject: subject, Detail: detail})
-	})
+	e := entry{Actor: actor, Action: action, Subject: subject, Detail: detail}
+	if err := named("an action", action); err != nil {
+		return err
+	}
+	if n := len(actor) + len(subject) + len(detail); n > maxDetail {
+		return access.Errorf(access.CodeTooLarge, "This is %d bytes for one row of the audit log; %d is the most.", n, maxDetail)
+	}
+	return l.write(ctx, func(ctx context.Context, t *tx) error { return l.audit(ctx, t, e) })
 }
 
-func (l *Ledger) audit(ctx context.Context, tx *sql.Tx, e entry) error {
-	err := tx.QueryRowContext(ctx, "select seq, hash from audit order by seq desc limit 1").Scan(&e.Seq, &e.Prev)
+func (l *Ledger) audit(ctx context.Context, t *tx, e entry) error {
+	err := t.QueryRowContext(ctx, "select seq, hash from audit order by seq desc limit 1").Scan(&e.Seq, &e.Prev)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	e.Seq++
 	e.At = l.config.Now().UTC()
-	b, err := json.Marshal(e)
+	b, err := encode(e)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "insert into audit values ($1,$2,$3)", e.Seq, digest(b), b)
+	_, err = t.ExecContext(ctx, "insert into audit (seq, hash, entry) values ($1,$2,$3)", e.Seq, digest(b), b)
 	return err
 }
 

@@ -1,37 +1,42 @@
 // Package ledger keeps who has what, durably. A grant is one row: its JSON,
 // control's signature over it, and a sequence that rises over the whole
 // ledger with each write. A write names the sequence that it read, so of two
-// writers one wins and the other reads again. Each change writes a row of the
-// hash-chained audit log in the same transaction.
+// writers one wins and the other reads again. Held operations, sessions and
+// the heads of their recordings are rows of the same database. Each change
+// that matters writes a row of the hash-chained audit log in the same
+// transaction.
+//
+// Writers take turns, whichever the database: SQLite has one writer, and on
+// PostgreSQL a write begins with an advisory lock. So a transaction sees all
+// that was written before it, and what it read stays true until it commits.
 package ledger
 
 import (
 	"context"
 	"crypto/ed25519"
 	"database/sql"
-	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
-	"os"
 	"strings"
 	"time"
-
-	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/tidegate/tidegate/access"
 )
 
-//go:embed migrations
-var migrations embed.FS
+const (
+	timeout  = 10 * time.Second // of one transaction, its retries included
+	attempts = 5
+	maxRow   = 16 << 20 // bytes of one row's JSON: a policy tree is the largest
+	maxName  = 1024     // bytes of an id, an action, a subject
+	maxList  = 1000     // rows of a list for people
+)
 
 // Config says where the ledger is and who writes.
 type Config struct {
-	URL          string             // "sqlite:/path"
-	Signer       ed25519.PrivateKey // control's; nil can't write grants
+	URL          string             // "sqlite:/path" or "postgres://..."; it may hold a password
+	Signer       ed25519.PrivateKey // control's; nil can't write grants or answers
 	Installation string
 	Now          func() time.Time // nil is time.Now
 	Log          *slog.Logger     // nil discards
@@ -39,89 +44,121 @@ type Config struct {
 
 // Ledger is an open ledger.
 type Ledger struct {
-	config Config
-	db     *sql.DB
+	config  Config
+	db      *sql.DB
+	dialect dialect
+	hub     hub
 }
 
 // Open opens the ledger, makes it if need be, and brings its schema up to date.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
-	path, ok := strings.CutPrefix(c.URL, "sqlite:")
-	if !ok || path == "" {
-		return nil, access.Errorf(access.CodeInvalid, "Ledger URL not understood: want sqlite:/path.")
-	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	db, d, err := connect(c.URL)
 	if err != nil {
-		return nil, unavailable("open ledger", err)
+		return nil, err
 	}
-	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
-		return nil, unavailable("protect ledger", err)
-	}
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
-	if err != nil {
-		return nil, unavailable("open ledger", err)
-	}
-	db.SetMaxOpenConns(1)
-	if err := migrate(ctx, db); err != nil {
+	if err := migrate(ctx, db, d); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Ledger{config: c, db: db}, nil
+	return &Ledger{config: c, db: db, dialect: d, hub: newHub()}, nil
 }
 
-// Close closes the ledger.
-func (l *Ledger) Close() error { return l.db.Close() }
+func connect(url string) (*sql.DB, dialect, error) {
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok && path != "" {
+		return connectSQLite(path)
+	}
+	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
+		return connectPostgres(url)
+	}
+	return nil, dialect{}, access.Errorf(access.CodeInvalid, "Ledger URL not understood: want sqlite:/path or postgres://user@host/database.")
+}
+
+// Close ends the subscriptions of Changed and closes the ledger.
+func (l *Ledger) Close() error {
+	l.hub.close()
+	return l.db.Close()
+}
 
 // Installation is the name that this ledger's control mints under.
 func (l *Ledger) Installation() string { return l.config.Installation }
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	dir, err := fs.Sub(migrations, "migrations/sqlite")
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return unavailable("read schema version", err)
-	}
-	if have > want {
-		return access.Errorf(access.CodeInvalid, "The ledger's schema is version %d and this program knows %d: use a newer program.", have, want)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return unavailable("migrate ledger", err)
-	}
-	return nil
+// tx is a transaction that writes.
+type tx struct {
+	*sql.Tx
+	tell bool // somebody waits in Changed for what it writes
 }
 
-// write runs f in one transaction of at most 10 seconds.
-func (l *Ledger) write(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// write runs f in a transaction, again if the database asks for it; so f
+// leaves nothing outside behind that a second run would trip over.
+func (l *Ledger) write(ctx context.Context, f func(context.Context, *tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tx, err := l.db.BeginTx(ctx, nil)
+	var err error
+	for range attempts {
+		if err = l.writeOnce(ctx, f); err == nil || !l.dialect.transient(err) {
+			break
+		}
+	}
+	return classify(err)
+}
+
+func (l *Ledger) writeOnce(ctx context.Context, f func(context.Context, *tx) error) error {
+	t, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
 		return unavailable("begin", err)
 	}
-	if err := f(ctx, tx); err != nil {
-		_ = tx.Rollback() // err says what went wrong
-		return classify(err)
+	w := &tx{Tx: t}
+	if err := l.fill(ctx, w, f); err != nil {
+		_ = t.Rollback() // err says what went wrong
+		return err
 	}
-	if err := tx.Commit(); err != nil {
+	if err := t.Commit(); err != nil {
 		return unavailable("commit", err)
+	}
+	if w.tell {
+		l.hub.notify()
 	}
 	return nil
 }
 
+// fill is what happens between begin and commit.
+func (l *Ledger) fill(ctx context.Context, w *tx, f func(context.Context, *tx) error) error {
+	if l.dialect.lock != "" {
+		if _, err := w.ExecContext(ctx, l.dialect.lock); err != nil {
+			return unavailable("wait for other writers", err)
+		}
+	}
+	if err := f(ctx, w); err != nil {
+		return err
+	}
+	if w.tell && l.dialect.notify != "" {
+		if _, err := w.ExecContext(ctx, l.dialect.notify); err != nil {
+			return unavailable("notify", err)
+		}
+	}
+	return nil
+}
+
+// read runs f on one consistent state of the database.
+func (l *Ledger) read(ctx context.Context, f func(context.Context, queryer) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	t, err := l.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: l.dialect.reading})
+	if err != nil {
+		return unavailable("begin", err)
+	}
+	err = f(ctx, t)
+	_ = t.Rollback() // it wrote nothing
+	return classify(err)
+}
+
 func classify(err error) error {
-	if e := (*access.Error)(nil); errors.As(err, &e) {
+	if e := (*access.Error)(nil); err == nil || errors.As(err, &e) {
 		return err
 	}
 	return unavailable("use ledger", err)
@@ -131,29 +168,75 @@ func unavailable(what string, err error) error {
 	return &access.Error{Code: access.CodeUnavailable, Message: "The ledger does not answer; try again.", Cause: fmt.Errorf("%s: %w", what, err)}
 }
 
-// Once stores that a thing was done; false if it had been before.
-func (l *Ledger) Once(ctx context.Context, kind, id string) (first bool, err error) {
-	err = l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		first, err = changed(tx.ExecContext(ctx, "insert into done values ($1,$2) on conflict do nothing", kind, id))
-		return err
-	})
-	return first && err == nil, err
+// queryer is a database or a transaction.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Pin joins an e-mail to the first subject that logs in with it.
-func (l *Ledger) Pin(ctx context.Context, id access.Identity) error {
-	email := strings.ToLower(id.Email)
-	return l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "insert into pins values ($1,$2,$3,$4) on conflict do nothing", id.Provider, email, id.Issuer, id.Subject); err != nil {
-			return err
+// one decodes the JSON that a query answers with; sql.ErrNoRows passes through.
+func one[T any](ctx context.Context, q queryer, query string, args ...any) (v T, err error) {
+	var b []byte
+	if err := q.QueryRowContext(ctx, query, args...).Scan(&b); err != nil {
+		return v, err
+	}
+	return v, decode(b, &v)
+}
+
+// list decodes the JSON of each row of a query.
+func list[T any](ctx context.Context, q queryer, query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, unavailable("read ledger", err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return nil, unavailable("read ledger", err)
 		}
-		var issuer, subject string
-		err := tx.QueryRowContext(ctx, "select issuer, subject from pins where provider=$1 and email=$2", id.Provider, email).Scan(&issuer, &subject)
-		if err == nil && (issuer != id.Issuer || subject != id.Subject) {
-			return access.Errorf(access.CodeDenied, "%s belongs to another subject since its first login; a policy pull request must name the new one.", id)
+		var v T
+		if err := decode(b, &v); err != nil {
+			return nil, err
 		}
-		return err
-	})
+		all = append(all, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, unavailable("read ledger", err)
+	}
+	return all, nil
+}
+
+func decode(b []byte, v any) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return &access.Error{Code: access.CodeInternal, Message: "A row of the ledger can't be read.", Cause: fmt.Errorf("decode row: %w", err)}
+	}
+	return nil
+}
+
+func encode(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, &access.Error{Code: access.CodeInternal, Message: "A row for the ledger can't be written.", Cause: fmt.Errorf("encode row: %w", err)}
+	}
+	if len(b) > maxRow {
+		return nil, access.Errorf(access.CodeTooLarge, "This is %d bytes for one row of the ledger; %d is the most.", len(b), maxRow)
+	}
+	return b, nil
+}
+
+// named refuses ids and other short words that are none.
+func named(what, s string) error {
+	if s == "" || len(s) > maxName || s != clean(s) {
+		return access.Errorf(access.CodeInvalid, "Got %s of %d bytes, want 1 to %d of UTF-8 without NUL.", what, len(s), maxName)
+	}
+	return nil
+}
+
+// clean is s without what PostgreSQL's text can't hold.
+func clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 }
 
 func changed(r sql.Result, err error) (bool, error) {

@@ -1,0 +1,153 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// dialect is what differs between the databases. The statements do not: both
+// number their parameters $1, $2.
+type dialect struct {
+	goose     goose.Dialect
+	folder    string             // of its migrations
+	lock      string             // begins a write, if beginning does not lock by itself
+	notify    string             // tells other processes of a write
+	reading   sql.IsolationLevel // in which two reads see one state
+	transient func(error) bool   // worth running again at once
+	listen    func(context.Context) (listener, error)
+}
+
+func connectSQLite(path string) (*sql.DB, dialect, error) {
+	d := dialect{
+		goose: goose.DialectSQLite3, folder: "migrations/sqlite",
+		transient: func(error) bool { return false }, // busy_timeout waits in SQLite itself
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, d, unavailable("open ledger", err)
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return nil, d, unavailable("protect ledger", err)
+	}
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
+	dsn := (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+	db, err := openSQLite(dsn)
+	d.listen = func(ctx context.Context) (listener, error) { return listenSQLite(ctx, dsn) }
+	return db, d, err
+}
+
+func openSQLite(dsn string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, unavailable("open ledger", err)
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+// dataVersion hears of changes by any other connection, of this process or
+// another, by asking SQLite for a number that they change.
+type dataVersion struct {
+	db   *sql.DB
+	conn *sql.Conn // the number means something on one connection only
+	last int64
+}
+
+func listenSQLite(ctx context.Context, dsn string) (listener, error) {
+	db, err := openSQLite(dsn)
+	if err != nil {
+		return nil, err
+	}
+	v := &dataVersion{db: db}
+	if v.conn, err = db.Conn(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if v.last, err = v.read(ctx); err != nil {
+		v.close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *dataVersion) read(ctx context.Context) (n int64, err error) {
+	return n, v.conn.QueryRowContext(ctx, "pragma data_version").Scan(&n)
+}
+
+func (v *dataVersion) wait(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		n, err := v.read(ctx)
+		if err != nil {
+			return fmt.Errorf("read data version: %w", err)
+		}
+		if n != v.last {
+			v.last = n
+			return nil
+		}
+	}
+}
+
+func (v *dataVersion) close() {
+	_ = v.conn.Close() // nothing was written here
+	_ = v.db.Close()
+}
+
+// migrate brings the schema up to date. Two processes may meet here: the one
+// that fails looks again at what the other left.
+func migrate(ctx context.Context, db *sql.DB, d dialect) error {
+	dir, err := fs.Sub(migrations, d.folder)
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	p, err := goose.NewProvider(d.goose, db, dir)
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	for i := range attempts {
+		err = up(ctx, p)
+		if err == nil || access.CodeOf(err) == access.CodeInvalid {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Duration(i+1) * 50 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+func up(ctx context.Context, p *goose.Provider) error {
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return unavailable("read schema version", err)
+	}
+	if have > want {
+		return access.Errorf(access.CodeInvalid, "The ledger's schema is version %d and this program knows %d: use a newer program.", have, want)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return unavailable("migrate ledger", err)
+	}
+	return nil
+}

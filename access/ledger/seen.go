@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// perQuery is how many commits one query names; the databases bound it.
+const perQuery = 500
+
+// Adopted is the policy tree in force. Nothing adopted yet is CodeNotFound.
+func (l *Ledger) Adopted(ctx context.Context) (access.Tree, error) {
+	tree, err := one[access.Tree](ctx, l.db, "select tree from adopted")
+	if errors.Is(err, sql.ErrNoRows) {
+		return tree, access.Errorf(access.CodeNotFound, "No policies are adopted yet; run `tidegate adopt`.")
+	}
+	return tree, classify(err)
+}
+
+// SetAdopted replaces the policy tree in force, with the rules for gateways.
+func (l *Ledger) SetAdopted(ctx context.Context, tree access.Tree, rules []access.Rule) error {
+	t, err := encode(tree)
+	if err != nil {
+		return err
+	}
+	r, err := encode(rules)
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, func(ctx context.Context, w *tx) error {
+		if _, err := w.ExecContext(ctx, `insert into adopted (one, tree, rules) values (1,$1,$2)
+			on conflict (one) do update set tree=excluded.tree, rules=excluded.rules`, t, r); err != nil {
+			return err
+		}
+		w.tell = true
+		return l.audit(ctx, w, entry{Actor: "control", Action: "policies.adopted", Subject: tree.Commit,
+			Detail: fmt.Sprintf("%d files, sha256 %s; %d rules, sha256 %s", len(tree.Files), digest(t), len(rules), digest(r))})
+	})
+}
+
+// SeeReview keeps a review as it was when first seen, with the policy digest
+// then in force, and answers with that.
+func (l *Ledger) SeeReview(ctx context.Context, repo int64, pull int, r access.Review) (first access.Review, err error) {
+	r.Submitted = r.Submitted.UTC()
+	b, err := encode(r)
+	if err != nil {
+		return r, err
+	}
+	err = l.write(ctx, func(ctx context.Context, t *tx) error {
+		_, err := t.ExecContext(ctx, "insert into reviews (repo, pull, id, payload) values ($1,$2,$3,$4) on conflict do nothing", repo, pull, r.ID, b)
+		if err != nil {
+			return err
+		}
+		first, err = one[access.Review](ctx, t, "select payload from reviews where repo=$1 and pull=$2 and id=$3", repo, pull, r.ID)
+		return err
+	})
+	return first, err
+}
+
+// Pushed remembers who pushed a commit.
+func (l *Ledger) Pushed(ctx context.Context, repo int64, commit string, by access.User) error {
+	if err := named("a commit", commit); err != nil {
+		return err
+	}
+	b, err := encode(by)
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, func(ctx context.Context, t *tx) error {
+		_, err := t.ExecContext(ctx, `insert into pushers (repo, head, person, payload) values ($1,$2,$3,$4)
+			on conflict (repo, head, person) do update set payload=excluded.payload`, repo, commit, by.ID, b)
+		return err
+	})
+}
+
+// Pushers lists, by id, who pushed any of the commits.
+func (l *Ledger) Pushers(ctx context.Context, repo int64, commits []string) ([]access.User, error) {
+	var all []access.User
+	for some := range slices.Chunk(commits, perQuery) {
+		args, marks := []any{repo}, make([]string, len(some))
+		for i, c := range some {
+			args, marks[i] = append(args, c), fmt.Sprintf("$%d", i+2)
+		}
+		found, err := list[access.User](ctx, l.db, "select payload from pushers where repo=$1 and head in ("+strings.Join(marks, ",")+")", args...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	slices.SortFunc(all, func(a, b access.User) int { return int(min(1, max(-1, a.ID-b.ID))) })
+	return slices.CompactFunc(all, func(a, b access.User) bool { return a.ID == b.ID }), nil
+}
+
+// Once stores that a thing was done; false if it had been before.
+func (l *Ledger) Once(ctx context.Context, kind, id string) (first bool, err error) {
+	if err := errors.Join(named("a kind", kind), named("an id", id)); err != nil {
+		return false, err
+	}
+	err = l.write(ctx, func(ctx context.Context, t *tx) error {
+		first, err = changed(t.ExecContext(ctx, "insert into done (kind, id) values ($1,$2) on conflict do nothing", kind, id))
+		return err
+	})
+	return first && err == nil, err
+}
+
+// Pin joins a verified e-mail to the first subject that logs in with it. Any
+// other e-mail names nobody, and is not kept.
+func (l *Ledger) Pin(ctx context.Context, id access.Identity) error {
+	if id.Email == "" || !id.EmailVerified {
+		return nil
+	}
+	email := strings.ToLower(id.Email)
+	return l.write(ctx, func(ctx context.Context, t *tx) error {
+		if _, err := t.ExecContext(ctx, "insert into pins (provider, email, issuer, subject) values ($1,$2,$3,$4) on conflict do nothing",
+			id.Provider, email, id.Issuer, id.Subject); err != nil {
+			return err
+		}
+		var issuer, subject string
+		err := t.QueryRowContext(ctx, "select issuer, subject from pins where provider=$1 and email=$2", id.Provider, email).Scan(&issuer, &subject)
+		if err == nil && (issuer != id.Issuer || subject != id.Subject) {
+			return access.Errorf(access.CodeDenied, "%s belongs to another subject since its first login; a policy pull request must name the new one.", id)
+		}
+		return err
+	})
+}

@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// OpenSession stores a session as it opens, under an active grant.
+func (l *Ledger) OpenSession(ctx context.Context, s access.SessionInfo) error {
+	if err := named("a session id", s.ID); err != nil {
+		return err
+	}
+	s.Started, s.NotAfter = s.Started.UTC(), s.NotAfter.UTC()
+	b, err := encode(s)
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, func(ctx context.Context, t *tx) error {
+		if _, err := readActive(ctx, t, s.Grant); err != nil {
+			return err
+		}
+		ok, err := changed(t.ExecContext(ctx, `insert into sessions (id, repo, grant_id, started, reason, payload)
+			values ($1,$2,$3,$4,'',$5) on conflict (id) do nothing`, s.ID, s.Grant.Repo, s.Grant.ID, s.Started.UnixMicro(), b))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return access.Errorf(access.CodeConflict, "A session %s is in the ledger already.", s.ID)
+		}
+		t.tell = true
+		return l.audit(ctx, t, entry{Actor: s.Person.Login, Action: "session.open", Subject: s.ID,
+			Detail: fmt.Sprintf("grant %s on %s as %s, from %s, by gateway %s", s.Grant, s.Target, s.Role, s.Remote, s.Gateway)})
+	})
+}
+
+// CloseSession stores that a session ended, and why. A second call changes nothing.
+func (l *Ledger) CloseSession(ctx context.Context, id string, reason string) error {
+	return l.write(ctx, func(ctx context.Context, t *tx) error {
+		s, err := one[access.SessionInfo](ctx, t, "select payload from sessions where id=$1", id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return access.Errorf(access.CodeNotFound, "No session %s in the ledger.", id)
+		}
+		if err != nil || !s.Ended.IsZero() {
+			return err
+		}
+		s.Ended = l.config.Now().UTC()
+		b, err := encode(s)
+		if err != nil {
+			return err
+		}
+		if _, err := t.ExecContext(ctx, "update sessions set ended=$2, reason=$3, payload=$4 where id=$1",
+			id, s.Ended.UnixMicro(), clean(reason), b); err != nil {
+			return err
+		}
+		t.tell = true
+		return l.audit(ctx, t, entry{Actor: s.Person.Login, Action: "session.close", Subject: id, Detail: reason})
+	})
+}
+
+// Sessions lists the sessions of a grant, oldest first.
+func (l *Ledger) Sessions(ctx context.Context, grant access.GrantKey) ([]access.SessionInfo, error) {
+	return list[access.SessionInfo](ctx, l.db, "select payload from sessions where repo=$1 and grant_id=$2 order by started, id", grant.Repo, grant.ID)
+}
+
+// ListSessions lists the last sessions, newest first, at most 1000.
+func (l *Ledger) ListSessions(ctx context.Context) ([]access.SessionInfo, error) {
+	return list[access.SessionInfo](ctx, l.db, "select payload from sessions order by started desc, id limit $1", maxList)
+}
+
+// Anchor keeps a recording's head outside the recording. Segments rise, one
+// hash each, and a sealed one is the last: CodeConflict says that somebody
+// tells another story than before. The same head twice is fine.
+func (l *Ledger) Anchor(ctx context.Context, h access.Head) error {
+	if err := errors.Join(named("a session id", h.Session), named("a head's hash", h.Hash)); err != nil {
+		return err
+	}
+	if h.Segment > math.MaxInt64 {
+		return access.Errorf(access.CodeInvalid, "Got segment %d, want at most %d.", h.Segment, int64(math.MaxInt64))
+	}
+	h.Time = h.Time.UTC()
+	b, err := encode(h)
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, func(ctx context.Context, t *tx) error {
+		last, err := one[access.Head](ctx, t, "select payload from heads where session=$1 order by segment desc limit 1", h.Session)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err == nil && (last.Sealed || h.Segment <= last.Segment) {
+			return sameHead(ctx, t, h)
+		}
+		_, err = t.ExecContext(ctx, "insert into heads (session, segment, payload) values ($1,$2,$3)", h.Session, int64(h.Segment), b)
+		return err
+	})
+}
+
+// sameHead accepts a head that was anchored before, just so.
+func sameHead(ctx context.Context, t *tx, h access.Head) error {
+	old, err := one[access.Head](ctx, t, "select payload from heads where session=$1 and segment=$2", h.Session, int64(h.Segment))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if err == nil && old.Hash == h.Hash && old.Sealed == h.Sealed {
+		return nil
+	}
+	return access.Errorf(access.CodeConflict, "Segment %d of session %s does not continue what was anchored.", h.Segment, h.Session)
+}
+
+// Heads lists what was anchored of a session, in order.
+func (l *Ledger) Heads(ctx context.Context, session string) ([]access.Head, error) {
+	return list[access.Head](ctx, l.db, "select payload from heads where session=$1 order by segment", session)
+}
