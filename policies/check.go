@@ -67,7 +67,7 @@ func (set *policySet) checkExpect(c check, diags *diagnostics) {
 }
 
 // Check runs the check blocks of a tree. A tree that does not load has no
-// results; Load's diagnostics say why.
+// results; the diagnostics of [Load] say why.
 func Check(t access.Tree, dir access.Directory) []CheckResult {
 	var diags diagnostics
 	set := loadPolicies(t, &diags)
@@ -109,7 +109,7 @@ func Load(t access.Tree) access.Diagnostics {
 	var diags diagnostics
 	loadPolicies(t, &diags)
 	for _, f := range t.Files {
-		if strings.HasPrefix(f.Path, grantsDir) {
+		if strings.HasPrefix(f.Path, grantsDir) && !placeholder(f.Path) {
 			readGrant(f, &diags)
 		}
 	}

@@ -91,11 +91,17 @@ func changed(base, head access.Tree, dir string) (out []difference) {
 func filesUnder(t access.Tree, dir string) map[string]*access.File {
 	out := map[string]*access.File{}
 	for i, f := range t.Files {
-		if strings.HasPrefix(f.Path, dir) {
+		if strings.HasPrefix(f.Path, dir) && !placeholder(f.Path) {
 			out[f.Path] = &t.Files[i]
 		}
 	}
 	return out
+}
+
+// placeholder reports the two files that may stand in grants/ and grant
+// nothing. Any other name is refused: it may be a grant with a slip in it.
+func placeholder(path string) bool {
+	return path == grantsDir+"README.md" || path == grantsDir+".gitkeep"
 }
 
 // readChange reads what happened to one grant file; false if the file in the

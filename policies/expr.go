@@ -307,7 +307,7 @@ func (c compiler) conditional(e *hclsyntax.ConditionalExpr) *expr {
 	}}
 }
 
-// helper for one place: patterns match whole strings.
+// wholePattern compiles a pattern that must match a whole string.
 func wholePattern(p string) (*regexp.Regexp, error) {
 	if len(p) > 256 {
 		return nil, fmt.Errorf("it has %d bytes and may have 256", len(p))
