@@ -1,0 +1,279 @@
+package mint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+const tries = 6
+
+// Mint makes the grant's role at the target, or makes it again what it must
+// be: a later end, another generation's rights. A grant that was minted before
+// and is unchanged only has its login renewed.
+func (m *Minter) Mint(ctx context.Context, g access.Grant) (access.Minted, error) {
+	if err := m.mintable(g); err != nil {
+		return access.Minted{}, err
+	}
+	approved, err := parseBody(g.Plan.Expansion.Body)
+	if err != nil {
+		return access.Minted{}, err
+	}
+	j := &job{names: m.names, role: m.names.role(g), key: g.Key, until: g.NotAfter}
+	if j.settings, err = roleSettings(g.Plan.Role); err != nil {
+		return access.Minted{}, err
+	}
+	if j.verifier, err = m.verifier(g); err != nil {
+		return access.Minted{}, err
+	}
+	p, err := m.pool(g.Plan.Target)
+	if err == nil {
+		err = m.prepare(ctx, p)
+	}
+	if err == nil {
+		err = m.locked(ctx, p, func(tx pgx.Tx) error { return m.mint(ctx, tx, j, g.Plan, approved) })
+	}
+	if err != nil {
+		return access.Minted{}, explain("mint grant "+g.Key.ID, g.Plan.Target, err)
+	}
+	b, err := j.backing().Encode()
+	return access.Minted{Backing: b}, err
+}
+
+func (m *Minter) mintable(g access.Grant) error {
+	switch now := m.cfg.Now(); {
+	case g.State.Ended(), !now.Before(g.NotAfter):
+		return access.Errorf(access.CodeEnded, "Grant %s is over (%s, until %s) and is not minted.", g.Key.ID, g.State, g.NotAfter.UTC().Format(time.RFC3339))
+	case g.Generation < 0 || g.Generation > 1_000_000_000:
+		return access.Errorf(access.CodeInvalid, "Grant %s has generation %d.", g.Key.ID, g.Generation)
+	}
+	return check(g.Plan.Target)
+}
+
+func (m *Minter) mint(ctx context.Context, tx pgx.Tx, j *job, plan access.Plan, approved body) error {
+	today, err := expand(ctx, tx, plan)
+	if err != nil {
+		return err
+	}
+	if today.Database, err = database(ctx, tx); err != nil {
+		return err
+	}
+	if approved.Database != today.Database {
+		return access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q: plan the request again.", approved.Database, today.Database)
+	}
+	j.body = intersect(approved, today)
+	if len(j.body.Tables) == 0 {
+		return access.Errorf(access.CodeInvalid, "Nothing of what was approved is left on target %s: plan the request again.", plan.Target.TargetRef)
+	}
+	statements, err := m.plan(ctx, tx, j)
+	if err != nil {
+		return err
+	}
+	if m.inject != nil {
+		statements = m.inject(statements)
+	}
+	if _, err := tx.Conn().PgConn().Exec(ctx, strings.Join(statements, ";\n")).ReadAll(); err != nil {
+		return fmt.Errorf("make role %s: %w", j.role, err)
+	}
+	return refusedGrant(tx.Conn())
+}
+
+func database(ctx context.Context, tx pgx.Tx) (name string, err error) {
+	err = tx.QueryRow(ctx, "select current_database()").Scan(&name)
+	return name, err
+}
+
+// plan compares what the grant needs with what is there.
+func (m *Minter) plan(ctx context.Context, tx pgx.Tx, j *job) ([]string, error) {
+	var usable, stale []string
+	var comment *string
+	var views int
+	err := tx.QueryRow(ctx, `select has_database_privilege('public', current_database(), 'connect'),
+		array(select nspname::text from pg_namespace where nspname = any($1) and has_schema_privilege('public', oid, 'usage')),
+		(select coalesce(shobj_description(oid, 'pg_authid'), '') from pg_roles where rolname = $2),
+		array(select nspname::text from pg_namespace where left(nspname, length($3)) = $3),
+		(select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'v' and left(n.nspname, length($3)) = $3)`,
+		j.schemas(), j.role, j.role+"_m_").Scan(&j.publicConnect, &usable, &comment, &stale, &views)
+	if err != nil {
+		return nil, fmt.Errorf("look for role %s: %w", j.role, err)
+	}
+	j.publicUsage = map[string]bool{}
+	for _, s := range usable {
+		j.publicUsage[s] = true
+	}
+	out := j.login(comment != nil)
+	if comment != nil && *comment == j.comment() && views == j.views() {
+		return out, nil
+	}
+	if comment == nil {
+		out = append(out, fmt.Sprintf("grant %s to current_user", ident(j.role))) // to reassign, drop and terminate as it
+	}
+	for _, s := range stale {
+		out = append(out, fmt.Sprintf("drop schema %s cascade", ident(s)))
+	}
+	if comment != nil {
+		revoke, err := m.stripStatements(ctx, tx, j.role)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, revoke...), fmt.Sprintf("alter role %s reset all", ident(j.role)))
+	}
+	return slices.Concat(out, j.settle(), j.give(),
+		[]string{fmt.Sprintf("comment on role %s is%s", ident(j.role), literal(j.comment()))}), nil
+}
+
+// stripStatements takes every right from a role. DROP OWNED would drop what
+// it owns as well, so that goes to the minter's login first.
+func (m *Minter) stripStatements(ctx context.Context, tx pgx.Tx, role string) ([]string, error) {
+	var owned int
+	var sequences []string
+	err := tx.QueryRow(ctx, `select count(*) filter (where d.deptype = 'o'),
+		coalesce(array_agg(format('%I.%I', n.nspname, c.relname)) filter (where d.deptype = 'a' and c.relkind = 'S'), '{}')
+		from pg_shdepend d left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
+		left join pg_namespace n on n.oid = c.relnamespace
+		where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
+		and d.dbid in (0, (select oid from pg_database where datname = current_database()))`, role).Scan(&owned, &sequences)
+	if err != nil {
+		return nil, fmt.Errorf("look for what role %s owns: %w", role, err)
+	}
+	var out []string
+	if owned > 0 {
+		m.cfg.Log.Warn("a role owns objects; they go to the minter's login", "role", role, "objects", owned)
+		out = append(out, fmt.Sprintf("reassign owned by %s to current_user", ident(role)))
+	}
+	// DROP OWNED takes a sequence for a table, and wants rights on columns that
+	// the minter's login has no use for.
+	for _, s := range sequences {
+		out = append(out, fmt.Sprintf("revoke usage on sequence %s from %s", s, ident(role)))
+	}
+	return append(out, "drop owned by "+ident(role)), nil
+}
+
+// locked runs f in a transaction that no other mint or revoke on the database
+// runs beside, and again if the server was in the way.
+func (m *Minter) locked(ctx context.Context, p *pool, f func(pgx.Tx) error) error {
+	var err error
+	for try := range tries {
+		err = pgx.BeginTxFunc(ctx, p, pgx.TxOptions{}, func(tx pgx.Tx) error {
+			// A row in a schema that only the minter can use: an advisory lock
+			// could be taken by any minted role, and would block a revoke.
+			if _, err := tx.Exec(ctx, "select from "+ident(m.names.lock(), "lock")+" for update"); err != nil {
+				return fmt.Errorf("lock target: %w", err)
+			}
+			return f(tx)
+		})
+		if err == nil || !passing(err) || ctx.Err() != nil {
+			return err
+		}
+		m.cfg.Log.Info("target was busy, trying again", "try", try+1, "reason", err)
+		wait := time.Duration(10<<try)*time.Millisecond + rand.N(10*time.Millisecond)
+		if !sleep(ctx, wait) {
+			return context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// passing reports whether the same again may succeed.
+func passing(err error) bool {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "40001", "40P01", "55P03", "23505": // 23505: two transactions made the same catalog row
+		return true
+	case "XX000":
+		return strings.HasPrefix(e.Message, "tuple concurrently ")
+	}
+	return false
+}
+
+// prepare makes what all grants of a database share. Where the setup made it,
+// it only looks.
+func (m *Minter) prepare(ctx context.Context, p *pool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ready {
+		return nil
+	}
+	var schema, role, member bool
+	look := func() error {
+		return p.QueryRow(ctx, `select to_regclass($1) is not null, exists (select from pg_roles where rolname = $2),
+			exists (select from pg_auth_members am join pg_roles r on r.oid = am.roleid join pg_roles u on u.oid = am.member
+				where r.rolname = $2 and u.rolname = current_user)`,
+			ident(m.names.lock(), "lock"), m.names.masks()).Scan(&schema, &role, &member)
+	}
+	for try := 0; ; try++ {
+		if err := look(); err != nil {
+			return fmt.Errorf("look for the minter's own tables: %w", err)
+		}
+		statements := m.shared(schema, role, member)
+		if len(statements) == 0 {
+			p.ready = true
+			return nil
+		}
+		err := pgx.BeginFunc(ctx, p, func(tx pgx.Tx) error {
+			_, err := tx.Conn().PgConn().Exec(ctx, strings.Join(statements, ";\n")).ReadAll()
+			return err
+		})
+		var e *pgconn.PgError
+		race := errors.As(err, &e) && (passing(err) || e.Code == "42710" || e.Code == "42P06" || e.Code == "42P07")
+		if err != nil && (!race || try == tries) {
+			return fmt.Errorf("make the minter's own tables: %w", err)
+		}
+	}
+}
+
+func (m *Minter) shared(schema, role, member bool) []string {
+	var out []string
+	s, masks := ident(m.names.lock()), ident(m.names.masks())
+	if !role {
+		out = append(out, fmt.Sprintf("create role %s with nologin", masks))
+	}
+	if !role || !member {
+		out = append(out, fmt.Sprintf("grant %s to current_user", masks))
+	}
+	if !schema {
+		out = append(out, "create schema "+s, fmt.Sprintf("revoke all on schema %s from public", s),
+			fmt.Sprintf("create table %s.lock (only_row boolean primary key default true check (only_row))", s),
+			fmt.Sprintf("revoke all on table %s.lock from public", s),
+			fmt.Sprintf("insert into %s.lock default values", s))
+	}
+	return out
+}
+
+// explain gives an error the code by which the caller knows what to do.
+func explain(doing string, t access.Target, err error) error {
+	var known *access.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	var connect *pgconn.ConnectError
+	var server *pgconn.PgError
+	if errors.As(err, &server) && !errors.As(err, &connect) && !passing(err) {
+		return fmt.Errorf("%s at %s: %w", doing, t.TargetRef, err)
+	}
+	return &access.Error{Code: access.CodeUnavailable, Cause: fmt.Errorf("%s: %w", doing, err),
+		Message: fmt.Sprintf("Target %s can't be reached or is busy; trying again helps once it is back.", t.TargetRef)}
+}

@@ -1,0 +1,224 @@
+package mint
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// expander turns a catalog and patterns into an expansion, and refuses what
+// would let a masked value out.
+type expander struct {
+	*catalog
+	read, write []pattern
+	masks       []masked
+
+	columns map[uint32]map[string]access.MaskWith // relation -> its masked columns
+	views   map[uint32]bool                       // that read a masked table, however indirectly
+	kin     map[uint32]bool                       // partitions, parents and children of masked tables
+}
+
+func newExpander(c *catalog, read, write []pattern, masks []masked) *expander {
+	e := &expander{catalog: c, read: read, write: write, masks: masks, columns: map[uint32]map[string]access.MaskWith{}}
+	var ids []uint32
+	for _, r := range c.relations {
+		if cols := e.maskedColumns(r); len(cols) > 0 {
+			e.columns[r.OID] = cols
+			ids = append(ids, r.OID)
+		}
+	}
+	e.views, e.kin = reach(ids, c.readers), reach(ids, c.tree)
+	// A view may stand on a partition of a masked table.
+	for id := range e.kin {
+		for v := range reach([]uint32{id}, c.readers) {
+			e.views[v] = true
+		}
+	}
+	return e
+}
+
+func (e *expander) maskedColumns(r relation) map[string]access.MaskWith {
+	cols := map[string]access.MaskWith{}
+	for _, m := range e.masks {
+		for _, p := range m.patterns {
+			for _, a := range r.Columns {
+				if !p.matches(r.Schema, r.Name, a.Name) {
+					continue
+				}
+				with := m.with
+				if old, ok := cols[a.Name]; ok {
+					with = stricter(old, with)
+				}
+				cols[a.Name] = with
+			}
+		}
+	}
+	return cols
+}
+
+func (e *expander) expand(role access.Role) (body, error) {
+	if err := e.matchAll(); err != nil {
+		return body{}, err
+	}
+	if err := e.checkDatabase(role); err != nil {
+		return body{}, err
+	}
+	b := body{Tables: []table{}}
+	for _, r := range e.relations {
+		read, write := matched(e.read, r), matched(e.write, r)
+		if read == nil && write == nil {
+			continue
+		}
+		if why := e.refuse(r, write != nil); why != "" {
+			if (read != nil && read.exact()) || (write != nil && write.exact()) {
+				return body{}, access.Errorf(access.CodeInvalid, "Table %s can't be given: %s.", r, why)
+			}
+			b.LeftOut = append(b.LeftOut, leftOut{r.String(), why})
+			continue
+		}
+		b.Tables = append(b.Tables, e.table(r, read != nil, write != nil))
+	}
+	if len(b.Tables) == 0 {
+		return body{}, access.Errorf(access.CodeInvalid, "Role %q means no table that can be given; %s", role.Name, b.LeftOut[0].Why)
+	}
+	return b, nil
+}
+
+// matched is the pattern that takes the relation in; one that names it exactly before others.
+func matched(ps []pattern, r relation) *pattern {
+	var found *pattern
+	for i := range ps {
+		if ps[i].matches(r.Schema, r.Name) && (found == nil || ps[i].exact()) {
+			found = &ps[i]
+		}
+	}
+	return found
+}
+
+func (e *expander) table(r relation, read, write bool) table {
+	t := table{Schema: r.Schema, Name: r.Name, Kind: r.Kind, Read: read, Write: write}
+	for _, a := range r.Columns {
+		c := column{Name: a.Name, Type: a.Type}
+		if with, ok := e.columns[r.OID][a.Name]; ok {
+			c.Mask = &with
+		}
+		t.Columns = append(t.Columns, c)
+	}
+	if write {
+		t.Sequences = r.Sequences
+	}
+	return t
+}
+
+// matchAll refuses patterns that match nothing: most often a misspelt name,
+// and of a mask it would show what was meant to be hidden.
+func (e *expander) matchAll() error {
+	for _, p := range slices.Concat(e.read, e.write) {
+		if !slices.ContainsFunc(e.relations, func(r relation) bool { return p.matches(r.Schema, r.Name) }) {
+			return access.Errorf(access.CodeInvalid, "Pattern %q matches no table: correct it, or make the table first.", p.text)
+		}
+	}
+	for _, m := range e.masks {
+		for _, p := range m.patterns {
+			if !slices.ContainsFunc(e.relations, func(r relation) bool { return p.matchesColumn(r) }) {
+				return access.Errorf(access.CodeInvalid, "Mask pattern %q matches no column: correct it, or make the column first.", p.text)
+			}
+		}
+	}
+	return nil
+}
+
+func (p pattern) matchesColumn(r relation) bool {
+	return slices.ContainsFunc(r.Columns, func(a attribute) bool { return p.matches(r.Schema, r.Name, a.Name) })
+}
+
+// checkDatabase refuses a database in which everybody can reach what this
+// grant's role must not.
+func (e *expander) checkDatabase(role access.Role) error {
+	var open []string
+	trusted := fields(role.Settings["trust_functions"])
+	for _, f := range e.functions {
+		if !slices.Contains(trusted, f) {
+			open = append(open, f)
+		}
+	}
+	if len(open) > 0 {
+		return access.Errorf(access.CodeInvalid, "Everybody may call %s, which run with their owner's rights (SECURITY DEFINER): revoke EXECUTE from PUBLIC, or name them in the role's trust_functions.", some(open, maxReports))
+	}
+	if len(e.columns) == 0 {
+		return nil
+	}
+	var public []string
+	for _, r := range e.relations {
+		if r.Public && (e.columns[r.OID] != nil || e.kin[r.OID]) {
+			public = append(public, r.String())
+		}
+	}
+	for id, name := range e.publics {
+		if e.views[id] && e.columns[id] == nil {
+			public = append(public, name)
+		}
+	}
+	if len(public) > 0 {
+		slices.Sort(public)
+		return access.Errorf(access.CodeInvalid, "Everybody may read %s, where values are masked: revoke SELECT from PUBLIC.", some(public, maxReports))
+	}
+	if len(e.defaults) > 0 {
+		return access.Errorf(access.CodeInvalid, "Default privileges of %s let everybody read new tables, masked or not: revoke SELECT from PUBLIC in them.", some(e.defaults, maxReports))
+	}
+	return nil
+}
+
+// refuse says why a relation can't be given, or nothing.
+func (e *expander) refuse(r relation, write bool) string {
+	masked := e.columns[r.OID] != nil
+	switch {
+	case len(r.Columns) == 0:
+		return "it has no columns"
+	case r.Kind == "f":
+		return "it is a foreign table, whose server can't be told what is masked"
+	case e.views[r.OID]:
+		return "it is a view that reads a masked table with its owner's rights"
+	case len(e.masks) > 0 && e.calling[r.OID]:
+		return "it is a view that calls functions, which may read what is masked"
+	case write && r.Kind != "r" && r.Kind != "p":
+		return "it is a view, and views are not written through"
+	case write && r.Rules:
+		return "it has rewrite rules, which run with their owner's rights"
+	case masked && r.Kind != "r":
+		return "it has masked columns and is no plain table"
+	case e.kin[r.OID] || (masked && len(e.tree[r.OID]) > 0):
+		return "it is part of an inheritance tree or a partitioned table with masked columns"
+	case masked && r.RLS:
+		return "it has masked columns and row-level security, and a mask view would run with its owner's rights"
+	case masked:
+		return e.refuseMasks(r)
+	}
+	return ""
+}
+
+func (e *expander) refuseMasks(r relation) string {
+	cols := e.columns[r.OID]
+	hidden := map[int]bool{}
+	for _, a := range r.Columns {
+		_, hidden[a.Num] = cols[a.Name]
+	}
+	for _, a := range r.Columns {
+		with, masked := cols[a.Name]
+		switch {
+		case !masked && slices.ContainsFunc(a.From, func(n int) bool { return hidden[n] }):
+			return "its column " + a.Name + " is computed from a masked one and is not masked"
+		case masked && a.Domain:
+			return "its masked column " + a.Name + " has a domain as its type"
+		case masked && with.Kind == access.MaskPartial && a.Category != "S":
+			return "its column " + a.Name + " is of type " + a.Type + ", of which no part can be shown: mask it with null or a constant"
+		}
+	}
+	return ""
+}
+
+// fields splits a list that commas or spaces separate.
+func fields(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
