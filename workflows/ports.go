@@ -55,6 +55,7 @@ type Pull struct {
 	MergedAt time.Time        `json:"merged_at,omitzero"`
 	Merge    string           `json:"merge,omitempty"` // the commit on main
 	Reviews  []access.Review  `json:"reviews"`         // Digest and PolicyDigest are not the forge's to know
+	Commits  []string         `json:"commits"`         // the branch's commits: their pushers don't count as approvers
 	Excluded map[int64]string `json:"excluded"`        // author, committers, co-authors: id -> why
 	Unknown  []string         `json:"unknown"`         // committers whom the forge can't name: nobody's approval counts while there are any... said in the report
 }
@@ -74,6 +75,7 @@ type Report struct {
 	Diagnostics access.Diagnostics `json:"diagnostics,omitempty"`
 	Refusal     string             `json:"refusal,omitempty"` // why the whole pull request can't be used: mixed with policies, a fork, a draft
 	Grants      []GrantReport      `json:"grants"`
+	Policy      *access.Reason     `json:"policy,omitempty"`  // a change of policies: who must agree to it, and who did
 	Replies     []string           `json:"replies,omitempty"` // answers to commands, newest last
 }
 
@@ -111,6 +113,13 @@ type Policies interface {
 	Rules(adopted access.Tree, dir access.Directory) ([]access.Rule, access.Diagnostics)
 }
 
+// Replanner is what [Policies] may do besides: plan one request that is in no
+// tree, as it would be planned today. An extension is judged by it; without
+// it extensions are refused.
+type Replanner interface {
+	Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics)
+}
+
 // Evaluate is the input of an evaluation.
 type Evaluate struct {
 	Adopted   access.Tree // policies/ are read from here
@@ -142,6 +151,13 @@ type Minter interface {
 	Revoke(ctx context.Context, g access.Grant) error
 	// Prove asks the target and returns nil only if nothing of the grant is left.
 	Prove(ctx context.Context, g access.Grant) error
+}
+
+// OrphanSweeper is what a [Minter] may do besides: take away whatever carries
+// this installation's name at the targets and belongs to none of the grants
+// that are open.
+type OrphanSweeper interface {
+	SweepOrphans(ctx context.Context, targets []access.Target, open []access.Grant) error
 }
 
 // Ledger is the durable truth. Each write of a grant is a compare-and-set on

@@ -1,0 +1,372 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+const helpText = "Commands, one at the start of a new comment: `/tidegate explain`, `/tidegate extend [id] 30m why…`, " +
+	"`/tidegate revoke [id]`, `/tidegate approve H7 3fa9c2d1`, `/tidegate deny H7`, `/tidegate retry`, `/tidegate help`."
+
+// Commands handles the new commands of a pull request, each once, and answers
+// with what is to be said.
+func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
+	said, err := a.commands(ctx, ref)
+	return said, a.again(ctx, "commands", ref, err)
+}
+
+func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
+	list, err := a.Forge.Commands(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
+	}
+	var said []string
+	for _, c := range list {
+		if len(said) == maxCommands {
+			break // the rest waits for the next reading
+		}
+		reply, err := a.once(ctx, ref, c)
+		if err != nil && len(said) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			break // what was done must be said; the rest waits
+		}
+		if reply != "" {
+			said = append(said, clip("@"+c.By.Login+": "+reply))
+		}
+	}
+	return said, nil
+}
+
+func clip(s string) string {
+	if len(s) <= maxReplyLength {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReplyLength], "") + "…"
+}
+
+// once handles one command. Marked as done before it is tried: a command that
+// fails says so and is given again by a person, never repeated by itself.
+func (a *Activities) once(ctx context.Context, ref Ref, c Command) (string, error) {
+	first, err := a.Ledger.Once(ctx, "command", fmt.Sprintf("%d-%d", ref.Repo, c.Comment))
+	if err != nil || !first {
+		return "", err
+	}
+	reply, err := a.obey(ctx, ref, c)
+	action := "command." + c.Verb
+	if err != nil {
+		a.log().WarnContext(ctx, "command refused", "pr", ref.String(), "verb", c.Verb, "err", err)
+		a.refused("command")
+		reply, action = access.Message(err), "command.refused"
+	}
+	detail := clip(c.Verb + " " + strings.Join(c.Args, " ") + ": " + reply)
+	if err := a.audit(ctx, entry{c.By.Login, action, ref.String(), detail}); err != nil {
+		a.log().ErrorContext(ctx, "command not audited", "pr", ref.String(), "err", err)
+	}
+	return reply, nil
+}
+
+func (a *Activities) obey(ctx context.Context, ref Ref, c Command) (string, error) {
+	switch c.Verb {
+	case "help":
+		return helpText, nil
+	case "explain":
+		return a.explain(ctx, ref)
+	case "revoke":
+		return a.commandRevoke(ctx, ref, c)
+	case "extend":
+		return a.commandExtend(ctx, ref, c)
+	case "retry":
+		return a.commandRetry(ctx, ref, c)
+	case "approve", "deny":
+		return a.commandAnswer(ctx, ref, c)
+	}
+	return "", access.Errorf(access.CodeInvalid, "There is no such command. %s", helpText)
+}
+
+func (a *Activities) explain(ctx context.Context, ref Ref) (string, error) {
+	pull, err := a.Forge.Pull(ctx, ref)
+	if err != nil {
+		return "", fmt.Errorf("read pull request %s: %w", ref, err)
+	}
+	s, err := a.assess(ctx, pull)
+	if err != nil {
+		return "", err
+	}
+	var lines []string
+	if s.refusal != "" {
+		lines = append(lines, s.refusal)
+	}
+	for _, c := range s.eval.Changes {
+		if r, ok := s.approvals[c.Request.ID]; ok {
+			lines = append(lines, c.Request.ID+": "+flat(r))
+		}
+	}
+	if s.policy != nil {
+		lines = append(lines, flat(*s.policy))
+	}
+	if len(lines) == 0 {
+		return "This pull request asks for no access.", nil
+	}
+	return strings.Join(lines, " "), nil
+}
+
+func flat(r access.Reason) string {
+	parts := []string{r.Text}
+	for _, c := range r.Children {
+		parts = append(parts, flat(c))
+	}
+	return strings.Join(parts, " ")
+}
+
+// choose finds the grants of the pull request that the command is about: the
+// one that its first word names, or all of them. It answers with the other words.
+func (a *Activities) choose(ctx context.Context, ref Ref, args []string) ([]access.Grant, []string, error) {
+	rows, err := a.Ledger.GrantsOf(ctx, ref)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read grants of %s: %w", ref, err)
+	}
+	if len(args) > 0 {
+		for _, row := range rows {
+			if row.Key.ID == args[0] {
+				return []access.Grant{row}, args[1:], nil
+			}
+		}
+	}
+	var open []access.Grant
+	for _, row := range rows {
+		if !row.State.Ended() {
+			open = append(open, row)
+		}
+	}
+	if len(open) == 0 {
+		return nil, nil, access.Errorf(access.CodeNotFound, "No grant of this pull request is open.")
+	}
+	return open, args, nil
+}
+
+func isHolder(g access.Grant, u access.User) bool {
+	for _, p := range g.Plan.People {
+		if p.ID == u.ID {
+			return true
+		}
+	}
+	return u.ID != 0 && g.Pull.Author.ID == u.ID
+}
+
+func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (string, error) {
+	rows, rest, err := a.choose(ctx, ref, c.Args)
+	if err != nil {
+		return "", err
+	}
+	for _, g := range rows {
+		if err := a.mayRevoke(ctx, g, c.By); err != nil {
+			return "", err
+		}
+	}
+	why := strings.TrimSpace(fmt.Sprintf("Revoked by %s. %s", c.By.Login, strings.Join(rest, " ")))
+	var errs []error
+	var done []string
+	for _, g := range rows {
+		_, err := a.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: c.By.Login, why: clip(why)})
+		errs = append(errs, err)
+		a.wake(ctx, g.Key)
+		done = append(done, g.Key.ID)
+	}
+	return "revoked " + strings.Join(done, ", ") + ".", errors.Join(errs...)
+}
+
+// mayRevoke: who receives, who asked, who may approve, and operators.
+func (a *Activities) mayRevoke(ctx context.Context, g access.Grant, u access.User) error {
+	if isHolder(g, u) {
+		return nil
+	}
+	for _, r := range g.Plan.Requirements {
+		if contains(r.From, u) {
+			return nil
+		}
+	}
+	operators, err := a.parties(ctx, a.Rules.Operators)
+	if err != nil {
+		return err
+	}
+	if contains(operators, u) {
+		return nil
+	}
+	return access.Errorf(access.CodeDenied, "Only who asked for %s, who receives it, its approvers and operators can revoke it.", g.Key.ID)
+}
+
+func (a *Activities) commandExtend(ctx context.Context, ref Ref, c Command) (string, error) {
+	rows, rest, err := a.choose(ctx, ref, c.Args)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) != 1 {
+		return "", access.Errorf(access.CodeInvalid, "Several grants are open here; say which: `/tidegate extend %s 30m why…`.", rows[0].Key.ID)
+	}
+	g := rows[0]
+	if !isHolder(g, c.By) {
+		return "", access.Errorf(access.CodeDenied, "Only who asked for %s and who receives it can ask for more time.", g.Key.ID)
+	}
+	more, why, err := parseExtend(rest)
+	if err != nil {
+		return "", err
+	}
+	g, err = a.extend(ctx, ExtendInput{Key: g.Key, By: c.By, Why: why, Until: g.NotAfter.Add(more)})
+	if err != nil {
+		return "", err
+	}
+	a.wake(ctx, g.Key)
+	return fmt.Sprintf("%s now ends at %s.", g.Key.ID, g.NotAfter.UTC().Format(time.RFC3339)), nil
+}
+
+func parseExtend(args []string) (time.Duration, string, error) {
+	usage := access.Errorf(access.CodeInvalid, "Say how long and why: `/tidegate extend 30m the import still runs`.")
+	if len(args) < 2 {
+		return 0, "", usage
+	}
+	more, err := time.ParseDuration(args[0])
+	if err != nil || more < time.Second || more > maxLength {
+		return 0, "", usage
+	}
+	return more.Truncate(time.Second), clip(strings.Join(args[1:], " ")), nil
+}
+
+func (a *Activities) commandRetry(ctx context.Context, ref Ref, c Command) (string, error) {
+	rows, _, err := a.choose(ctx, ref, c.Args)
+	if err != nil {
+		return "", err
+	}
+	for _, g := range rows {
+		if !isHolder(g, c.By) {
+			return "", access.Errorf(access.CodeDenied, "Only who asked for %s and who receives it can try again.", g.Key.ID)
+		}
+		if err := a.startIfOpen(ctx, g); err != nil {
+			return "", fmt.Errorf("start grant %s: %w", g.Key, err)
+		}
+		a.wake(ctx, g.Key)
+	}
+	return "trying again.", nil
+}
+
+var holdName = regexp.MustCompile(`\A[Hh]([1-9][0-9]{0,8})\z`)
+
+// commandAnswer answers a held operation: by those whom its rule asks, minus
+// everybody who could not approve this grant.
+func (a *Activities) commandAnswer(ctx context.Context, ref Ref, c Command) (string, error) {
+	h, err := a.findHeld(ctx, ref, c)
+	if err != nil {
+		return "", err
+	}
+	if err := a.mayAnswer(ctx, ref, h, c.By); err != nil {
+		return "", err
+	}
+	answer := access.Answer{Held: h.ID, Digest: h.Digest, Approve: c.Verb == "approve", By: c.By, At: a.now()}
+	err = a.Ledger.AnswerHeld(ctx, answer)
+	if access.CodeOf(err) == access.CodeConflict {
+		return "", access.Errorf(access.CodeConflict, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
+	}
+	if err != nil {
+		return "", fmt.Errorf("answer %s: %w", h.Name(), err)
+	}
+	a.tell(ctx, Hint{Kind: HintHeld, Ref: ref, Held: h.ID})
+	if answer.Approve {
+		return h.Name() + " is approved and runs once.", nil
+	}
+	return h.Name() + " is denied.", nil
+}
+
+func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.Held, error) {
+	if len(c.Args) == 0 || !holdName.MatchString(c.Args[0]) || (c.Verb == "approve" && len(c.Args) < 2) {
+		return access.Held{}, access.Errorf(access.CodeInvalid, "Name what is held as it is shown: `/tidegate approve H7 3fa9c2d1` or `/tidegate deny H7`.")
+	}
+	number, err := strconv.Atoi(c.Args[0][1:])
+	if err != nil {
+		return access.Held{}, fmt.Errorf("parse hold number: %w", err)
+	}
+	h, err := a.Ledger.HeldByNumber(ctx, ref, number)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return h, access.Errorf(access.CodeNotFound, "Nothing called H%d is held here.", number)
+	}
+	if err != nil {
+		return h, fmt.Errorf("read H%d: %w", number, err)
+	}
+	if len(c.Args) > 1 && c.Verb == "approve" && (len(h.Digest) < 8 || !strings.EqualFold(c.Args[1], h.Short())) {
+		return h, access.Errorf(access.CodeDenied, "The digest does not match what %s shows. Copy the line from its check run.", h.Name())
+	}
+	if h.State != access.HeldOpen || !a.now().Before(h.Expires) {
+		return h, access.Errorf(access.CodeEnded, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
+	}
+	return h, nil
+}
+
+func (a *Activities) mayAnswer(ctx context.Context, ref Ref, h access.Held, u access.User) error {
+	g, err := a.Ledger.Grant(ctx, h.Grant)
+	if err != nil {
+		return fmt.Errorf("read grant %s: %w", h.Grant, err)
+	}
+	pull, err := a.Forge.Pull(ctx, ref)
+	if err != nil {
+		return fmt.Errorf("read pull request %s: %w", ref, err)
+	}
+	out, err := a.excluded(ctx, pull, g.Plan)
+	if err != nil {
+		return err
+	}
+	if why, no := out[u.ID]; no || u.Bot || u.ID == 0 {
+		return access.Errorf(access.CodeDenied, "You can't answer %s: somebody who %s can't agree to it.", h.Name(), orText(why, "is a bot"))
+	}
+	asked, err := a.askedToday(ctx, h.Ask)
+	if err != nil {
+		return err
+	}
+	if !contains(asked, u) {
+		return access.Errorf(access.CodeDenied, "You can't answer %s: its rule asks %s.", h.Name(), names(h.Ask))
+	}
+	return nil
+}
+
+// askedToday looks the asked up again: who left a team can't answer, and a
+// name that means another id by now is nobody.
+func (a *Activities) askedToday(ctx context.Context, ask []access.Party) ([]access.Party, error) {
+	var ps []access.Principal
+	for _, p := range ask {
+		ps = append(ps, p.Principal)
+	}
+	today, err := a.parties(ctx, ps)
+	if err != nil {
+		return nil, err
+	}
+	var out []access.Party
+	for _, t := range today {
+		for _, p := range ask {
+			if p.Principal == t.Principal && p.ID == t.ID {
+				out = append(out, t)
+			}
+		}
+	}
+	return out, nil
+}
+
+func names(ps []access.Party) string {
+	var out []string
+	for _, p := range ps {
+		out = append(out, p.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+func orText(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}

@@ -1,0 +1,323 @@
+package workflows
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// assessment is a pull request under today's policies: what it would do, and
+// who agreed to exactly that.
+type assessment struct {
+	pull      Pull
+	adopted   access.Tree
+	head      access.Tree
+	directory access.Directory
+	eval      Evaluation
+	refusal   string
+	plans     map[string]access.Plan // complete: with their expansion
+	digests   map[string]string
+	approvals map[string]access.Reason
+	policy    *access.Reason // a change of policies only
+}
+
+// approved reports whether everything in the pull request may land.
+func (s *assessment) approved() bool {
+	if s.refusal != "" || s.eval.Diagnostics.HasErrors() {
+		return false
+	}
+	if s.eval.PolicyOnly {
+		return s.policy != nil && s.policy.Met
+	}
+	if len(s.eval.Changes) == 0 {
+		return false
+	}
+	for _, c := range s.eval.Changes {
+		if c.Kind != access.ChangeRemoved && !s.approvals[c.Request.ID].Met {
+			return false
+		}
+	}
+	return true
+}
+
+// assess reads everything again and judges it. Nothing is remembered but the
+// first sight of each review.
+func (a *Activities) assess(ctx context.Context, pull Pull) (*assessment, error) {
+	s := &assessment{pull: pull, plans: map[string]access.Plan{}, digests: map[string]string{}, approvals: map[string]access.Reason{}}
+	if pull.Fork {
+		s.refusal = "The pull request comes from a fork. Push the branch to this repository and open it from there."
+		return s, nil
+	}
+	if err := a.evaluateHead(ctx, s); err != nil {
+		return nil, err
+	}
+	if s.refusal != "" || s.eval.PolicyOnly {
+		return s, a.countPolicy(ctx, s)
+	}
+	if err := a.complete(ctx, s); err != nil {
+		return nil, err
+	}
+	return s, a.countAll(ctx, s)
+}
+
+func (a *Activities) evaluateHead(ctx context.Context, s *assessment) error {
+	adopted, err := a.Ledger.Adopted(ctx)
+	if access.CodeOf(err) == access.CodeNotFound {
+		s.refusal = "No policies are in force yet. An operator must adopt the policies on the main branch first."
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read adopted policies: %w", err)
+	}
+	s.adopted = adopted
+	if s.head, err = a.Forge.Tree(ctx, s.pull.Head); err != nil {
+		return fmt.Errorf("read head %s: %w", s.pull.Head, err)
+	}
+	if s.eval, s.directory, err = a.evaluate(ctx, adopted, s.pull.Base, s.head); err != nil {
+		return err
+	}
+	switch {
+	case s.eval.Mixed:
+		s.refusal = "The pull request changes policies and grants together. Split it: policies come into force by themselves first."
+	case len(s.eval.Changes) > maxGrantsPerPR:
+		s.refusal = fmt.Sprintf("The pull request changes %d grants, and at most %d are judged together. Split it.", len(s.eval.Changes), maxGrantsPerPR)
+	}
+	return nil
+}
+
+func (a *Activities) evaluate(ctx context.Context, adopted access.Tree, baseCommit string, head access.Tree) (Evaluation, access.Directory, error) {
+	base, err := a.Forge.Tree(ctx, baseCommit)
+	if err != nil {
+		return Evaluation{}, access.Directory{}, fmt.Errorf("read base %s: %w", baseCommit, err)
+	}
+	users, teams := a.Policies.Names(adopted, base, head)
+	dir, err := a.Forge.Directory(ctx, users, teams)
+	if err != nil {
+		return Evaluation{}, access.Directory{}, fmt.Errorf("look up people: %w", err)
+	}
+	return a.Policies.Evaluate(Evaluate{Adopted: adopted, Base: base, Head: head, Directory: dir}), dir, nil
+}
+
+// complete adds to each plan what its role means on the target today, and
+// refuses ids that were used before.
+func (a *Activities) complete(ctx context.Context, s *assessment) error {
+	for _, c := range s.eval.Changes {
+		plan, ok := s.eval.Plans[c.Request.ID]
+		if !ok {
+			continue
+		}
+		if err := a.checkUnused(ctx, s, c); err != nil {
+			return err
+		}
+		full, err := a.expand(ctx, plan)
+		if isRefusal(err) {
+			s.complain(c.Request.File, "The target can't give this role", access.Message(err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.plans[c.Request.ID], s.digests[c.Request.ID] = full, full.Digest()
+	}
+	return nil
+}
+
+func (s *assessment) complain(file, summary, detail string) {
+	s.eval.Diagnostics = append(s.eval.Diagnostics, access.Diagnostic{
+		File: file, Line: 1, Column: 1, EndLine: 1, EndCol: 1, Summary: summary, Detail: detail,
+	})
+}
+
+func (a *Activities) checkUnused(ctx context.Context, s *assessment, c access.Change) error {
+	row, err := a.Ledger.Grant(ctx, access.GrantKey{Repo: s.pull.Ref.Repo, ID: c.Request.ID})
+	if access.CodeOf(err) == access.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read grant %s: %w", c.Request.ID, err)
+	}
+	if row.Pull.Number != s.pull.Ref.Number {
+		s.complain(c.Request.File, "The id was used before",
+			fmt.Sprintf("Grant ids are one-shot, and %q was used by pull request %d. Choose a new id in a new file.", c.Request.ID, row.Pull.Number))
+	}
+	return nil
+}
+
+func (a *Activities) expand(ctx context.Context, plan access.Plan) (access.Plan, error) {
+	m, err := a.minter(plan.Target.Kind)
+	if err != nil {
+		return plan, err
+	}
+	if plan.Expansion, err = m.Expand(ctx, plan); err != nil {
+		return plan, fmt.Errorf("expand role %s on %s: %w", plan.Role.Name, plan.Target.TargetRef, err)
+	}
+	return plan, nil
+}
+
+// isRefusal tells "no" from "not now": the first is said, the second is tried
+// again.
+func isRefusal(err error) bool {
+	switch access.CodeOf(err) {
+	case access.CodeInvalid, access.CodeDenied, access.CodeTooLarge:
+		return err != nil
+	}
+	return false
+}
+
+// countAll counts the approvals of each plan.
+func (a *Activities) countAll(ctx context.Context, s *assessment) error {
+	seen, err := a.boundReviews(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.plans)) {
+		out, err := a.excluded(ctx, s.pull, s.plans[id])
+		if err != nil {
+			return err
+		}
+		s.approvals[id] = a.count(s, seen.of(id, s.plans[id]), out, id)
+	}
+	return nil
+}
+
+func (a *Activities) count(s *assessment, reviews []access.Review, out map[int64]string, id string) access.Reason {
+	if why := unusable(s.pull); why != "" {
+		return access.Reason{Name: id, Text: why}
+	}
+	return a.Policies.Count(s.plans[id], access.Ballot{Reviews: reviews, Excluded: out})
+}
+
+func unusable(p Pull) string {
+	switch {
+	case p.Draft:
+		return "The pull request is a draft. Mark it as ready before anybody can approve it."
+	case len(p.Unknown) > 0:
+		return fmt.Sprintf("GitHub knows no account for %d of the committers, so nobody can tell whether they approve their own work. Commit with an address that belongs to an account.", len(p.Unknown))
+	}
+	return ""
+}
+
+// excluded says who never counts as an approver of the plan, and why.
+func (a *Activities) excluded(ctx context.Context, pull Pull, plan access.Plan) (map[int64]string, error) {
+	out := maps.Clone(pull.Excluded)
+	if out == nil {
+		out = map[int64]string{}
+	}
+	pushers, err := a.Ledger.Pushers(ctx, pull.Ref.Repo, slices.Concat(pull.Commits, []string{pull.Head}))
+	if err != nil {
+		return nil, fmt.Errorf("read who pushed: %w", err)
+	}
+	for _, u := range pushers {
+		out[u.ID] = "pushed to the branch"
+	}
+	for _, p := range plan.People {
+		out[p.ID] = "would receive the access"
+	}
+	out[pull.Author.ID] = "opened the pull request"
+	for _, r := range pull.Reviews {
+		if r.User.Bot {
+			out[r.User.ID] = "is a bot"
+		}
+	}
+	return out, nil
+}
+
+// sight is what the reviewers of a pull request saw, by commit.
+type sight struct {
+	reviews []access.Review
+	at      map[string]map[string]access.Plan // commit -> grant id -> complete plan
+	policy  map[string]string                 // commit -> digest of the policies that its plans read today
+}
+
+// of binds the reviews to one grant: a review whose reviewer saw something
+// else, or saw it under other policies, carries no digest and does not count.
+func (v sight) of(id string, head access.Plan) []access.Review {
+	out := slices.Clone(v.reviews)
+	for i, r := range out {
+		first := r.PolicyDigest
+		out[i].Digest, out[i].PolicyDigest = "", ""
+		plan, ok := v.at[r.Commit][id]
+		if ok && first == v.policy[r.Commit] {
+			out[i].Digest, out[i].PolicyDigest = plan.Digest(), head.PolicyDigest
+		}
+	}
+	return out
+}
+
+func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, error) {
+	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}}
+	v.reviews = s.pull.Reviews[max(0, len(s.pull.Reviews)-maxReviews):]
+	v.reviews = slices.Clone(v.reviews)
+	for _, r := range slices.Backward(v.reviews) {
+		if err := a.look(ctx, s, v, r.Commit); err != nil {
+			return v, err
+		}
+	}
+	for i, r := range v.reviews {
+		r.PolicyDigest = v.policy[r.Commit]
+		first, err := a.Ledger.SeeReview(ctx, s.pull.Ref, r)
+		if err != nil {
+			return v, fmt.Errorf("remember review %d: %w", r.ID, err)
+		}
+		v.reviews[i].PolicyDigest = first.PolicyDigest
+	}
+	return v, nil
+}
+
+// look evaluates a commit that somebody reviewed. Past the bound, and for
+// commits that are gone after a force-push, the review just doesn't count.
+func (a *Activities) look(ctx context.Context, s *assessment, v sight, commit string) error {
+	if _, done := v.at[commit]; done || len(v.at) > maxCommitsRead {
+		return nil
+	}
+	v.at[commit] = map[string]access.Plan{}
+	tree, err := a.Forge.Tree(ctx, commit)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read reviewed commit %s: %w", commit, err)
+	}
+	eval, _, err := a.evaluate(ctx, s.adopted, s.pull.Base, tree)
+	if err != nil {
+		return err
+	}
+	for id, plan := range eval.Plans {
+		full, err := a.expandLike(ctx, s, plan)
+		if err != nil && !isRefusal(err) {
+			return err
+		}
+		if err == nil {
+			v.at[commit][id] = full
+		}
+	}
+	v.policy[commit] = policyOf(v.at[commit])
+	return nil
+}
+
+// expandLike spares the target a question: equal plans expand equally.
+func (a *Activities) expandLike(ctx context.Context, s *assessment, plan access.Plan) (access.Plan, error) {
+	head, ok := s.plans[plan.Request.ID]
+	if ok {
+		same := head
+		same.Expansion = access.Expansion{}
+		if same.Digest() == plan.Digest() {
+			return head, nil
+		}
+	}
+	return a.expand(ctx, plan)
+}
+
+// policyOf is one digest for all the policy blocks that the plans read.
+func policyOf(plans map[string]access.Plan) string {
+	sum := sha256.New()
+	for _, id := range slices.Sorted(maps.Keys(plans)) {
+		fmt.Fprintf(sum, "%q %q\n", id, plans[id].PolicyDigest)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}

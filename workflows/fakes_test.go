@@ -1,0 +1,556 @@
+package workflows
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+const repoID = 1296269
+
+var (
+	alice   = access.User{ID: 1, Login: "alice"}
+	bob     = access.User{ID: 2, Login: "bob"}
+	carol   = access.User{ID: 3, Login: "carol"}
+	mallory = access.User{ID: 4, Login: "mallory"}
+	dba     = access.Party{Principal: access.Principal{Kind: access.KindTeam, Name: "acme/dba"}, ID: 77, Members: []access.User{bob, alice}}
+	pr7     = Ref{Repo: repoID, Number: 7}
+	key1    = access.GrantKey{Repo: repoID, ID: "inc-1"}
+)
+
+// world is a forge, policies, a ledger and a target in memory. Grants are
+// JSON files; what the rules of HCL are is another package's test.
+type world struct {
+	mu    sync.Mutex
+	clock func() time.Time
+
+	pulls    map[int]*Pull
+	trees    map[string]access.Tree
+	main     string
+	behind   map[string]int // commit on main -> pull request
+	commands []Command
+	reports  []Report
+	shown    []access.Held
+	merges   int
+
+	grants  map[access.GrantKey]access.Grant
+	seq     int64
+	adopted *access.Tree
+	seen    map[int64]access.Review
+	pushed  map[string][]access.User
+	helds   map[string]access.Held
+	done    map[string]bool
+	audits  []string
+
+	longNeeds2 bool // more than an hour needs two people
+	team       []access.User
+
+	minted     map[access.GrantKey]bool // exists at the target
+	mints      int
+	revokes    int
+	failMint   func(n int) error // after minting
+	failRevoke func(n int) error
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		clock: time.Now, pulls: map[int]*Pull{}, trees: map[string]access.Tree{}, behind: map[string]int{},
+		grants: map[access.GrantKey]access.Grant{}, seen: map[int64]access.Review{}, pushed: map[string][]access.User{},
+		helds: map[string]access.Held{}, done: map[string]bool{}, minted: map[access.GrantKey]bool{}, team: dba.Members,
+	}
+	w.trees["base"] = access.Tree{Commit: "base", Files: []access.File{policyFile("v1")}}
+	w.main = "base"
+	adopted := w.trees["base"]
+	w.adopted = &adopted
+	return w
+}
+
+func policyFile(version string) access.File {
+	return access.File{Path: "policies/main.hcl", Blob: "policy-" + version, Content: []byte(version)}
+}
+
+func grantFile(r access.Request) access.File {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err)
+	}
+	return access.File{Path: r.File, Blob: fmt.Sprintf("%x", b[len(b)-20:]) + r.Lasts.String() + r.Reason, Content: b}
+}
+
+func request(id string, lasts access.Seconds) access.Request {
+	return access.Request{
+		ID: id, File: "grants/alice/" + id + ".hcl", To: []access.Principal{{Kind: access.KindUser, Name: "alice"}},
+		On: access.TargetRef{Kind: "postgres", Name: "orders"}, Role: "readonly", Lasts: lasts, Reason: "look",
+	}
+}
+
+// open opens pull request 7 by alice with one grant.
+func (w *world) open(lasts access.Seconds) { w.push("head1", request("inc-1", lasts)) }
+
+func (w *world) push(head string, r access.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trees[head] = access.Tree{Commit: head, Files: []access.File{grantFile(r), policyFile("v1")}}
+	p := w.pulls[7]
+	if p == nil {
+		p = &Pull{Ref: pr7, URL: "https://forge.test/pull/7", Author: alice, Base: "base", Open: true}
+		w.pulls[7] = p
+	}
+	p.Head = head
+}
+
+func (w *world) review(u access.User, state access.ReviewState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pulls[7]
+	p.Reviews = append(p.Reviews, access.Review{
+		ID: int64(len(p.Reviews) + 1), User: u, State: state, Commit: p.Head, Submitted: w.clock().UTC().Truncate(time.Second),
+	})
+}
+
+// merge merges as GitHub does; tree is what lands ("" is the head's).
+func (w *world) merge() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mergeLocked()
+}
+
+func (w *world) mergeLocked() {
+	p := w.pulls[7]
+	p.Open, p.MergedAt, p.Merge = false, w.clock().UTC().Truncate(time.Second), "merge7"
+	t := w.trees[p.Head]
+	t.Commit = "merge7"
+	w.trees["merge7"], w.main, w.behind["merge7"] = t, "merge7", 7
+}
+
+func (w *world) comment(u access.User, verb string, args ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.commands = append(w.commands, Command{Comment: int64(len(w.commands) + 1), By: u, Verb: verb, Args: args, At: w.clock()})
+}
+
+func (w *world) grant(t *testing.T, key access.GrantKey) access.Grant {
+	t.Helper()
+	g, err := w.Grant(context.Background(), key)
+	if err != nil {
+		t.Fatalf("grant %s: %v", key, err)
+	}
+	return g
+}
+
+func (w *world) lastReport(t *testing.T) Report {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.reports) == 0 {
+		t.Fatal("nothing was published")
+	}
+	return w.reports[len(w.reports)-1]
+}
+
+func (w *world) activities() *Activities {
+	f := fakeForge{w}
+	return &Activities{
+		Repo: repoID, Forge: f, Policies: fakePolicies{w}, Ledger: w, Minters: map[string]Minter{"postgres": fakeMinter{w}},
+		Now: func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.clock() },
+	}
+}
+
+type fakeForge struct{ *world }
+
+func (w fakeForge) OpenPulls(context.Context, time.Time) ([]Ref, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []Ref
+	for _, n := range slices.Sorted(maps.Keys(w.pulls)) {
+		out = append(out, Ref{Repo: repoID, Number: n})
+	}
+	return out, nil
+}
+
+func (w fakeForge) Pull(_ context.Context, ref Ref) (Pull, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.pulls[ref.Number]
+	if !ok {
+		return Pull{}, access.Errorf(access.CodeNotFound, "no pull request %d", ref.Number)
+	}
+	out := *p
+	out.Reviews = slices.Clone(p.Reviews)
+	return out, nil
+}
+
+func (w fakeForge) Tree(_ context.Context, commit string) (access.Tree, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t, ok := w.trees[commit]
+	if !ok {
+		return t, access.Errorf(access.CodeNotFound, "no commit %s", commit)
+	}
+	return t, nil
+}
+
+func (w fakeForge) Main(context.Context) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.main, nil
+}
+
+func (w fakeForge) PullOf(_ context.Context, commit string) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.behind[commit], nil
+}
+
+func (w fakeForge) Directory(context.Context, []string, []string) (access.Directory, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return access.Directory{
+		Users: map[string]access.User{"alice": alice, "bob": bob, "carol": carol, "mallory": mallory},
+		Teams: map[string]access.Team{"acme/dba": {ID: 77, Name: "acme/dba", Members: slices.Clone(w.team)}},
+	}, nil
+}
+
+func (w fakeForge) Publish(_ context.Context, _ Ref, r Report) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports = append(w.reports, r)
+	return nil
+}
+
+func (w fakeForge) PublishHeld(_ context.Context, _ Ref, h access.Held) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shown = append(w.shown, h)
+	return nil
+}
+
+func (w fakeForge) Commands(context.Context, Ref) ([]Command, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.commands), nil
+}
+
+func (w fakeForge) Merge(_ context.Context, ref Ref, head string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pulls[ref.Number].Head != head {
+		return access.Errorf(access.CodeConflict, "the head moved")
+	}
+	w.merges++
+	w.mergeLocked()
+	return nil
+}
+
+func (w fakeForge) Tidy(context.Context, []string) (string, error) { return "", errors.New("not asked for") }
+
+type fakePolicies struct{ w *world }
+
+func (p fakePolicies) Names(_, _, _ access.Tree) ([]string, []string) { return nil, nil }
+
+func requests(t access.Tree) map[string]access.File {
+	out := map[string]access.File{}
+	for _, f := range t.Files {
+		if f.Path[:7] == "grants/" {
+			out[f.Path] = f
+		}
+	}
+	return out
+}
+
+func (p fakePolicies) Evaluate(in Evaluate) Evaluation {
+	e := Evaluation{Plans: map[string]access.Plan{}}
+	base, head := requests(in.Base), requests(in.Head)
+	for _, path := range slices.Sorted(maps.Keys(head)) {
+		var r access.Request
+		if err := json.Unmarshal(head[path].Content, &r); err != nil {
+			e.Diagnostics = append(e.Diagnostics, access.Diagnostic{File: path, Summary: "not JSON"})
+			continue
+		}
+		was, there := base[path]
+		if there && was.Blob == head[path].Blob {
+			continue
+		}
+		c := access.Change{Kind: access.ChangeAdded, Request: r, Blob: head[path].Blob}
+		if there {
+			c.Kind = access.ChangeEdited
+		}
+		e.Changes = append(e.Changes, c)
+		e.Plans[r.ID], _ = p.Replan(in.Adopted, in.Directory, r)
+	}
+	changed := in.Base.Commit != "" && policyFiles(in.Base) != policyFiles(in.Head)
+	e.PolicyOnly, e.Mixed = changed && len(e.Changes) == 0, changed && len(e.Changes) > 0
+	return e
+}
+
+func (p fakePolicies) Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics) {
+	need := 1
+	if p.w.longNeeds2 && r.Length() > 3600 {
+		need = 2
+	}
+	team, _ := dir.Team("acme/dba")
+	from := access.Party{Principal: dba.Principal, ID: team.ID, Members: team.Members}
+	return access.Plan{
+		Request: r, People: []access.Person{{User: alice}}, Target: access.Target{TargetRef: r.On},
+		Role: access.Role{Name: r.Role, Longest: 8 * 3600}, PolicyDigest: policyFiles(adopted),
+		Requirements: []access.Requirement{{Name: "dba", Need: need, From: []access.Party{from}}},
+	}, nil
+}
+
+func (p fakePolicies) Count(plan access.Plan, b access.Ballot) access.Reason {
+	latest := map[int64]access.Review{}
+	for _, r := range b.Reviews {
+		if r.State != access.ReviewCommented {
+			latest[r.User.ID] = r
+		}
+	}
+	for _, q := range plan.Requirements {
+		n := 0
+		for id, r := range latest {
+			_, out := b.Excluded[id]
+			ok := r.Digest == plan.Digest() && r.PolicyDigest == plan.PolicyDigest && contains(q.From, r.User)
+			if ok && !out && r.State == access.ReviewApproved {
+				n++
+			}
+		}
+		if n < q.Need {
+			return access.Reason{Name: q.Name, Text: fmt.Sprintf("%d of %d approvals.", n, q.Need)}
+		}
+	}
+	return access.Reason{Met: true, Text: "approved"}
+}
+
+func (p fakePolicies) Rules(t access.Tree, _ access.Directory) ([]access.Rule, access.Diagnostics) {
+	if policyFiles(t) == policyFiles(access.Tree{Files: []access.File{policyFile("broken")}}) {
+		return nil, access.Diagnostics{{Summary: "broken"}}
+	}
+	return nil, nil
+}
+
+type fakeMinter struct{ w *world }
+
+func (fakeMinter) Kind() string { return "postgres" }
+
+func (m fakeMinter) Expand(context.Context, access.Plan) (access.Expansion, error) {
+	return access.Expansion{Body: json.RawMessage(`{"tables":["public.orders"]}`)}, nil
+}
+
+func (m fakeMinter) Mint(_ context.Context, g access.Grant) (access.Minted, error) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	m.w.mints++
+	m.w.minted[g.Key] = true
+	if m.w.failMint != nil {
+		if err := m.w.failMint(m.w.mints); err != nil {
+			return access.Minted{}, err
+		}
+	}
+	return access.Minted{Backing: []byte(`{}`)}, nil
+}
+
+func (m fakeMinter) Revoke(_ context.Context, g access.Grant) error {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	m.w.revokes++
+	if m.w.failRevoke != nil {
+		if err := m.w.failRevoke(m.w.revokes); err != nil {
+			return err
+		}
+	}
+	delete(m.w.minted, g.Key)
+	return nil
+}
+
+func (m fakeMinter) Prove(_ context.Context, g access.Grant) error {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	if m.w.minted[g.Key] {
+		return errors.New("the role is still there")
+	}
+	return nil
+}
+
+// The ledger.
+
+func (w *world) Grant(_ context.Context, key access.GrantKey) (access.Grant, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g, ok := w.grants[key]
+	if !ok {
+		return g, access.Errorf(access.CodeNotFound, "no grant %s", key)
+	}
+	return g, nil
+}
+
+func (w *world) Create(_ context.Context, g access.Grant) (access.Grant, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.grants[g.Key]; ok {
+		return g, access.Errorf(access.CodeConflict, "the id is used")
+	}
+	w.seq++
+	g.Sequence = w.seq
+	w.grants[g.Key] = g
+	return g, nil
+}
+
+func (w *world) Update(_ context.Context, g access.Grant) (access.Grant, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.grants[g.Key].Sequence != g.Sequence {
+		return g, access.Errorf(access.CodeConflict, "look again")
+	}
+	w.seq++
+	g.Sequence = w.seq
+	w.grants[g.Key] = g
+	return g, nil
+}
+
+func (w *world) Unclosed(context.Context) ([]access.Grant, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []access.Grant
+	for _, g := range w.grants {
+		if g.Closed.IsZero() {
+			out = append(out, g)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) GrantsOf(_ context.Context, ref Ref) ([]access.Grant, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []access.Grant
+	for _, g := range w.grants {
+		if refOf(g) == ref {
+			out = append(out, g)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) Adopted(context.Context) (access.Tree, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.adopted == nil {
+		return access.Tree{}, access.Errorf(access.CodeNotFound, "nothing adopted")
+	}
+	return *w.adopted, nil
+}
+
+func (w *world) SetAdopted(_ context.Context, t access.Tree, _ []access.Rule) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.adopted = &t
+	return nil
+}
+
+func (w *world) SeeReview(_ context.Context, _ Ref, r access.Review) (access.Review, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if first, ok := w.seen[r.ID]; ok {
+		return first, nil
+	}
+	w.seen[r.ID] = r
+	return r, nil
+}
+
+func (w *world) Pushed(_ context.Context, _ int64, commit string, by access.User) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pushed[commit] = append(w.pushed[commit], by)
+	return nil
+}
+
+func (w *world) Pushers(_ context.Context, _ int64, commits []string) ([]access.User, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []access.User
+	for _, c := range commits {
+		out = append(out, w.pushed[c]...)
+	}
+	return out, nil
+}
+
+func (w *world) OpenHelds(context.Context) ([]access.Held, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []access.Held
+	for _, h := range w.helds {
+		if h.State == access.HeldOpen {
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) Held(_ context.Context, id string) (access.Held, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h, ok := w.helds[id]
+	if !ok {
+		return h, access.Errorf(access.CodeNotFound, "no hold %s", id)
+	}
+	return h, nil
+}
+
+func (w *world) HeldByNumber(_ context.Context, _ Ref, n int) (access.Held, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.helds {
+		if h.Number == n {
+			return h, nil
+		}
+	}
+	return access.Held{}, access.Errorf(access.CodeNotFound, "no hold %d", n)
+}
+
+func (w *world) AnswerHeld(_ context.Context, a access.Answer) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := w.helds[a.Held]
+	if h.State != access.HeldOpen {
+		return access.Errorf(access.CodeConflict, "not open")
+	}
+	h.State, h.Answer = access.HeldAnswered, &a
+	w.helds[a.Held] = h
+	return nil
+}
+
+func (w *world) CancelHeld(_ context.Context, id string, state access.HeldState) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := w.helds[id]
+	h.State = state
+	w.helds[id] = h
+	return nil
+}
+
+func (w *world) Once(_ context.Context, kind, id string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	first := !w.done[kind+" "+id]
+	w.done[kind+" "+id] = true
+	return first, nil
+}
+
+func (w *world) Audit(_ context.Context, actor, action, subject, detail string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.audits = append(w.audits, actor+" "+action+" "+subject+" "+detail)
+	return nil
+}
+
+func (w *world) Sessions(context.Context, access.GrantKey) ([]access.SessionInfo, error) {
+	return nil, nil
+}

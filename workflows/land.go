@@ -1,0 +1,337 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Land turns what a merged pull request brought to main into rows of the
+// ledger: landed where the bytes on main are the bytes that were approved,
+// refused otherwise. It is idempotent: an id that has a row keeps it.
+func (a *Activities) Land(ctx context.Context, pull Pull) error {
+	if pull.MergedAt.IsZero() {
+		return nil
+	}
+	dropLate(&pull)
+	s, err := a.assess(ctx, pull)
+	if err != nil {
+		return err
+	}
+	if s.eval.PolicyOnly || len(s.eval.Changes) == 0 {
+		return nil
+	}
+	merged, err := a.landedTree(ctx, pull)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range s.eval.Changes {
+		if c.Kind != access.ChangeRemoved {
+			errs = append(errs, a.landOne(ctx, s, c, merged))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// landedTree is what the merge put on main. A merge that is found late is
+// compared with today's main instead: what left it meanwhile opens nothing.
+func (a *Activities) landedTree(ctx context.Context, pull Pull) (access.Tree, error) {
+	commit := pull.Merge
+	if a.now().Sub(pull.MergedAt) > propagation {
+		main, err := a.Forge.Main(ctx)
+		if err != nil {
+			return access.Tree{}, fmt.Errorf("read main: %w", err)
+		}
+		commit = main
+	}
+	t, err := a.Forge.Tree(ctx, commit)
+	if err != nil {
+		return t, fmt.Errorf("read what landed at %s: %w", commit, err)
+	}
+	return t, nil
+}
+
+// dropLate removes approvals that came after the merge: they were no part of
+// what let the bytes land. A late objection stays.
+func dropLate(pull *Pull) {
+	pull.Reviews = slices.DeleteFunc(slices.Clone(pull.Reviews), func(r access.Review) bool {
+		return r.State == access.ReviewApproved && r.Submitted.After(pull.MergedAt)
+	})
+}
+
+func (a *Activities) landOne(ctx context.Context, s *assessment, c access.Change, merged access.Tree) error {
+	key := access.GrantKey{Repo: s.pull.Ref.Repo, ID: c.Request.ID}
+	row, err := a.Ledger.Grant(ctx, key)
+	if err == nil {
+		return a.startIfOpen(ctx, row)
+	}
+	if access.CodeOf(err) != access.CodeNotFound {
+		return fmt.Errorf("read grant %s: %w", key, err)
+	}
+	if why := a.whyNot(s, c, merged); why != "" {
+		return a.refuse(ctx, refusal{key: key, request: c.Request, plan: s.plans[c.Request.ID], pull: pullOf(s.pull), why: why})
+	}
+	return a.create(ctx, s, key)
+}
+
+// whyNot says why a landed file opens nothing, or "".
+func (a *Activities) whyNot(s *assessment, c access.Change, merged access.Tree) string {
+	id := c.Request.ID
+	blob := blobOf(merged, c.Request.File)
+	_, until := c.Request.Window(s.pull.MergedAt)
+	switch {
+	case s.refusal != "":
+		return s.refusal
+	case s.eval.Diagnostics.HasErrors():
+		return "It landed with errors: " + firstError(s.eval.Diagnostics)
+	case c.Kind != access.ChangeAdded:
+		return "It changes a grant that was on main before. Ask for a new grant with a new id."
+	case blob != c.Blob:
+		return fmt.Sprintf("What landed is not what was approved: blob %s of %s was approved, and %q is on main.", c.Blob, c.Request.File, blob)
+	case !s.approvals[id].Met:
+		return "It landed without the approvals it needs: " + s.approvals[id].Text
+	case !until.After(a.now()):
+		return "Its time was up before it could be opened."
+	}
+	return ""
+}
+
+func blobOf(t access.Tree, path string) string {
+	for _, f := range t.Files {
+		if f.Path == path {
+			return f.Blob
+		}
+	}
+	return ""
+}
+
+func pullOf(p Pull) access.Pull {
+	return access.Pull{Repo: p.Ref.Repo, Number: p.Ref.Number, URL: p.URL, Head: p.Head, Author: p.Author, Merge: p.Merge}
+}
+
+func (a *Activities) create(ctx context.Context, s *assessment, key access.GrantKey) error {
+	plan := s.plans[key.ID]
+	from, until := plan.Request.Window(s.pull.MergedAt)
+	row, err := a.Ledger.Create(ctx, access.Grant{
+		Key: key, Generation: 1, State: access.StateLanded, Plan: plan, Digest: s.digests[key.ID],
+		NotBefore: from.UTC(), NotAfter: until.UTC(), Pull: pullOf(s.pull), Why: "It landed as approved.",
+	})
+	if access.CodeOf(err) == access.CodeConflict {
+		return nil // another reading landed it
+	}
+	if err != nil {
+		return fmt.Errorf("store grant %s: %w", key, err)
+	}
+	if err := a.audit(ctx, entry{"tidegate", "grant.landed", key.String(), "digest " + row.Digest}); err != nil {
+		return fmt.Errorf("audit grant %s: %w", key, err)
+	}
+	return a.startIfOpen(ctx, row)
+}
+
+// startIfOpen starts the workflow that mints and revokes. Starting one that
+// runs does nothing.
+func (a *Activities) startIfOpen(ctx context.Context, row access.Grant) error {
+	if !row.Closed.IsZero() || row.State == access.StateRefused || a.starter == nil {
+		return nil
+	}
+	return a.starter.startGrant(ctx, row.Key)
+}
+
+// refusal is a grant that opens nothing and whose id is consumed.
+type refusal struct {
+	key     access.GrantKey
+	request access.Request
+	plan    access.Plan
+	pull    access.Pull
+	why     string
+}
+
+func (a *Activities) refuse(ctx context.Context, r refusal) error {
+	now := a.now()
+	plan := r.plan
+	plan.Request = r.request
+	_, err := a.Ledger.Create(ctx, access.Grant{
+		Key: r.key, Generation: 1, State: access.StateRefused, Plan: plan, Digest: plan.Digest(),
+		NotBefore: now, NotAfter: now, Pull: r.pull, Why: r.why, Closed: now,
+	})
+	if access.CodeOf(err) == access.CodeConflict {
+		return nil // the id has a row already, and keeps it
+	}
+	if err != nil {
+		return fmt.Errorf("store refused grant %s: %w", r.key, err)
+	}
+	a.refused("grant")
+	return a.audit(ctx, entry{"tidegate", "grant.refused", r.key.String(), r.why})
+}
+
+// report is everything that the pull request shows.
+func (a *Activities) report(ctx context.Context, s *assessment, replies []string) (Report, error) {
+	rows, err := a.Ledger.GrantsOf(ctx, s.pull.Ref)
+	if err != nil {
+		return Report{}, fmt.Errorf("read grants of %s: %w", s.pull.Ref, err)
+	}
+	r := Report{Head: s.pull.Head, Diagnostics: s.eval.Diagnostics, Refusal: s.refusal, Policy: s.policy, Replies: replies}
+	known := map[string]bool{}
+	for _, row := range rows {
+		known[row.Key.ID] = true
+		g, err := a.landedReport(ctx, row, s.approvals[row.Key.ID])
+		if err != nil {
+			return Report{}, err
+		}
+		r.Grants = append(r.Grants, g)
+	}
+	for _, c := range s.eval.Changes {
+		if plan, ok := s.plans[c.Request.ID]; ok && !known[c.Request.ID] {
+			r.Grants = append(r.Grants, s.plannedReport(plan))
+		}
+	}
+	return r, nil
+}
+
+func (s *assessment) plannedReport(plan access.Plan) GrantReport {
+	id := plan.Request.ID
+	g := GrantReport{Plan: plan, Digest: s.digests[id], Approval: s.approvals[id], State: access.StatePlanned}
+	if g.Approval.Met && !s.eval.Diagnostics.HasErrors() {
+		g.State = access.StateApproved
+	}
+	return g
+}
+
+func (a *Activities) landedReport(ctx context.Context, row access.Grant, approval access.Reason) (GrantReport, error) {
+	sessions, err := a.Ledger.Sessions(ctx, row.Key)
+	if err != nil {
+		return GrantReport{}, fmt.Errorf("read sessions of %s: %w", row.Key, err)
+	}
+	g := GrantReport{Plan: row.Plan, Digest: row.Digest, Approval: approval, State: row.State, Until: row.NotAfter, Why: row.Why}
+	for _, s := range sessions {
+		g.Sessions = append(g.Sessions, SessionLine{ID: s.ID, Person: s.Person, Started: s.Started, Ended: s.Ended})
+	}
+	return g, nil
+}
+
+// Follow is one reading of a pull request: land it if it was merged, say how
+// it stands, merge it if that is wanted. What is most urgent comes first.
+func (a *Activities) Follow(ctx context.Context, in FollowInput) (FollowResult, error) {
+	out, err := a.follow(ctx, in)
+	return out, a.again(ctx, "follow", in.Ref, err)
+}
+
+// again logs the cause, which a history must not hold, and answers with an
+// error that is tried again: a forge that says "not found" may only be late.
+func (a *Activities) again(ctx context.Context, what string, ref Ref, err error) error {
+	if err == nil {
+		return nil
+	}
+	a.log().WarnContext(ctx, "pull request: "+what+" failed", "pr", ref.String(), "err", err)
+	return temporal.NewApplicationError(access.Message(err), string(access.CodeOf(err)))
+}
+
+func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, error) {
+	pull, err := a.Forge.Pull(ctx, in.Ref)
+	if err != nil {
+		return FollowResult{}, fmt.Errorf("read pull request %s: %w", in.Ref, err)
+	}
+	if err := a.Land(ctx, pull); err != nil {
+		return FollowResult{}, err
+	}
+	if !pull.MergedAt.IsZero() {
+		dropLate(&pull)
+	}
+	s, err := a.assess(ctx, pull)
+	if err != nil {
+		return FollowResult{}, err
+	}
+	if err := a.publish(ctx, s, in.Replies); err != nil {
+		return FollowResult{}, err
+	}
+	if pull.Open && a.Rules.AutoMerge && s.approved() {
+		return a.merge(ctx, s)
+	}
+	return a.standing(ctx, pull)
+}
+
+func (a *Activities) publish(ctx context.Context, s *assessment, replies []string) error {
+	r, err := a.report(ctx, s, replies)
+	if err != nil {
+		return err
+	}
+	if err := a.auditPlans(ctx, s); err != nil {
+		return err
+	}
+	if err := a.Forge.Publish(ctx, s.pull.Ref, r); err != nil {
+		return fmt.Errorf("publish to %s: %w", s.pull.Ref, err)
+	}
+	return nil
+}
+
+// auditPlans keeps the ledger's own copy of what was shown: a pull request
+// can be edited by whoever can write.
+func (a *Activities) auditPlans(ctx context.Context, s *assessment) error {
+	for _, c := range s.eval.Changes {
+		digest, ok := s.digests[c.Request.ID]
+		if !ok {
+			continue
+		}
+		subject := access.GrantKey{Repo: s.pull.Ref.Repo, ID: c.Request.ID}.String()
+		state := fmt.Sprintf("digest %s, approved %t", digest, s.approvals[c.Request.ID].Met)
+		first, err := a.Ledger.Once(ctx, "plan", subject+" "+state)
+		if err != nil {
+			return fmt.Errorf("remember plan %s: %w", subject, err)
+		}
+		if !first {
+			continue
+		}
+		if err := a.audit(ctx, entry{"tidegate", "grant.planned", subject, state + ", head " + s.pull.Head}); err != nil {
+			return fmt.Errorf("audit plan %s: %w", subject, err)
+		}
+	}
+	return nil
+}
+
+// merge merges exactly the head that was judged. A head that moved is no
+// failure: the next reading judges it.
+func (a *Activities) merge(ctx context.Context, s *assessment) (FollowResult, error) {
+	err := a.Forge.Merge(ctx, s.pull.Ref, s.pull.Head)
+	if access.CodeOf(err) == access.CodeConflict {
+		return FollowResult{}, nil
+	}
+	if err != nil {
+		return FollowResult{}, fmt.Errorf("merge %s at %s: %w", s.pull.Ref, s.pull.Head, err)
+	}
+	return FollowResult{Again: true}, a.audit(ctx, entry{"tidegate", "pull.merged", s.pull.Ref.String(), "head " + s.pull.Head})
+}
+
+// standing says whether anything is left to follow.
+func (a *Activities) standing(ctx context.Context, pull Pull) (FollowResult, error) {
+	if pull.Open {
+		return FollowResult{}, nil
+	}
+	rows, err := a.Ledger.GrantsOf(ctx, pull.Ref)
+	if err != nil {
+		return FollowResult{}, fmt.Errorf("read grants of %s: %w", pull.Ref, err)
+	}
+	for _, row := range rows {
+		if row.Closed.IsZero() {
+			return FollowResult{}, nil
+		}
+	}
+	return FollowResult{Done: true}, nil
+}
+
+// FollowInput is what one reading of a pull request needs.
+type FollowInput struct {
+	Ref     Ref      `json:"ref"`
+	Replies []string `json:"replies,omitempty"`
+}
+
+// FollowResult is what the Request workflow does next.
+type FollowResult struct {
+	Again bool `json:"again,omitempty"` // read at once again
+	Done  bool `json:"done,omitempty"`  // closed, and so are its grants
+}

@@ -1,0 +1,342 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Sweeping needs no Temporal: it reads git, the ledger and the targets, and
+// makes them equal. Revocations come first.
+
+// sweeper is what the loops remember. All of it may be lost.
+type sweeper struct {
+	*Activities
+	ended     map[access.GrantKey]time.Time // ended early and not closed, since when
+	unclaimed map[string]time.Time          // files on main that nobody claimed, since when
+	hinted    map[Ref]time.Time
+	landed    map[access.GrantKey]string // the blob of each open grant, as it landed
+}
+
+func newSweeper(a *Activities) *sweeper {
+	return &sweeper{
+		Activities: a, ended: map[access.GrantKey]time.Time{}, unclaimed: map[string]time.Time{},
+		hinted: map[Ref]time.Time{}, landed: map[access.GrantKey]string{},
+	}
+}
+
+// sweep takes away what should be gone, and starts again what Temporal lost.
+// With Temporal at work it finds nothing: it waits for the grace first.
+func (a *sweeper) sweep(ctx context.Context) error {
+	rows, err := a.Ledger.Unclosed(ctx)
+	if err != nil {
+		return fmt.Errorf("list unclosed grants: %w", err)
+	}
+	a.forget(rows)
+	var errs []error
+	var open []access.Grant
+	for _, g := range rows {
+		if !a.overdue(g) {
+			open = append(open, g)
+			continue
+		}
+		why := ""
+		if g.State.Ended() {
+			why = g.Why
+		}
+		if _, err := a.closeRow(ctx, CloseInput{Key: g.Key, Why: why}); err != nil {
+			errs = append(errs, err)
+			a.alertLate(ctx, g)
+			open = append(open, g)
+		}
+	}
+	errs = append(errs, a.sweepOrphans(ctx, rows, open))
+	for _, g := range open {
+		errs = append(errs, a.startIfOpen(ctx, g))
+	}
+	return errors.Join(errs...)
+}
+
+// overdue: beyond its end by the grace. The row of a grant that was ended
+// early carries no time of that, so the sweeper counts from when it saw it.
+func (a *sweeper) overdue(g access.Grant) bool {
+	now, grace := a.now(), a.Rules.withDefaults().Grace
+	if !now.Before(g.NotAfter.Add(grace)) {
+		return true
+	}
+	if !g.State.Ended() {
+		return false
+	}
+	if _, ok := a.ended[g.Key]; !ok {
+		a.ended[g.Key] = now
+	}
+	return !now.Before(a.ended[g.Key].Add(grace))
+}
+
+// forget keeps the memory as small as the list of unclosed grants.
+func (a *sweeper) forget(rows []access.Grant) {
+	keep := map[access.GrantKey]bool{}
+	for _, g := range rows {
+		keep[g.Key] = true
+	}
+	maps.DeleteFunc(a.ended, func(k access.GrantKey, _ time.Time) bool { return !keep[k] })
+}
+
+func (a *Activities) alertLate(ctx context.Context, g access.Grant) {
+	late := a.now().Sub(g.NotAfter)
+	if late < a.Rules.withDefaults().AlertAfter {
+		return
+	}
+	if err := a.Alert(ctx, AlertInput{Key: g.Key, Late: late}); err != nil {
+		a.log().ErrorContext(ctx, "alert failed", "grant", g.Key.String(), "err", err)
+	}
+}
+
+func (a *Activities) sweepOrphans(ctx context.Context, rows, open []access.Grant) error {
+	var errs []error
+	for kind, m := range a.Minters {
+		o, ok := m.(OrphanSweeper)
+		if !ok {
+			continue
+		}
+		seen := map[access.TargetRef]bool{}
+		var targets []access.Target
+		for _, g := range rows {
+			if g.Plan.Target.Kind == kind && !seen[g.Plan.Target.TargetRef] {
+				seen[g.Plan.Target.TargetRef] = true
+				targets = append(targets, g.Plan.Target)
+			}
+		}
+		if len(targets) > 0 {
+			errs = append(errs, o.SweepOrphans(ctx, targets, open))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reconcile makes the ledger follow main: whatever reached it, however.
+func (s *sweeper) reconcile(ctx context.Context) error {
+	// Before main is read: what lands meanwhile is not missing from it.
+	rows, err := s.Ledger.Unclosed(ctx)
+	if err != nil {
+		return fmt.Errorf("list unclosed grants: %w", err)
+	}
+	commit, err := s.Forge.Main(ctx)
+	if err != nil {
+		return fmt.Errorf("read main: %w", err)
+	}
+	main, err := s.Forge.Tree(ctx, commit)
+	if err != nil {
+		return fmt.Errorf("read main at %s: %w", commit, err)
+	}
+	refs, err := s.Forge.OpenPulls(ctx, s.now().Add(-recentlyMerged))
+	if err != nil {
+		return fmt.Errorf("list pull requests: %w", err)
+	}
+	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main, refs), s.followAll(ctx, refs)}
+	errs = append(errs, s.refuseUnclaimed(ctx, main, refs))
+	return errors.Join(errs...)
+}
+
+// endDeleted revokes grants whose file left main or changed there.
+func (s *sweeper) endDeleted(ctx context.Context, rows []access.Grant, main access.Tree) error {
+	var errs []error
+	for _, g := range rows {
+		why, err := s.gone(ctx, g, main)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if why == "" {
+			continue
+		}
+		_, err = s.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: why})
+		errs = append(errs, err)
+		s.wake(ctx, g.Key)
+	}
+	return errors.Join(errs...)
+}
+
+// gone says what happened to the file of an open grant on main, or "".
+func (s *sweeper) gone(ctx context.Context, g access.Grant, main access.Tree) (string, error) {
+	if g.State.Ended() {
+		return "", nil
+	}
+	was, ok := s.landed[g.Key]
+	if !ok {
+		tree, err := s.Forge.Tree(ctx, g.Pull.Merge)
+		if err != nil {
+			return "", fmt.Errorf("read merge commit %s: %w", g.Pull.Merge, err)
+		}
+		was = blobOf(tree, g.Plan.Request.File)
+		s.landed[g.Key] = was
+	}
+	switch is := blobOf(main, g.Plan.Request.File); is {
+	case was:
+		return "", nil
+	case "":
+		return "Its file was deleted on the main branch.", nil
+	default:
+		return "Its file was changed on the main branch.", nil
+	}
+}
+
+// onMain reads the requests of a tree, under the policies given.
+func (a *Activities) onMain(ctx context.Context, adopted, main access.Tree) (Evaluation, error) {
+	users, teams := a.Policies.Names(adopted, access.Tree{}, main)
+	dir, err := a.Forge.Directory(ctx, users, teams)
+	if err != nil {
+		return Evaluation{}, fmt.Errorf("look up people: %w", err)
+	}
+	return a.Policies.Evaluate(Evaluate{Adopted: adopted, Head: main, Directory: dir}), nil
+}
+
+// followAll makes every open or recently closed pull request be read.
+func (s *sweeper) followAll(ctx context.Context, refs []Ref) error {
+	if s.starter == nil {
+		return nil
+	}
+	var errs []error
+	for _, ref := range refs {
+		if now := s.now(); now.Sub(s.hinted[ref]) < hintAgain {
+			continue // its workflow polls by itself
+		} else {
+			s.hinted[ref] = now
+		}
+		done, err := s.settled(ctx, ref)
+		if err == nil && !done {
+			err = s.starter.hint(ctx, Hint{Kind: HintPull, Ref: ref})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// settled spares pull requests that are closed with everything of theirs.
+func (s *sweeper) settled(ctx context.Context, ref Ref) (bool, error) {
+	rows, err := s.Ledger.GrantsOf(ctx, ref)
+	if err != nil {
+		return false, fmt.Errorf("read grants of %s: %w", ref, err)
+	}
+	for _, g := range rows {
+		if g.Closed.IsZero() {
+			return false, nil
+		}
+	}
+	return len(rows) > 0, nil
+}
+
+// refuseUnclaimed consumes the ids of files that are on main without a pull
+// request that brought them: a direct push, a revert. The pull requests that
+// were merged lately land first, so that none of theirs is taken for one.
+func (s *sweeper) refuseUnclaimed(ctx context.Context, main access.Tree, refs []Ref) error {
+	adopted, err := s.Ledger.Adopted(ctx)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return nil // nothing can land yet; the first adoption consumes what is on main
+	}
+	if err != nil {
+		return fmt.Errorf("read adopted policies: %w", err)
+	}
+	eval, err := s.onMain(ctx, adopted, main)
+	if err != nil {
+		return err
+	}
+	now, seen := s.now(), map[string]time.Time{}
+	var errs []error
+	for _, c := range eval.Changes {
+		key := access.GrantKey{Repo: s.Repo, ID: c.Request.ID}
+		_, err := s.Ledger.Grant(ctx, key)
+		if access.CodeOf(err) != access.CodeNotFound {
+			errs = append(errs, err)
+			continue
+		}
+		seen[key.ID] = now
+		if first, ok := s.unclaimed[key.ID]; ok {
+			seen[key.ID] = first
+		}
+		direct, err := s.direct(ctx, main, refs)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if direct || now.Sub(seen[key.ID]) >= unclaimedForbid {
+			errs = append(errs, s.refuse(ctx, refusal{key: key, request: c.Request, why: "It reached the main branch without an approved pull request."}))
+		}
+	}
+	s.unclaimed = seen
+	return errors.Join(errs...)
+}
+
+// direct reports whether main's head was pushed without a pull request, after
+// landing whatever was merged lately.
+func (s *sweeper) direct(ctx context.Context, main access.Tree, refs []Ref) (bool, error) {
+	number, err := s.Forge.PullOf(ctx, main.Commit)
+	if err != nil {
+		return false, fmt.Errorf("find the pull request of %s: %w", main.Commit, err)
+	}
+	if number != 0 {
+		return false, nil
+	}
+	for _, ref := range refs {
+		pull, err := s.Forge.Pull(ctx, ref)
+		if err != nil {
+			return false, fmt.Errorf("read pull request %s: %w", ref, err)
+		}
+		if err := s.Land(ctx, pull); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// startHolds starts a workflow for each operation that waits.
+func (c *Control) startHolds(ctx context.Context) error {
+	helds, err := c.acts.Ledger.OpenHelds(ctx)
+	if err != nil {
+		return fmt.Errorf("list held operations: %w", err)
+	}
+	var errs []error
+	for _, h := range helds {
+		errs = append(errs, c.startHold(ctx, h.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// task is one of Control's loops. The loops are apart because one that hangs
+// on the forge must not delay the revocations.
+type task struct {
+	name  string
+	every time.Duration
+	wake  <-chan struct{}
+	bound time.Duration
+	do    func(context.Context) error
+}
+
+func (t task) run(ctx context.Context, log *slog.Logger) {
+	ticker := time.NewTicker(t.every)
+	defer ticker.Stop()
+	for {
+		bounded, cancel := context.WithTimeout(ctx, t.bound)
+		err := t.do(bounded)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			log.ErrorContext(ctx, t.name+" failed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case _, open := <-t.wake:
+			if !open {
+				t.wake = nil // the watch ended; the ticker goes on
+			}
+		}
+	}
+}

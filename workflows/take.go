@@ -1,0 +1,418 @@
+package workflows
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// What is done to one grant. The workflow's activities, the commands and the
+// sweeper share it; each act is idempotent.
+
+// GrantView is the little that a workflow knows of a grant.
+type GrantView struct {
+	State     access.State `json:"state"`
+	NotBefore time.Time    `json:"not_before"`
+	NotAfter  time.Time    `json:"not_after"`
+	Latest    time.Time    `json:"latest"` // no extension goes further
+	Closed    bool         `json:"closed"`
+}
+
+func view(g access.Grant) GrantView {
+	return GrantView{State: g.State, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Latest: latest(g), Closed: !g.Closed.IsZero()}
+}
+
+// latest is the end that the role's longest allows, counted from the start.
+func latest(g access.Grant) time.Time {
+	end := g.NotBefore.Add(g.Plan.Role.Longest.Duration())
+	if end.Before(g.NotAfter) {
+		return g.NotAfter // what was approved stands
+	}
+	return end
+}
+
+// maxConflicts bounds how often a compare-and-set is tried again at once.
+const maxConflicts = 8
+
+// change reads the row, lets edit change it, and stores it by compare-and-set;
+// when somebody else was faster it looks again. edit answers false when there
+// is nothing to do.
+func (a *Activities) change(ctx context.Context, key access.GrantKey, edit func(*access.Grant) (bool, error)) (access.Grant, error) {
+	for range maxConflicts {
+		g, err := a.Ledger.Grant(ctx, key)
+		if err != nil {
+			return g, fmt.Errorf("read grant %s: %w", key, err)
+		}
+		wanted, err := edit(&g)
+		if err != nil || !wanted {
+			return g, err
+		}
+		stored, err := a.Ledger.Update(ctx, g)
+		if access.CodeOf(err) == access.CodeConflict && err != nil {
+			continue
+		}
+		if err != nil {
+			return g, fmt.Errorf("store grant %s: %w", key, err)
+		}
+		return stored, nil
+	}
+	return access.Grant{}, access.Errorf(access.CodeConflict, "The grant %s is being changed by others; try again.", key.ID)
+}
+
+// ReadGrant is the row as it is now.
+func (a *Activities) ReadGrant(ctx context.Context, key access.GrantKey) (GrantView, error) {
+	g, err := a.Ledger.Grant(ctx, key)
+	if err != nil {
+		return GrantView{}, activityError(fmt.Errorf("read grant %s: %w", key, err))
+	}
+	return view(g), nil
+}
+
+// activityError keeps a final refusal from being tried again, and the cause
+// from being kept in a history.
+func activityError(err error) error {
+	if err == nil {
+		return nil
+	}
+	code := access.CodeOf(err)
+	if isRefusal(err) || code == access.CodeNotFound || code == access.CodeEnded {
+		return temporal.NewNonRetryableApplicationError(access.Message(err), string(code), nil)
+	}
+	return temporal.NewApplicationError(access.Message(err), string(code))
+}
+
+// MintGrant makes the access of a landed grant and lets gateways open it. It
+// judges the approvals again: days may lie between landing and start.
+func (a *Activities) MintGrant(ctx context.Context, key access.GrantKey) (GrantView, error) {
+	g, err := a.Ledger.Grant(ctx, key)
+	if err != nil {
+		return GrantView{}, activityError(fmt.Errorf("read grant %s: %w", key, err))
+	}
+	if g.State != access.StateLanded {
+		return view(g), nil
+	}
+	minted, err := a.mint(ctx, g)
+	if isRefusal(err) {
+		g, err = a.end(ctx, ending{key: key, state: access.StateRefused, by: "tidegate", why: access.Message(err)})
+		return view(g), a.logged(ctx, "refuse", key, err)
+	}
+	if err != nil {
+		return view(g), a.logged(ctx, "mint", key, err)
+	}
+	g, err = a.activate(ctx, g, minted)
+	return view(g), a.logged(ctx, "activate", key, err)
+}
+
+// logged writes the cause to the log, which a history must not hold.
+func (a *Activities) logged(ctx context.Context, what string, key access.GrantKey, err error) error {
+	if err != nil {
+		a.log().ErrorContext(ctx, "grant: "+what+" failed", "grant", key.String(), "err", err)
+	}
+	return activityError(err)
+}
+
+func (a *Activities) mint(ctx context.Context, g access.Grant) (access.Minted, error) {
+	if !g.NotAfter.After(a.now()) {
+		return access.Minted{}, access.Errorf(access.CodeDenied, "Its time was up before it could be opened.")
+	}
+	if err := a.stillApproved(ctx, g); err != nil {
+		return access.Minted{}, err
+	}
+	m, err := a.minter(g.Plan.Target.Kind)
+	if err != nil {
+		return access.Minted{}, err
+	}
+	return m.Mint(ctx, g)
+}
+
+// stillApproved judges the pull request again, by today's people and policies.
+func (a *Activities) stillApproved(ctx context.Context, g access.Grant) error {
+	pull, err := a.Forge.Pull(ctx, Ref{Repo: g.Pull.Repo, Number: g.Pull.Number})
+	if err != nil {
+		return fmt.Errorf("read pull request %d: %w", g.Pull.Number, err)
+	}
+	if pull.Head != g.Pull.Head || pull.MergedAt.IsZero() {
+		return access.Errorf(access.CodeDenied, "The pull request is not what was approved any more: its head is %s, and %s was approved.", pull.Head, g.Pull.Head)
+	}
+	dropLate(&pull)
+	s, err := a.assess(ctx, pull)
+	if err != nil {
+		return err
+	}
+	plan, ok := s.plans[g.Key.ID]
+	switch {
+	case s.refusal != "":
+		return access.Errorf(access.CodeDenied, "%s", s.refusal)
+	case !ok:
+		return access.Errorf(access.CodeDenied, "Today's policies don't allow it: %s", firstError(s.eval.Diagnostics))
+	case plan.PolicyDigest != g.Plan.PolicyDigest:
+		return access.Errorf(access.CodeDenied, "The policies that it touches changed after it was approved. Ask again under the new ones.")
+	case !s.approvals[g.Key.ID].Met:
+		return access.Errorf(access.CodeDenied, "It lost an approval that it needs: %s", s.approvals[g.Key.ID].Text)
+	}
+	return nil
+}
+
+// activate opens a minted grant, unless it ended meanwhile: then what was
+// minted is taken away again here, because the revocation may have run before
+// this mint finished.
+func (a *Activities) activate(ctx context.Context, g access.Grant, minted access.Minted) (access.Grant, error) {
+	active, err := a.change(ctx, g.Key, func(row *access.Grant) (bool, error) {
+		if row.State != access.StateLanded || row.Generation != g.Generation {
+			return false, nil
+		}
+		row.State, row.Backing, row.Why = access.StateActive, minted.Backing, "It is open."
+		return true, nil
+	})
+	if err != nil {
+		return active, err
+	}
+	if active.State.Ended() {
+		return active, a.take(ctx, active)
+	}
+	if err := a.audit(ctx, entry{"tidegate", "grant.active", g.Key.String(), "until " + active.NotAfter.Format(time.RFC3339)}); err != nil {
+		return active, fmt.Errorf("audit grant %s: %w", g.Key, err)
+	}
+	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(active)})
+	return active, nil
+}
+
+func refOf(g access.Grant) Ref { return Ref{Repo: g.Pull.Repo, Number: g.Pull.Number} }
+
+// ending is how a grant ends.
+type ending struct {
+	key   access.GrantKey
+	state access.State
+	by    string
+	why   string
+}
+
+// end writes the end into the ledger: gateways cut at once. Taking the access
+// away at the target follows.
+func (a *Activities) end(ctx context.Context, e ending) (access.Grant, error) {
+	ended := false
+	g, err := a.change(ctx, e.key, func(row *access.Grant) (bool, error) {
+		ended = !row.State.Ended()
+		if ended {
+			row.State, row.Why = e.state, e.why
+		}
+		return ended, nil
+	})
+	if err != nil || !ended {
+		return g, err
+	}
+	if err := a.audit(ctx, entry{e.by, "grant." + string(e.state), e.key.String(), e.why}); err != nil {
+		return g, fmt.Errorf("audit grant %s: %w", e.key, err)
+	}
+	return g, nil
+}
+
+// EndInput asks for the early end of a grant.
+type EndInput struct {
+	Key access.GrantKey `json:"key"`
+	By  string          `json:"by"`
+	Why string          `json:"why"`
+}
+
+// EndGrant ends a grant early.
+func (a *Activities) EndGrant(ctx context.Context, in EndInput) (GrantView, error) {
+	g, err := a.end(ctx, ending{key: in.Key, state: access.StateRevoked, by: in.By, why: in.Why})
+	return view(g), a.logged(ctx, "end", in.Key, err)
+}
+
+// CloseInput says how a grant that ends now ends.
+type CloseInput struct {
+	Key access.GrantKey `json:"key"`
+	Why string          `json:"why,omitempty"` // empty: its time is up
+}
+
+// CloseGrant ends the grant in the ledger, takes its access away, proves that
+// nothing is left, and only then marks the row closed. A grant whose end was
+// moved meanwhile is left alone.
+func (a *Activities) CloseGrant(ctx context.Context, in CloseInput) (GrantView, error) {
+	g, err := a.Ledger.Grant(ctx, in.Key)
+	if access.CodeOf(err) == access.CodeNotFound {
+		// The row comes before the mint, so without a row there is nothing to
+		// revoke; what a lost ledger leaves behind is an orphan at the target.
+		return GrantView{Closed: true}, nil
+	}
+	if err != nil {
+		return GrantView{}, a.logged(ctx, "close", in.Key, err)
+	}
+	if !g.Closed.IsZero() {
+		return view(g), nil
+	}
+	if in.Why == "" && !g.State.Ended() && a.now().Before(g.NotAfter) {
+		return view(g), nil
+	}
+	g, err = a.closeRow(ctx, in)
+	return view(g), a.logged(ctx, "close", in.Key, err)
+}
+
+func (a *Activities) closeRow(ctx context.Context, in CloseInput) (access.Grant, error) {
+	e := ending{key: in.Key, state: access.StateRevoked, by: "tidegate", why: in.Why}
+	if in.Why == "" {
+		e.state, e.why = access.StateExpired, "Its time is up."
+	}
+	g, err := a.end(ctx, e)
+	if err != nil {
+		return g, err
+	}
+	if err := a.take(ctx, g); err != nil {
+		return g, err
+	}
+	first := false
+	g, err = a.change(ctx, in.Key, func(row *access.Grant) (bool, error) {
+		if first = row.Closed.IsZero(); first {
+			row.Closed = a.now()
+		}
+		return first, nil
+	})
+	if err != nil || !first {
+		return g, err
+	}
+	if err := a.audit(ctx, entry{"tidegate", "grant.closed", in.Key.String(), "nothing is left at " + g.Plan.Target.TargetRef.String()}); err != nil {
+		return g, fmt.Errorf("audit grant %s: %w", in.Key, err)
+	}
+	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(g)})
+	return g, nil
+}
+
+// take takes the access away at the target and asks the target for proof.
+func (a *Activities) take(ctx context.Context, g access.Grant) error {
+	if !g.State.Ended() {
+		return fmt.Errorf("revoke grant %s: its state is %s, and only an ended grant is revoked", g.Key, g.State)
+	}
+	m, err := a.minter(g.Plan.Target.Kind)
+	if err != nil {
+		return err
+	}
+	if err := m.Revoke(ctx, g); err != nil {
+		return fmt.Errorf("revoke grant %s: %w", g.Key, err)
+	}
+	if err := m.Prove(ctx, g); err != nil {
+		return fmt.Errorf("prove the end of grant %s: %w", g.Key, err)
+	}
+	return nil
+}
+
+// AlertInput says which revocation is late.
+type AlertInput struct {
+	Key  access.GrantKey `json:"key"`
+	Late time.Duration   `json:"late"`
+}
+
+// Alert says that a revocation is late: log, metric and audit.
+func (a *Activities) Alert(ctx context.Context, in AlertInput) error {
+	a.log().ErrorContext(ctx, "revocation is late", "grant", in.Key.String(), "late", in.Late)
+	if a.Metrics.Revoking != nil {
+		a.Metrics.Revoking(in.Key, in.Late)
+	}
+	return a.audit(ctx, entry{"tidegate", "grant.alert", in.Key.String(), fmt.Sprintf("not revoked after %s", in.Late)})
+}
+
+// ExtendInput asks for a later end.
+type ExtendInput struct {
+	Key     access.GrantKey `json:"key"`
+	By      access.User     `json:"by"`
+	Seconds access.Seconds  `json:"seconds"`
+	Why     string          `json:"why"`
+	Until   time.Time       `json:"until"` // the end that the caller wants: makes a repetition harmless
+}
+
+// ExtendGrant moves the end, judged as a request of the total length.
+func (a *Activities) ExtendGrant(ctx context.Context, in ExtendInput) (GrantView, error) {
+	g, err := a.extend(ctx, in)
+	return view(g), a.logged(ctx, "extend", in.Key, err)
+}
+
+func (a *Activities) extend(ctx context.Context, in ExtendInput) (access.Grant, error) {
+	moved := false
+	g, err := a.change(ctx, in.Key, func(row *access.Grant) (bool, error) {
+		if moved = row.NotAfter.Before(in.Until); !moved {
+			return false, nil
+		}
+		if err := a.mayExtend(ctx, *row, in); err != nil {
+			return false, err
+		}
+		row.NotAfter, row.Why = in.Until.UTC(), fmt.Sprintf("Extended by %s: %s", in.By.Login, in.Why)
+		return true, nil
+	})
+	if err != nil || !moved {
+		return g, err
+	}
+	detail := fmt.Sprintf("until %s: %s", g.NotAfter.Format(time.RFC3339), in.Why)
+	if err := a.audit(ctx, entry{in.By.Login, "grant.extended", in.Key.String(), detail}); err != nil {
+		return g, fmt.Errorf("audit grant %s: %w", in.Key, err)
+	}
+	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(g)})
+	return g, nil
+}
+
+func (a *Activities) mayExtend(ctx context.Context, row access.Grant, in ExtendInput) error {
+	switch {
+	case row.State != access.StateActive || !a.now().Before(row.NotAfter):
+		return access.Errorf(access.CodeEnded, "The grant %s is %s; only an active one can be extended. Ask for a new one.", row.Key.ID, row.State)
+	case in.Until.After(latest(row)):
+		return access.Errorf(access.CodeDenied, "The role %s is given for at most %s: until %s, and not until %s.",
+			row.Plan.Role.Name, row.Plan.Role.Longest, latest(row).Format(time.RFC3339), in.Until.Format(time.RFC3339))
+	}
+	return a.approvedFor(ctx, row, in.Until)
+}
+
+// approvedFor counts the approvals of a request of the total length. The
+// reviews that agreed to the grant as it is count; whatever more the policies
+// ask of the longer one must come as further reviews.
+func (a *Activities) approvedFor(ctx context.Context, row access.Grant, until time.Time) error {
+	planner, ok := a.Policies.(Replanner)
+	if !ok {
+		return access.Errorf(access.CodeInvalid, "This server can't judge an extension. Ask for a new grant.")
+	}
+	pull, err := a.Forge.Pull(ctx, refOf(row))
+	if err != nil {
+		return fmt.Errorf("read pull request %d: %w", row.Pull.Number, err)
+	}
+	s, err := a.assess(ctx, pull)
+	if err != nil {
+		return err
+	}
+	longer := row.Plan.Request
+	longer.Lasts, longer.From, longer.Until = access.Seconds(until.Sub(row.NotBefore)/time.Second), time.Time{}, time.Time{}
+	plan, diags := planner.Replan(s.adopted, s.directory, longer)
+	if diags.HasErrors() {
+		return access.Errorf(access.CodeDenied, "The policies refuse the longer grant: %s", firstError(diags))
+	}
+	reason, err := a.countLonger(ctx, s, plan)
+	if err != nil {
+		return err
+	}
+	if !reason.Met {
+		return access.Errorf(access.CodeDenied, "A grant of %s in all needs more approvals: %s Approve the pull request, then ask again.", longer.Lasts, reason.Text)
+	}
+	return nil
+}
+
+func (a *Activities) countLonger(ctx context.Context, s *assessment, plan access.Plan) (access.Reason, error) {
+	id := plan.Request.ID
+	seen, err := a.boundReviews(ctx, s)
+	if err != nil {
+		return access.Reason{}, err
+	}
+	reviews := seen.of(id, plan)
+	for i, r := range reviews {
+		if r.Digest != "" && r.Digest == s.digests[id] {
+			reviews[i].Digest = plan.Digest()
+		} else {
+			reviews[i].Digest = ""
+		}
+	}
+	out, err := a.excluded(ctx, s.pull, plan)
+	if err != nil {
+		return access.Reason{}, err
+	}
+	return a.Policies.Count(plan, access.Ballot{Reviews: reviews, Excluded: out}), nil
+}
