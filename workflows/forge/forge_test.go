@@ -111,6 +111,32 @@ func TestReviewsAreReadToTheEnd(t *testing.T) {
 	}
 }
 
+// TestReadingAgainCostsNothing: answers that did not change are 304s, which GitHub
+// does not count.
+func TestReadingAgainCostsNothing(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	ref, _ := w.request()
+	first, err := w.forge.Pull(ctx, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.calls.reset()
+	second, err := w.forge.Pull(ctx, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, gets, same := w.calls.reset(); gets != 0 || same == 0 {
+		t.Errorf("got %d full answers and %d unchanged ones, want unchanged ones only", gets, same)
+	}
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Error(diff)
+	}
+	w.approve("bob", ref)
+	if third, err := w.forge.Pull(ctx, ref); err != nil || len(third.Reviews) != 1 {
+		t.Errorf("got %d reviews, error %v, want the new one seen", len(third.Reviews), err)
+	}
+}
+
 func TestOpenPulls(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	ref, head := w.request()

@@ -44,7 +44,7 @@ func heldWords(h access.Held) (title, summary, conclusion string) {
 	what := fmt.Sprintf("%s: %s on %s (rule %s)", h.Name(), h.Who, h.Target, h.Rule)
 	switch h.State {
 	case access.HeldOpen:
-		return what, fmt.Sprintf("%s\n\nWaits for one of %s until %s. No answer means no.", text(clip(h.Say, maxSentence)), parties(h.Ask), when(h.Expires)), "action_required"
+		return what, fmt.Sprintf("Why: %s\n\nWaits for one of %s until %s. No answer means no.", text(clip(h.Say, maxSentence)), parties(h.Ask), when(h.Expires)), "action_required"
 	case access.HeldCancelled:
 		return what + ": given up", "The client gave up, or the grant ended. Nothing was run.", "cancelled"
 	case access.HeldTimedOut:

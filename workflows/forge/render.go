@@ -126,7 +126,7 @@ func renderDiagnostics(ds access.Diagnostics) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("### What the files say wrong\n\n")
+	b.WriteString("### Complaints about the files\n\n")
 	for i, d := range ds {
 		if i >= maxItems {
 			fmt.Fprintf(&b, "- %d more; the check `%s` has them.\n", len(ds)-i, planCheck)
@@ -147,7 +147,7 @@ func renderGrant(g workflows.GrantReport) string {
 	plan := g.Plan
 	p.addf("### %s: %s\n\n", code(clip(plan.Request.ID, 100)), stateWords(g))
 	if g.Why != "" {
-		p.addf("%s\n\n", text(clip(g.Why, maxSentence)))
+		p.addf("State: %s\n\n", text(clip(g.Why, maxSentence)))
 	}
 	p.addf("- **Who:** %s\n", people(plan))
 	p.addf("- **Gets:** role %s on %s%s\n", code(clip(plan.Role.Name, 100)), code(clip(plan.Target.TargetRef.String(), 200)), labels(plan.Target))

@@ -77,25 +77,35 @@ func code(s string) string {
 	return fence + s + fence
 }
 
-// text is a sentence in which no character acts.
+// zeroWidth is written as an entity, so that it is seen in the source.
+const zeroWidth = "&#8203;"
+
+// text is a sentence in which no character acts. It stands behind other words on
+// its line: what acts at the start of a line only is left as it is.
 func text(s string) string {
 	var b strings.Builder
-	for _, r := range line(s) {
+	all := []rune(line(s))
+	for i, r := range all {
+		next, last := at(all, i+1), at(all, i-1)
 		switch {
-		case r == '@' || r == '#':
-			b.WriteRune('\\')
-			b.WriteRune(r)
-			b.WriteString("&#8203;") // no mention, no reference
-		case r < utf8.RuneSelf && (unicode.IsPunct(r) || unicode.IsSymbol(r)) && !strings.ContainsRune(",;'?%/", r) && r != '.':
-			b.WriteRune('\\')
-			b.WriteRune(r)
-		case r == '.':
-			b.WriteString(`\.`) // no www. link, no numbered list
+		case r == '@' || r == '#': // no mention, no reference: GitHub looks for them after the escapes
+			b.WriteString("\\" + string(r) + zeroWidth)
+		case r == ':' && (next == '/' || next == '+' || next == '-' || unicode.IsLetter(next)): // no link, no emoji
+			b.WriteString(":" + zeroWidth)
+		case strings.ContainsRune("\\`*_<>[]~&|$!", r) || r == '.' && (last == 'w' || last == 'W'): // no www. link
+			b.WriteString("\\" + string(r))
 		default:
 			b.WriteRune(r)
 		}
 	}
 	return b.String()
+}
+
+func at(all []rune, i int) rune {
+	if i < 0 || i >= len(all) {
+		return 0
+	}
+	return all[i]
 }
 
 // fenced is a code block that holds anything.

@@ -1,0 +1,254 @@
+package forge
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+const hookSecret = "hook-secret"
+
+// receiver is a webhook with what it was handed.
+type receiver struct {
+	*Webhook
+	mu     sync.Mutex
+	seen   map[string]bool
+	events []Event
+	notify chan Event
+}
+
+func newReceiver(t *testing.T) *receiver {
+	t.Helper()
+	r := &receiver{seen: map[string]bool{}, notify: make(chan Event, 64)}
+	var err error
+	r.Webhook, err = NewWebhook(WebhookConfig{Secret: access.NewSecret(hookSecret), Repo: repoID,
+		Seen: func(_ context.Context, id string) (bool, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			old := r.seen[id]
+			r.seen[id] = true
+			return old, nil
+		},
+		OnEvent: func(e Event) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.events = append(r.events, e)
+			r.notify <- e
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func sign(body []byte, secret string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(body)
+	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+func delivery(body string, change ...func(*http.Request)) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/webhook", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-GitHub-Delivery", "d-1")
+	r.Header.Set("X-GitHub-Event", "pull_request")
+	r.Header.Set("X-Hub-Signature-256", sign([]byte(body), hookSecret))
+	for _, f := range change {
+		f(r)
+	}
+	return r
+}
+
+const opened = `{"action":"opened","number":7,"repository":{"id":1001},"sender":{"id":11,"login":"alice","type":"User"},
+	"pull_request":{"number":7,"head":{"sha":"aaaa","ref":"inc-1"}}}`
+
+func (r *receiver) post(req *http.Request) int {
+	rec := httptest.NewRecorder()
+	r.ServeHTTP(rec, req)
+	return rec.Code
+}
+
+func TestWebhookRefuses(t *testing.T) {
+	header := func(k, v string) func(*http.Request) { return func(r *http.Request) { r.Header.Set(k, v) } }
+	mac := hmac.New(sha1.New, []byte(hookSecret))
+	mac.Write([]byte(opened))
+	onlySHA1 := func(r *http.Request) {
+		r.Header.Del("X-Hub-Signature-256")
+		r.Header.Set("X-Hub-Signature", "sha1="+hex.EncodeToString(mac.Sum(nil)))
+	}
+	large := strings.Replace(opened, "{", "{"+strings.Repeat(" ", maxDelivery), 1)
+	cases := map[string]struct {
+		req  *http.Request
+		want int
+	}{
+		"method":          {delivery(opened, func(r *http.Request) { r.Method = http.MethodGet }), http.StatusMethodNotAllowed},
+		"form":            {delivery(opened, header("Content-Type", "application/x-www-form-urlencoded")), http.StatusUnsupportedMediaType},
+		"wrong secret":    {delivery(opened, header("X-Hub-Signature-256", sign([]byte(opened), "other"))), http.StatusUnauthorized},
+		"empty secret":    {delivery(opened, header("X-Hub-Signature-256", sign([]byte(opened), ""))), http.StatusUnauthorized},
+		"other body":      {delivery(opened, header("X-Hub-Signature-256", sign([]byte(opened+" "), hookSecret))), http.StatusUnauthorized},
+		"empty signature": {delivery(opened, header("X-Hub-Signature-256", "sha256=")), http.StatusUnauthorized},
+		"no hex":          {delivery(opened, header("X-Hub-Signature-256", "sha256=zz")), http.StatusUnauthorized},
+		"SHA-1 only":      {delivery(opened, onlySHA1), http.StatusUnauthorized},
+		"oversized":       {delivery(large), http.StatusRequestEntityTooLarge},
+		"no delivery":     {delivery(opened, header("X-GitHub-Delivery", "")), http.StatusBadRequest},
+		"odd delivery":    {delivery(opened, header("X-GitHub-Delivery", "a b")), http.StatusBadRequest},
+		"no JSON":         {delivery("{"), http.StatusBadRequest},
+		"odd event":       {delivery(`{"repository":{"id":1001},"number":"seven"}`), http.StatusBadRequest},
+	}
+	for name, c := range cases {
+		r := newReceiver(t)
+		if got := r.post(c.req); got != c.want || len(r.events) != 0 || len(r.seen) != 0 {
+			t.Errorf("%s: got %d and %d events, want %d and none", name, got, len(r.events), c.want)
+		}
+	}
+}
+
+func TestWebhookTakesOnce(t *testing.T) {
+	r := newReceiver(t)
+	for range 2 {
+		if got := r.post(delivery(opened)); got != http.StatusAccepted {
+			t.Fatalf("got %d, want 202", got)
+		}
+	}
+	want := []Event{{Kind: EventPull, Action: "opened", Number: 7, Sender: access.User{ID: 11, Login: "alice"}, Ref: "inc-1", After: "aaaa"}}
+	if diff := cmp.Diff(want, r.events); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWebhookIgnoresWhatIsNotItsOwn(t *testing.T) {
+	event := func(kind string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("X-GitHub-Event", kind) }
+	}
+	r := newReceiver(t)
+	for _, req := range []*http.Request{
+		delivery(strings.Replace(opened, "1001", "1002", 1)),
+		delivery(`{"zen":"x"}`, event("ping")),
+		delivery(`{"action":"opened","number":7}`),
+		delivery(`{"repository":{"id":1001}}`, event("no_such_event")),
+		delivery(`{"repository":{"id":1001},"action":"created","issue":{"number":3},"comment":{"id":1}}`, event("issue_comment")),
+		delivery(`{"repository":{"id":1001},"action":"created","check_run":{"head_sha":"x"}}`, event("check_run")),
+		delivery(`{"repository":{"id":1002},"action":"added"}`, event("membership")),
+	} {
+		if got := r.post(req); got != http.StatusAccepted || len(r.events) != 0 {
+			t.Errorf("%s: got %d, %v, want it taken and forgotten", req.Header.Get("X-GitHub-Event"), got, r.events)
+		}
+	}
+	if got := r.post(delivery(`{"action":"added","sender":{"id":15,"login":"root"}}`, event("membership"))); got != http.StatusAccepted || len(r.events) != 1 {
+		t.Errorf("got %d, %d events, want the organization's event taken", got, len(r.events))
+	}
+}
+
+func TestWebhookThatCannotRememberRefuses(t *testing.T) {
+	r := newReceiver(t)
+	r.cfg.Seen = func(context.Context, string) (bool, error) { return false, errors.New("no ledger") }
+	if got := r.post(delivery(opened)); got != http.StatusServiceUnavailable || len(r.events) != 0 {
+		t.Errorf("got %d, %d events, want 503 and none: GitHub's log keeps it", got, len(r.events))
+	}
+}
+
+// TestWebhookBoundsWhatIsInFlight holds sixteen deliveries in their bodies.
+func TestWebhookBoundsWhatIsInFlight(t *testing.T) {
+	r := newReceiver(t)
+	var wg sync.WaitGroup
+	var pipes []*io.PipeWriter
+	for i := range maxInFlight {
+		in, out := io.Pipe()
+		pipes = append(pipes, out)
+		req := delivery(opened, func(req *http.Request) {
+			req.Body = in
+			req.Header.Set("X-GitHub-Delivery", fmt.Sprint("d-", i))
+		})
+		wg.Go(func() { r.post(req) })
+		if _, err := out.Write([]byte(opened[:10])); err != nil { // it is being read: the slot is taken
+			t.Fatal(err)
+		}
+	}
+	if got := r.post(delivery(opened)); got != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want 503", got)
+	}
+	for _, p := range pipes {
+		if _, err := p.Write([]byte(opened[10:])); err != nil {
+			t.Error(err)
+		}
+		p.Close()
+	}
+	wg.Wait()
+	if len(r.events) != maxInFlight {
+		t.Errorf("got %d events, want %d", len(r.events), maxInFlight)
+	}
+}
+
+func TestNewWebhookRefusesAnEmptySecret(t *testing.T) {
+	full := WebhookConfig{Secret: access.NewSecret("x"), Repo: 1, Seen: func(context.Context, string) (bool, error) { return false, nil }, OnEvent: func(Event) {}}
+	if _, err := NewWebhook(full); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*WebhookConfig){
+		"secret": func(c *WebhookConfig) { c.Secret = access.Secret{} }, "repo": func(c *WebhookConfig) { c.Repo = 0 },
+		"seen": func(c *WebhookConfig) { c.Seen = nil }, "event": func(c *WebhookConfig) { c.OnEvent = nil },
+	} {
+		cfg := full
+		change(&cfg)
+		if _, err := NewWebhook(cfg); err == nil {
+			t.Errorf("%s: got a webhook, want an error", name)
+		}
+	}
+}
+
+// TestWebhookHearsTheHub takes what a push, a review, a comment and a team change
+// send for real.
+func TestWebhookHearsTheHub(t *testing.T) {
+	w, r := newWorld(t), newReceiver(t)
+	srv := httptest.NewServer(r)
+	t.Cleanup(srv.Close)
+	w.hub.SetWebhook(srv.URL, hookSecret)
+	wait := func(kind, action string) Event {
+		t.Helper()
+		deadline := time.After(20 * time.Second)
+		for {
+			select {
+			case e := <-r.notify:
+				if e.Kind == kind && e.Action == action {
+					return e
+				}
+			case <-deadline:
+				t.Fatalf("no %s %s event", kind, action)
+			}
+		}
+	}
+	ref, head := w.request()
+	if e := wait(EventPush, ""); e.Sender.ID != 11 || e.After != head || !cmp.Equal(e.Commits, []string{head}) || e.Ref != "refs/heads/inc-1" {
+		t.Errorf("got %+v, want alice's push of %s", e, head)
+	}
+	if e := wait(EventPull, "opened"); e.Number != ref.Number || e.After != head {
+		t.Errorf("got %+v, want the pull request opened", e)
+	}
+	w.approve("bob", ref)
+	if e := wait(EventPull, "submitted"); e.Number != ref.Number || e.Sender.ID != 12 {
+		t.Errorf("got %+v, want bob's review", e)
+	}
+	c := w.say("carol", ref, "/tidegate help")
+	if e := wait(EventComment, "created"); e.Number != ref.Number || e.Comment != c.GetID() || e.Sender.ID != 13 {
+		t.Errorf("got %+v, want carol's comment", e)
+	}
+	if err := w.hub.SetMember("dba", "bob", false); err != nil {
+		t.Fatal(err)
+	}
+	wait(EventMembership, "removed")
+}
