@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/gatewaytest"
 )
 
 // clumsyRoom panics for its first client and greets the others.
@@ -13,7 +16,7 @@ type clumsyRoom struct{ first chan struct{} }
 
 func (clumsyRoom) Kind() string { return "postgres" }
 
-func (r clumsyRoom) Serve(_ context.Context, conn net.Conn, _ Door) error {
+func (r clumsyRoom) Serve(_ context.Context, conn net.Conn, _ gateway.Door) error {
 	select {
 	case <-r.first:
 		panic("a hostile message")
@@ -24,7 +27,7 @@ func (r clumsyRoom) Serve(_ context.Context, conn net.Conn, _ Door) error {
 }
 
 func TestPanicEndsOneConnectionAlone(t *testing.T) {
-	_, s := newHouse(t)
+	s := gatewaytest.New(t, gatewaytest.Options{Still: true}).Server
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
