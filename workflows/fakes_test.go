@@ -58,6 +58,8 @@ type world struct {
 	revokes    int
 	failMint   func(n int) error // after minting
 	failRevoke func(n int) error
+	onMint     func() // called without the lock
+	onRevoke   func()
 }
 
 func newWorld(t *testing.T) *world {
@@ -251,7 +253,9 @@ func (w fakeForge) Merge(_ context.Context, ref Ref, head string) error {
 	return nil
 }
 
-func (w fakeForge) Tidy(context.Context, []string) (string, error) { return "", errors.New("not asked for") }
+func (w fakeForge) Tidy(context.Context, []string) (string, error) {
+	return "", errors.New("not asked for")
+}
 
 type fakePolicies struct{ w *world }
 
@@ -345,6 +349,9 @@ func (m fakeMinter) Expand(context.Context, access.Plan) (access.Expansion, erro
 }
 
 func (m fakeMinter) Mint(_ context.Context, g access.Grant) (access.Minted, error) {
+	if m.w.onMint != nil {
+		m.w.onMint()
+	}
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	m.w.mints++
@@ -358,6 +365,9 @@ func (m fakeMinter) Mint(_ context.Context, g access.Grant) (access.Minted, erro
 }
 
 func (m fakeMinter) Revoke(_ context.Context, g access.Grant) error {
+	if m.w.onRevoke != nil {
+		m.w.onRevoke()
+	}
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	m.w.revokes++

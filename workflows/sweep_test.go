@@ -1,0 +1,220 @@
+package workflows
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+func sweepOnce(t *testing.T, s *sweeper) {
+	t.Helper()
+	if err := s.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func later(w *world, d time.Duration) { w.clock = func() time.Time { return time.Now().Add(d) } }
+
+func TestSweepRevokesWithoutTemporal(t *testing.T) {
+	w, a, _ := active(t)
+	a.starter = nil // Temporal is down
+	s := newSweeper(a)
+	later(w, time.Hour+30*time.Second)
+	sweepOnce(t, s)
+	if !w.minted[key1] {
+		t.Error("revoked within the grace, which is Temporal's")
+	}
+	later(w, time.Hour+2*time.Minute)
+	sweepOnce(t, s)
+	wantGone(t, w, access.StateExpired)
+}
+
+func TestSweepClosesWhatEndedEarly(t *testing.T) {
+	w, a, _ := active(t)
+	a.starter = nil
+	s := newSweeper(a)
+	if _, err := a.end(t.Context(), ending{key: key1, state: access.StateRevoked, by: "bob", why: "enough"}); err != nil {
+		t.Fatal(err)
+	}
+	sweepOnce(t, s)
+	if !w.minted[key1] {
+		t.Error("revoked within the grace")
+	}
+	later(w, 2*time.Minute)
+	sweepOnce(t, s)
+	if g := wantGone(t, w, access.StateRevoked); g.Why != "enough" {
+		t.Errorf("why %q", g.Why)
+	}
+}
+
+func TestSweepAlertsAndTriesAgain(t *testing.T) {
+	w, a, _ := active(t)
+	a.starter = nil
+	s := newSweeper(a)
+	alerts := 0
+	a.Metrics.Revoking = func(access.GrantKey, time.Duration) { alerts++ }
+	w.failRevoke = func(n int) error {
+		if n < 3 {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	later(w, time.Hour+2*time.Minute)
+	for range 2 {
+		if err := s.sweep(t.Context()); err == nil {
+			t.Error("a failed revocation is silent")
+		}
+	}
+	sweepOnce(t, s)
+	wantGone(t, w, access.StateExpired)
+	if alerts != 2 {
+		t.Errorf("%d alerts, want 2", alerts)
+	}
+}
+
+func TestSweepStartsWhatTemporalLost(t *testing.T) {
+	_, a, started := active(t)
+	started.grants = nil
+	sweepOnce(t, newSweeper(a))
+	if len(started.grants) != 1 || started.grants[0] != key1 {
+		t.Errorf("started %v", started.grants)
+	}
+}
+
+func reconcile(t *testing.T, s *sweeper) {
+	t.Helper()
+	if err := s.reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileThatLeavesOrChangesOnMainRevokes(t *testing.T) {
+	for name, files := range map[string][]access.File{
+		"deleted": {policyFile("v1")},
+		"changed": {grantFile(request("inc-1", 7200)), policyFile("v1")},
+		"same":    {grantFile(request("inc-1", 3600)), policyFile("v1")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, a, started := active(t)
+			w.trees["next"], w.main = access.Tree{Commit: "next", Files: files}, "next"
+			started.woken = nil
+			reconcile(t, newSweeper(a))
+			want := access.StateRevoked
+			if name == "same" {
+				want = access.StateActive
+			}
+			if g := w.grant(t, key1); g.State != want || (want == access.StateRevoked) != (len(started.woken) == 1) {
+				t.Errorf("state is %s (%s), want %s; woken %v", g.State, g.Why, want, started.woken)
+			}
+		})
+	}
+}
+
+func TestDirectPushIsRefusedAndConsumesTheID(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.trees["direct"] = access.Tree{Commit: "direct", Files: []access.File{grantFile(request("inc-1", 3600)), policyFile("v1")}}
+	w.main = "direct"
+	reconcile(t, newSweeper(a))
+	if g := w.grant(t, key1); g.State != access.StateRefused || g.Closed.IsZero() {
+		t.Errorf("state is %s", g.State)
+	}
+}
+
+func TestMergeThatNobodySawLandsBesideADirectPush(t *testing.T) {
+	w := newWorld(t)
+	a, s := w.activities(), &started{}
+	a.starter = s
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.merge()
+	pushed := request("inc-2", 3600)
+	w.trees["direct"] = access.Tree{Commit: "direct", Files: append(w.trees["merge7"].Files, grantFile(pushed))}
+	w.main = "direct"
+	reconcile(t, newSweeper(a))
+	if g := w.grant(t, key1); g.State != access.StateLanded {
+		t.Errorf("the approved grant is %s (%s)", g.State, g.Why)
+	}
+	if g := w.grant(t, access.GrantKey{Repo: repoID, ID: "inc-2"}); g.State != access.StateRefused {
+		t.Errorf("the pushed grant is %s", g.State)
+	}
+}
+
+func TestRevertDoesNotBringAGrantBack(t *testing.T) {
+	w, a, _ := active(t)
+	if _, err := a.closeRow(t.Context(), CloseInput{Key: key1, Why: "enough"}); err != nil {
+		t.Fatal(err)
+	}
+	w.trees["revert"] = access.Tree{Commit: "revert", Files: w.trees["head1"].Files}
+	w.main = "revert"
+	s := newSweeper(a)
+	reconcile(t, s)
+	sweepOnce(t, s)
+	follow(t, a)
+	wantGone(t, w, access.StateRevoked)
+}
+
+func policyPull(w *world, version string) {
+	w.trees["policy"] = access.Tree{Commit: "policy", Files: []access.File{policyFile(version)}}
+	w.pulls[7] = &Pull{Ref: pr7, Author: alice, Base: "base", Head: "policy", Open: true}
+}
+
+func TestPoliciesComeIntoForceOnlyAgreed(t *testing.T) {
+	for name, c := range map[string]struct {
+		do     func(*world)
+		owners []access.Principal
+		want   string
+	}{
+		"agreed by an owner": {do: func(w *world) { policyPull(w, "v2"); w.review(bob, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v2"},
+		"by the author":      {do: func(w *world) { policyPull(w, "v2"); w.review(alice, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"by a stranger":      {do: func(w *world) { policyPull(w, "v2"); w.review(mallory, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"by nobody":          {do: func(w *world) { policyPull(w, "v2"); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"without owners":     {do: func(w *world) { policyPull(w, "v2"); w.review(bob, access.ReviewApproved); w.merge() }, want: "v1"},
+		"before a push": {do: func(w *world) {
+			policyPull(w, "v2")
+			w.review(bob, access.ReviewApproved)
+			w.trees["p3"] = access.Tree{Commit: "p3", Files: []access.File{policyFile("v3")}}
+			w.pulls[7].Head = "p3"
+			w.merge()
+		}, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"broken":        {do: func(w *world) { policyPull(w, "broken"); w.review(bob, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"pushed direct": {do: func(w *world) { policyPull(w, "v2"); w.main = "policy" }, owners: []access.Principal{dba.Principal}, want: "v1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.activities()
+			a.starter, a.Rules.PolicyOwners = &started{}, c.owners
+			c.do(w)
+			reconcile(t, newSweeper(a))
+			if got := w.adopted.Files[0].Blob; got != "policy-"+c.want {
+				t.Errorf("in force is %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestFirstAdoptionOpensNothingThatWasThere(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		w := newWorld(t)
+		a := w.activities()
+		a.starter, a.Rules.AdoptFirst, w.adopted = &started{}, first, nil
+		w.open(3600)
+		w.review(bob, access.ReviewApproved)
+		w.merge()
+		reconcile(t, newSweeper(a))
+		if first != (w.adopted != nil) {
+			t.Fatalf("adopted %v with AdoptFirst %t", w.adopted, first)
+		}
+		follow(t, a)
+		g, err := w.Grant(t.Context(), key1)
+		if first && g.State != access.StateRefused {
+			t.Errorf("a grant from before the ledger is %s", g.State)
+		}
+		if !first && access.CodeOf(err) != access.CodeNotFound {
+			t.Errorf("without policies a grant landed: %v", g)
+		}
+	}
+}
