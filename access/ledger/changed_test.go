@@ -53,6 +53,7 @@ func testChanged(t *testing.T, r *rig) {
 	r.hold(t, g, "h1")
 	hears(t, "a held operation, in another process", there)
 	breakListeners(t, r)
+	drain(here)
 	check(t, away.CancelHeld(t.Context(), "h1", access.HeldCancelled))
 	hears(t, "an end, after the break", here)
 	cancel()
@@ -64,17 +65,36 @@ func testChanged(t *testing.T, r *rig) {
 	}
 }
 
-// breakListeners ends the listeners' connections where they are a server's.
+func drain(c <-chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// breakListeners ends the listeners' connections where they are a server's,
+// and waits until there are new ones.
 func breakListeners(t *testing.T, r *rig) {
 	t.Helper()
 	if !strings.HasPrefix(r.config.URL, "postgres") {
 		return
 	}
+	const listeners = " from pg_stat_activity where datname = current_database() and query = 'listen " + channel + "'"
+	var old time.Time
+	check(t, r.db.QueryRow("select max(backend_start)"+listeners).Scan(&old))
 	var n int
-	check(t, r.db.QueryRow(`select count(pg_terminate_backend(pid)) from pg_stat_activity
-		where datname = current_database() and query like 'listen %'`).Scan(&n))
+	check(t, r.db.QueryRow("select count(pg_terminate_backend(pid))"+listeners).Scan(&n))
 	if n != 2 {
 		t.Fatalf("got %d listening connections, want 2", n)
+	}
+	for end := time.Now().Add(patience); ; {
+		check(t, r.db.QueryRow("select count(*)"+listeners+" and backend_start > $1", old).Scan(&n))
+		if n == 2 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("got %d listening connections after the break, want 2", n)
+		}
 	}
 }
 

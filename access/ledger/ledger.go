@@ -87,6 +87,9 @@ func (l *Ledger) Close() error {
 // Installation is the name that this ledger's control mints under.
 func (l *Ledger) Installation() string { return l.config.Installation }
 
+// errNotBegun marks a write of which the database heard nothing.
+var errNotBegun = errors.New("no transaction")
+
 // tx is a transaction that writes.
 type tx struct {
 	*sql.Tx
@@ -110,7 +113,7 @@ func (l *Ledger) write(ctx context.Context, f func(context.Context, *tx) error) 
 func (l *Ledger) writeOnce(ctx context.Context, f func(context.Context, *tx) error) error {
 	t, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
-		return unavailable("begin", err)
+		return unavailable("begin", errors.Join(errNotBegun, err))
 	}
 	w := &tx{Tx: t}
 	if err := l.fill(ctx, w, f); err != nil {

@@ -25,6 +25,25 @@ func TestPostgres(t *testing.T) {
 	testLedger(t, func(t *testing.T) string { return server.NewDatabase(t) })
 }
 
+func TestPostgresComesBack(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{})
+	r := newRig(t, server.NewDatabase(t))
+	g := r.active(t, "a")
+	c, err := r.Changed(t.Context())
+	check(t, err)
+	check(t, server.Stop()) // not Kill, after which its orphans serve on for a moment
+	g.State = access.StateRevoked
+	_, err = r.Update(t.Context(), g)
+	wantCode(t, "a write to no server", err, access.CodeUnavailable)
+	_, _, err = r.Snapshot(t.Context())
+	wantCode(t, "a read from no server", err, access.CodeUnavailable)
+	check(t, server.Restart(t.Context()))
+	_, err = r.Update(t.Context(), g)
+	check(t, err)
+	hears(t, "the end", c)
+	check(t, r.VerifyAudit(t.Context()))
+}
+
 // clock is a clock that a test moves.
 type clock struct {
 	mu  sync.Mutex

@@ -45,10 +45,13 @@ func connectPostgres(url string) (*sql.DB, dialect, error) {
 	}, nil
 }
 
-// transientPostgres knows the two errors by which PostgreSQL asks for another try.
+// transientPostgres knows the two errors by which PostgreSQL asks for another
+// try, and a pooled connection that turns out to be dead. A commit without an
+// answer is not among them: it may have happened.
 func transientPostgres(err error) bool {
 	e := (*pgconn.PgError)(nil)
-	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01") // serialization failure, deadlock
+	again := errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01") // serialization failure, deadlock
+	return again || errors.Is(err, errNotBegun)
 }
 
 // notifications hears what writers of any process tell.
