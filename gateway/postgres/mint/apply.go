@@ -131,29 +131,42 @@ func (m *Minter) plan(ctx context.Context, tx pgx.Tx, j *job) ([]string, error) 
 		[]string{fmt.Sprintf("comment on role %s is%s", ident(j.role), literal(j.comment()))}), nil
 }
 
+const (
+	ownsSQL = `select count(*) from pg_shdepend d where d.refclassid = 'pg_authid'::regclass
+		and d.refobjid = (select oid from pg_roles where rolname = $1) and d.deptype = 'o'
+		and d.dbid in (0, (select oid from pg_database where datname = current_database()))`
+	rightsSQL = `
+with held as (select distinct c.oid, c.relkind, c.relname, c.relacl, n.nspname, r.oid as role
+	from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a'
+		and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
+	join pg_class c on c.oid = d.objid join pg_namespace n on n.oid = c.relnamespace
+	where r.rolname = $1 and left(n.nspname, length($2)) <> $2)
+select format('revoke %s on %s %I.%I from %I', string_agg(p.priv, ', '), case h.relkind when 'S' then 'sequence' else 'table' end, h.nspname, h.relname, $1)
+from held h cross join lateral (
+	select x.privilege_type as priv from aclexplode(h.relacl) x where x.grantee = h.role
+	union all
+	select format('%s (%s)', x.privilege_type, string_agg(quote_ident(a.attname), ', '))
+	from pg_attribute a, aclexplode(a.attacl) x where a.attrelid = h.oid and x.grantee = h.role group by x.privilege_type) p
+group by h.oid, h.relkind, h.nspname, h.relname`
+)
+
 // stripStatements takes every right from a role. DROP OWNED would drop what
-// it owns as well, so that goes to the minter's login first.
+// it owns as well, so that goes to the minter's login first; and it revokes
+// more than was given, for which that login may lack the right, so that what
+// was given on tables is revoked before, one by one.
 func (m *Minter) stripStatements(ctx context.Context, tx pgx.Tx, role string) ([]string, error) {
 	var owned int
-	var sequences []string
-	err := tx.QueryRow(ctx, `select count(*) filter (where d.deptype = 'o'),
-		coalesce(array_agg(format('%I.%I', n.nspname, c.relname)) filter (where d.deptype = 'a' and c.relkind = 'S'), '{}')
-		from pg_shdepend d left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
-		left join pg_namespace n on n.oid = c.relnamespace
-		where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
-		and d.dbid in (0, (select oid from pg_database where datname = current_database()))`, role).Scan(&owned, &sequences)
-	if err != nil {
+	if err := tx.QueryRow(ctx, ownsSQL, role).Scan(&owned); err != nil {
 		return nil, fmt.Errorf("look for what role %s owns: %w", role, err)
 	}
-	var out []string
+	rows, _ := tx.Query(ctx, rightsSQL, role, role+"_m_") // the error comes out of CollectRows
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look for the rights of role %s: %w", role, err)
+	}
 	if owned > 0 {
 		m.cfg.Log.Warn("a role owns objects; they go to the minter's login", "role", role, "objects", owned)
 		out = append(out, fmt.Sprintf("reassign owned by %s to current_user", ident(role)))
-	}
-	// DROP OWNED takes a sequence for a table, and wants rights on columns that
-	// the minter's login has no use for.
-	for _, s := range sequences {
-		out = append(out, fmt.Sprintf("revoke usage on sequence %s from %s", s, ident(role)))
 	}
 	return append(out, "drop owned by "+ident(role)), nil
 }
@@ -166,8 +179,13 @@ func (m *Minter) locked(ctx context.Context, p *pool, f func(pgx.Tx) error) erro
 		err = pgx.BeginTxFunc(ctx, p, pgx.TxOptions{}, func(tx pgx.Tx) error {
 			// A row in a schema that only the minter can use: an advisory lock
 			// could be taken by any minted role, and would block a revoke.
-			if _, err := tx.Exec(ctx, "select from "+ident(m.names.lock(), "lock")+" for update"); err != nil {
+			tag, err := tx.Exec(ctx, "select from "+ident(m.names.lock(), "lock")+" for update")
+			if err != nil {
+				p.forget()
 				return fmt.Errorf("lock target: %w", err)
+			}
+			if tag.RowsAffected() != 1 {
+				return fmt.Errorf("lock target: table %s.lock has %d rows, want 1; insert its default row", m.names.lock(), tag.RowsAffected())
 			}
 			return f(tx)
 		})

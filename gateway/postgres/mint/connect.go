@@ -41,6 +41,13 @@ type pool struct {
 	ready bool
 }
 
+// forget lets the next call look again for what all grants share.
+func (p *pool) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = false
+}
+
 // Close ends all connections.
 func (m *Minter) Close() error {
 	m.mu.Lock()

@@ -104,13 +104,35 @@ func (m *Minter) cut(ctx context.Context, p *pool, prefix string) ([]role, error
 	if err != nil || len(roles) == 0 {
 		return nil, err
 	}
-	for _, r := range roles {
-		_, err := p.Exec(ctx, fmt.Sprintf("alter role %s with nologin connection limit 0 valid until '-infinity' password null", ident(r.name)))
-		if err != nil {
-			return nil, fmt.Errorf("take login of %s away: %w", r.name, err)
+	ids := oids(roles)
+	for range tries {
+		err = takeLogins(ctx, p, roles)
+		if err == nil {
+			return roles, m.endSessions(ctx, p, ids)
+		}
+		if !passing(err) {
+			break
+		}
+		// A role may alter itself, and one that does so in a transaction that
+		// it leaves open would hold this up for ever: its sessions go first.
+		if err := m.endSessions(ctx, p, ids); err != nil {
+			return nil, err
 		}
 	}
-	return roles, m.endSessions(ctx, p, oids(roles))
+	return nil, err
+}
+
+func takeLogins(ctx context.Context, p *pool, roles []role) error {
+	return pgx.BeginFunc(ctx, p, func(tx pgx.Tx) error {
+		out := []string{"set local lock_timeout to '100ms'"}
+		for _, r := range roles {
+			out = append(out, fmt.Sprintf("alter role %s with nologin connection limit 0 valid until '-infinity' password null", ident(r.name)))
+		}
+		if _, err := tx.Conn().PgConn().Exec(ctx, strings.Join(out, ";\n")).ReadAll(); err != nil {
+			return fmt.Errorf("take logins away: %w", err)
+		}
+		return nil
+	})
 }
 
 func oids(roles []role) []uint32 {
@@ -140,7 +162,14 @@ func (m *Minter) endSessions(ctx context.Context, p *pool, ids []uint32) error {
 
 // remove drops what is left, in one transaction.
 func (m *Minter) remove(ctx context.Context, tx pgx.Tx, prefix string, roles []role) error {
+	schemas, err := maskSchemasOf(ctx, tx, prefix)
+	if err != nil {
+		return err
+	}
 	var out []string
+	for _, s := range schemas {
+		out = append(out, fmt.Sprintf("drop schema %s cascade", ident(s)))
+	}
 	for _, r := range roles {
 		// A session that was just being opened when the login went away shows now.
 		var left int
@@ -155,13 +184,6 @@ func (m *Minter) remove(ctx context.Context, tx pgx.Tx, prefix string, roles []r
 			return err
 		}
 		out = append(out, strip...)
-	}
-	schemas, err := maskSchemasOf(ctx, tx, prefix)
-	if err != nil {
-		return err
-	}
-	for _, s := range schemas {
-		out = append(out, fmt.Sprintf("drop schema %s cascade", ident(s)))
 	}
 	for _, r := range roles {
 		out = append(out, "drop role "+ident(r.name))
