@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Exit codes, the same for every verb.
+const (
+	exitOK      = 0
+	exitFailed  = 1 // it was tried and did not work, or what was checked is not right
+	exitUsage   = 2 // the command line was not understood
+	exitRefused = 3 // understood, and not allowed
+)
+
+// verb is one subcommand.
+type verb struct {
+	name, args, about string
+	run               func(ctx context.Context, args []string, io stdio) error
+}
+
+// verbs in the order of the help text.
+func verbs() []verb {
+	return []verb{
+		{"dev", "[--json] | pr …", "everything on loopback, to try and to develop", runDev},
+		{"demo", "", "plays the story from pull request to proven end, and checks each step", runDemo},
+		{"check", "[DIR]", "loads an access repository and runs its check blocks", runCheck},
+		{"ls", "[--json]", "lists grants", runLs},
+		{"sessions", "[--json]", "lists recorded sessions", runSessions},
+		{"replay", "ID|FILE", "shows a session", runReplay},
+		{"verify", "ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
+		{"version", "", "prints the version", runVersion},
+	}
+}
+
+// errUsage marks a command line that was not understood.
+var errUsage = errors.New("usage")
+
+// run carries out one command line and answers with the exit code.
+func run(ctx context.Context, args []string, io stdio) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+		help(io.out)
+		return exitOK
+	}
+	for _, v := range verbs() {
+		if v.name == args[0] {
+			return exit(v, v.run(ctx, args[1:], io), io)
+		}
+	}
+	fmt.Fprintf(io.err, "tidegate: there is no %q; `tidegate help` lists what there is\n", args[0])
+	return exitUsage
+}
+
+func exit(v verb, err error, io stdio) int {
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(io.err, "%v\nusage: tidegate %s %s\n", err, v.name, v.args)
+		return exitUsage
+	}
+	fmt.Fprintf(io.err, "tidegate %s: %v\n", v.name, err)
+	if access.CodeOf(err) == access.CodeDenied {
+		return exitRefused
+	}
+	return exitFailed
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, "Access opens by pull request and closes by itself.\n\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(w, "  tidegate %-9s %-22s %s\n", v.name, v.args, v.about)
+	}
+	fmt.Fprint(w, "\nExit codes: 0 done, 1 failed, 2 not understood, 3 refused.\n")
+}
+
+// parse reads flags and at most max further arguments.
+func parse(flags *flag.FlagSet, args []string, io stdio, max int) error {
+	flags.SetOutput(io.err)
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: %v", errUsage, err)
+	}
+	if flags.NArg() > max {
+		return fmt.Errorf("%w: got %d arguments, want at most %d", errUsage, flags.NArg(), max)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// needParts skips on a machine without the programs that the story starts,
+// and fails where they must be.
+func needParts(t *testing.T) {
+	t.Helper()
+	var missing []string
+	for _, program := range []string{"git", "psql"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, program)
+		}
+	}
+	if os.Getenv("TIDEGATE_TEMPORAL_BIN") == "" {
+		t.Setenv("TIDEGATE_TEMPORAL_BIN", "../../bin/tidegate-temporal")
+	}
+	if bin := os.Getenv("TIDEGATE_TEMPORAL_BIN"); !isFile(bin) {
+		missing = append(missing, "tidegate-temporal (make build)")
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if os.Getenv("TIDEGATE_REQUIRE_PARTS") == "1" {
+		t.Fatalf("missing %v", missing)
+	}
+	t.Skipf("missing %v", missing)
+}
+
+// TestDemo plays the whole story on real parts.
+func TestDemo(t *testing.T) {
+	needParts(t)
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"demo"}, stdio{out: &out, err: &errs})
+	t.Log(out.String())
+	if code != exitOK || !strings.Contains(out.String(), "demo: 12 steps, 12 ok") {
+		t.Fatalf("demo ended with %d: %s", code, errs.String())
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	cases := []struct {
+		name  string
+		args  []string
+		code  int
+		words string // on either output
+	}{
+		{"no verb shows help", nil, exitOK, "tidegate demo"},
+		{"unknown verb", []string{"open-sesame"}, exitUsage, `there is no "open-sesame"`},
+		{"unknown flag", []string{"ls", "--colour"}, exitUsage, "usage: tidegate ls"},
+		{"too much", []string{"version", "now"}, exitUsage, "want at most 0"},
+		{"no recording named", []string{"verify"}, exitUsage, "want a session id or a file"},
+		{"no ledger", []string{"ls", "--dir", t.TempDir()}, exitFailed, "there is none in"},
+		{"a path as session id", []string{"replay", "--dir", t.TempDir(), "../../etc/passwd.tgr"}, exitFailed, "is not a session id"},
+		{"version", []string{"version"}, exitOK, "tidegate "},
+		{"the example is right", []string{"check", "../../policies/example/repo"}, exitOK, "0 failed"},
+		{"no repository", []string{"check", t.TempDir()}, exitFailed, "no .hcl files"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(t.Context(), c.args, stdio{out: &out, err: &out}); code != c.code {
+				t.Errorf("exit code %d, want %d\n%s", code, c.code, out.String())
+			}
+			if !strings.Contains(out.String(), c.words) {
+				t.Errorf("want %q in\n%s", c.words, out.String())
+			}
+		})
+	}
+}

@@ -1,0 +1,429 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/identify"
+	"github.com/tidegate/tidegate/gateway/identify/devissuer"
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
+	"github.com/tidegate/tidegate/gateway/record"
+	"github.com/tidegate/tidegate/policies/example"
+	"github.com/tidegate/tidegate/workflows"
+	"github.com/tidegate/tidegate/workflows/forge"
+	"github.com/tidegate/tidegate/workflows/forge/hub"
+)
+
+// Names in the pocket GitHub.
+const (
+	devOwner = "acme"
+	devRepo  = "access"
+	devBot   = "tidegate-bot"
+)
+
+// devAudience is what dev's tokens are for.
+const devAudience = "tidegate"
+
+// devOptions are dev's command line.
+type devOptions struct {
+	Dir        string    // all state
+	AccessRepo string    // a folder for the first commit; empty: the example
+	Log        io.Writer // our log and those of the children
+}
+
+// devReady is where everything is: what --json prints.
+type devReady struct {
+	Console   string            `json:"console"`
+	Hub       string            `json:"hub"`
+	Repo      string            `json:"repo"`
+	CloneURL  string            `json:"clone_url"`
+	Webhook   string            `json:"webhook"`
+	Postgres  string            `json:"postgres"`
+	CA        string            `json:"ca"`
+	Temporal  string            `json:"temporal"`
+	Tokens    map[string]string `json:"tokens"`
+	HubTokens map[string]string `json:"hub_tokens"`
+
+	admin string // DSN of the target's superuser, for the demo's own look
+}
+
+// devHouse is everything that dev started, to be closed in reverse.
+type devHouse struct {
+	ready devReady
+
+	opts   devOptions
+	state  *devState
+	keys   *keyring
+	log    *slog.Logger
+	close  []func() error
+	target *devTarget
+	ledger *ledger.Ledger
+	ctl    *control
+	failed chan error // the first part that stopped by itself
+}
+
+// startDev starts everything, or nothing.
+func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
+	h := &devHouse{opts: opts, failed: make(chan error, 8), log: slog.New(slog.NewTextHandler(opts.Log, nil))}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if h.state, err = openDevState(opts.Dir); err != nil {
+		return nil, err
+	}
+	if h.keys, err = openKeyring(filepath.Join(opts.Dir, keysDir), time.Now()); err != nil {
+		return nil, err
+	}
+	for _, start := range []func(context.Context) error{
+		h.startTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway,
+	} {
+		if err := start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// Close stops everything, the last started first.
+func (h *devHouse) Close() error {
+	var errs []error
+	for i := len(h.close) - 1; i >= 0; i-- {
+		errs = append(errs, h.close[i]())
+	}
+	h.close = nil
+	return errors.Join(errs...)
+}
+
+func (h *devHouse) onClose(f func() error) { h.close = append(h.close, f) }
+
+func (h *devHouse) startTarget(ctx context.Context) error {
+	var err error
+	if h.target, err = startTarget(ctx, h.opts.Dir, h.state); err != nil {
+		return err
+	}
+	h.onClose(h.target.Close)
+	h.ready.admin = h.target.orders()
+	return nil
+}
+
+func (h *devHouse) startTemporal(ctx context.Context) error {
+	child, err := startTemporal(ctx, filepath.Join(h.opts.Dir, "temporal.db"), h.state.Ports["temporal"], h.opts.Log)
+	if err != nil {
+		return err
+	}
+	h.onClose(func() error { child.Close(); return nil })
+	h.ready.Temporal = child.Address
+	return nil
+}
+
+// serveHTTP serves a handler on a part's port until the house closes.
+func (h *devHouse) serveHTTP(part string, handler http.Handler) error {
+	l, err := net.Listen("tcp", h.state.addr(part))
+	if err != nil {
+		return fmt.Errorf("listen for the %s: %w", part, err)
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			h.failed <- fmt.Errorf("the %s stopped: %w", part, err)
+		}
+	}()
+	h.onClose(func() error { err := srv.Close(); <-done; return err })
+	return nil
+}
+
+// startHub starts the pocket GitHub and the development issuer.
+func (h *devHouse) startHub(context.Context) error {
+	seed, err := h.seed()
+	if err != nil {
+		return err
+	}
+	github, err := hub.Open(hub.Config{
+		Dir: filepath.Join(h.opts.Dir, "hub"), Owner: devOwner, Repo: devRepo, Seed: seed, SelfReview: true,
+		Users: h.hubUsers(), BaseURL: h.state.url("hub"),
+		Teams: []hub.Team{
+			{Slug: "data-owners", ID: 71, Org: devOwner, Members: []string{"bob", "carol"}},
+			{Slug: "dba", ID: 72, Org: devOwner, Members: []string{"carol"}},
+		},
+		WebhookURL: h.state.url("webhook"), WebhookSecret: string(h.webhookSecret()), Log: h.log.With("part", "hub"),
+	})
+	if err != nil {
+		return err
+	}
+	h.onClose(github.Close)
+	if err := h.serveHTTP("hub", github); err != nil {
+		return err
+	}
+	h.ready.Hub, h.ready.Repo, h.ready.CloneURL = h.state.url("hub"), devOwner+"/"+devRepo, github.CloneURL()
+	h.ready.HubTokens, h.ready.Console = h.state.HubTokens, h.state.url("hub")
+	return h.startIssuer()
+}
+
+func (h *devHouse) hubUsers() []hub.User {
+	users := []hub.User{
+		{Login: "admin", ID: 1, Token: h.state.HubTokens["admin"], Email: "admin@acme.test", Role: hub.RoleAdmin},
+		{Login: devBot, ID: 2, Token: h.state.HubTokens[devBot], Kind: "Bot", Role: hub.RoleAdmin},
+	}
+	for i, who := range devPeople {
+		users = append(users, hub.User{Login: who, ID: int64(11 + i), Token: h.state.HubTokens[who], Email: who + "@acme.test"})
+	}
+	return users
+}
+
+// webhookSecret is the shared secret as text.
+func (h *devHouse) webhookSecret() []byte { return fmt.Appendf(nil, "%x", h.keys.webhook) }
+
+// seed is the first commit of the access repository. The example's target
+// address becomes that of our own cluster.
+func (h *devHouse) seed() (fs.FS, error) {
+	if h.opts.AccessRepo != "" {
+		return os.DirFS(h.opts.AccessRepo), nil
+	}
+	root, err := fs.Sub(example.FS, example.Root)
+	if err != nil {
+		return nil, fmt.Errorf("read the example: %w", err)
+	}
+	dir := filepath.Join(h.opts.Dir, "seed")
+	err = fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		to := filepath.Join(dir, filepath.FromSlash(path))
+		if err != nil || d.IsDir() {
+			return errors.Join(err, os.MkdirAll(to, 0o700))
+		}
+		text, err := fs.ReadFile(root, path)
+		if err != nil {
+			return err
+		}
+		return writeNew(to, []byte(strings.ReplaceAll(string(text), example.Address, h.target.address)))
+	})
+	return os.DirFS(dir), err
+}
+
+func (h *devHouse) startIssuer() error {
+	issuer, err := devissuer.Open(filepath.Join(h.opts.Dir, "issuer"))
+	if err != nil {
+		return err
+	}
+	issuer.SetURL(h.state.url("issuer"))
+	h.ready.Tokens = map[string]string{}
+	for _, who := range devPeople {
+		h.ready.Tokens[who], err = issuer.Mint(devissuer.Claims{
+			Subject: "dev-" + who, Email: who + "@acme.test", EmailVerified: true,
+			Audience: devAudience, Lifetime: 12 * time.Hour,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return h.serveHTTP("issuer", issuer)
+}
+
+func (h *devHouse) openLedger(ctx context.Context) error {
+	var err error
+	h.ledger, err = ledger.Open(ctx, ledger.Config{
+		URL: "sqlite:" + filepath.Join(h.opts.Dir, ledgerFile), Signer: h.keys.control,
+		Installation: h.state.Installation, Log: h.log,
+	})
+	if err != nil {
+		return err
+	}
+	h.onClose(h.ledger.Close)
+	return nil
+}
+
+func (h *devHouse) startControl(ctx context.Context) error {
+	minter, err := mint.New(mint.Config{
+		Installation: h.state.Installation, Key: h.keys.mint, Admin: h.admin, Log: h.log.With("part", "minter"),
+	})
+	if err != nil {
+		return err
+	}
+	h.ctl, err = startControl(ctx, controlConfig{
+		Ledger: h.ledger, Minters: []leaser{minter}, Webhook: access.NewSecret(string(h.webhookSecret())),
+		Forge: forge.Config{
+			BaseURL: h.state.url("hub"), Owner: devOwner, Repo: devRepo,
+			Token: access.NewSecret(h.state.HubTokens[devBot]), Log: h.log.With("part", "forge"),
+		},
+		Temporal: client.Options{HostPort: h.ready.Temporal, Namespace: "tidegate", Logger: temporalLog{h.log.With("part", "temporal")}},
+		Rules: workflows.Rules{
+			AdoptFirst: true, PolicyOwners: []access.Principal{{Kind: access.KindTeam, Name: devOwner + "/dba"}},
+			Operators: []access.Principal{{Kind: access.KindUser, Name: "admin"}},
+		},
+		Log: h.log.With("part", "control"),
+	})
+	if err != nil {
+		return errors.Join(err, minter.Close())
+	}
+	h.onClose(h.ctl.Close)
+	h.ready.Webhook = h.state.url("webhook")
+	return h.serveHTTP("webhook", h.ctl.Webhook)
+}
+
+// admin is the one secret that dev's policies may name, for our own cluster
+// alone: a policy can't send it anywhere else.
+func (h *devHouse) admin(_ context.Context, t access.Target) (mint.AdminLogin, error) {
+	if t.Admin != "orders-admin" || t.Address != h.target.address {
+		return mint.AdminLogin{}, access.Errorf(access.CodeDenied,
+			"The secret %q is not for %s: dev knows orders-admin, for %s alone.", t.Admin, t.Address, h.target.address)
+	}
+	return mint.AdminLogin{User: "tidegate_admin", Password: access.NewSecret(h.state.AdminSecret), ServerCA: h.target.CAPEM}, nil
+}
+
+func (h *devHouse) startGateway(ctx context.Context) error {
+	store, err := record.Open(record.Config{
+		Dir: filepath.Join(h.opts.Dir, recordingsDir), Key: h.keys.recorder, Log: h.log,
+	})
+	if err != nil {
+		return err
+	}
+	h.onClose(store.Close)
+	if err := writePublicKey(filepath.Join(h.opts.Dir, keysDir), h.keys.recorder); err != nil {
+		return err
+	}
+	identifier, err := identify.New([]identify.Issuer{{
+		Name: "dev", URL: h.state.url("issuer") + identify.DevMark, Audience: devAudience, AllowHTTPLoopback: true,
+	}}, identify.Options{Log: h.log})
+	if err != nil {
+		return err
+	}
+	srv, err := gateway.New(gateway.Config{
+		Ledger: gatewayLedger{h.ledger}, Minter: leases{ledger: h.ledger, minters: h.ctl.minters, now: time.Now},
+		Identifier: identifier, Compiler: policy{}, Recorders: recorders{store},
+		ControlKey: h.keys.control.Public().(ed25519.PublicKey), Log: h.log.With("part", "gateway"),
+	})
+	if err != nil {
+		return err
+	}
+	return h.serveGateway(ctx, srv)
+}
+
+// serveGateway opens the rooms' ports.
+func (h *devHouse) serveGateway(ctx context.Context, srv *gateway.Server) error {
+	h.ready.CA = filepath.Join(h.opts.Dir, keysDir, "gateway-ca.pem")
+	if err := writeNew(h.ready.CA, h.keys.caPEM); err != nil {
+		return err
+	}
+	rooms, err := newRooms(roomConfig{TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12}, Log: h.log})
+	if err != nil {
+		return err
+	}
+	if err := srv.Refresh(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1+len(rooms))
+	go func() { done <- srv.Run(ctx) }()
+	h.onClose(func() error {
+		stop, release := context.WithTimeout(context.Background(), 10*time.Second)
+		defer release()
+		err := srv.Shutdown(stop)
+		cancel()
+		for range cap(done) {
+			<-done // each ends with ctx; its error is that
+		}
+		return err
+	})
+	h.ready.Postgres = h.state.addr("gateway")
+	l, err := net.Listen("tcp", h.ready.Postgres)
+	if err != nil {
+		cancel()
+		return fmt.Errorf("listen for the gateway: %w", err)
+	}
+	go func() { done <- srv.Serve(ctx, l, rooms[0]) }()
+	return nil
+}
+
+// runDev is the verb; `dev pr` acts on one that runs.
+func runDev(ctx context.Context, args []string, io stdio) error {
+	if len(args) > 0 && args[0] == "pr" {
+		return runDevPR(ctx, args[1:], io)
+	}
+	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
+	dir, asJSON := dirFlag(flags), flags.Bool("json", false, "print one line of JSON when ready")
+	repo := flags.String("access-repo", "", "`folder` for the access repository's first commit (default: the example)")
+	if err := parse(flags, args, io, 0); err != nil {
+		return err
+	}
+	if !*asJSON {
+		fmt.Fprintln(io.err, "starting PostgreSQL, Temporal, a pocket GitHub and Tidegate on loopback")
+	}
+	log, closeLog, err := devLog(*dir)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	house, err := startDev(ctx, devOptions{Dir: *dir, AccessRepo: *repo, Log: log})
+	if err != nil {
+		return fmt.Errorf("%w\nthe log is %s", err, filepath.Join(*dir, "log"))
+	}
+	if *asJSON {
+		err = json.NewEncoder(io.out).Encode(house.ready)
+	} else {
+		house.ready.tell(io.out, *dir)
+	}
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-house.failed:
+		}
+	}
+	return errors.Join(err, house.Close())
+}
+
+// devLog is the log file of a state folder.
+func devLog(dir string) (io.Writer, func(), error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, nil, fmt.Errorf("make dev folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open log: %w", err)
+	}
+	return f, func() { f.Close() }, nil
+}
+
+// tell prints what a person wants to copy and paste next.
+func (r devReady) tell(w io.Writer, dir string) {
+	pass := filepath.Join(dir, "alice.pgpass")
+	if err := os.WriteFile(pass, []byte("*:*:*:*:"+r.Tokens["alice"]+"\n"), 0o600); err != nil {
+		fmt.Fprintln(w, "no password file for alice:", err)
+	}
+	host, port, _ := net.SplitHostPort(r.Postgres)
+	fmt.Fprintf(w, `ready. State lies in %s; stop with Ctrl-C.
+
+The access repository, as alice (token as password: %s):
+  git clone %s
+Pull requests: %s/%s
+Or play every part from here:
+  tidegate dev pr open inc-1.hcl --as alice --dir %s
+  tidegate dev pr approve 1 --as bob --dir %s
+  tidegate dev pr merge 1 --as bob --dir %s
+A grant for alice that bob has approved and merged opens:
+  psql "host=%s port=%s dbname=orders-prod user=alice sslmode=verify-full sslrootcert=%s passfile=%s"
+What happened:
+  tidegate ls --dir %s
+  tidegate sessions --dir %s
+`, dir, r.HubTokens["alice"], r.CloneURL, r.Hub, r.Repo, dir, dir, dir, host, port, r.CA, pass, dir, dir)
+}

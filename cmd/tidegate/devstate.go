@@ -1,0 +1,93 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// devState is what `tidegate dev` keeps across restarts: ports, names and the
+// tokens of the pocket GitHub's people. Mark tells `serve` to keep away.
+type devState struct {
+	Mark         string            `json:"mark"`
+	Installation string            `json:"installation"`
+	Ports        map[string]int    `json:"ports"`
+	HubTokens    map[string]string `json:"hub_tokens"`
+	AdminSecret  string            `json:"admin_secret"`
+
+	path string
+}
+
+// devMark stands in everything that dev makes and serve must refuse.
+const devMark = "tidegate-dev"
+
+// The people of the play. bob and carol own the data, mallory is a valid
+// identity without a grant, ci is a job.
+var devPeople = []string{"alice", "bob", "carol", "mallory", "ci"}
+
+// openDevState reads the folder's state or makes a new one.
+func openDevState(dir string) (*devState, error) {
+	s := &devState{path: filepath.Join(dir, "dev.json")}
+	text, err := os.ReadFile(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, s.make(dir)
+	case err != nil:
+		return nil, fmt.Errorf("read dev state: %w", err)
+	}
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("read dev state %s: %w; remove the folder to start afresh", s.path, err)
+	}
+	if s.Mark != devMark {
+		return nil, fmt.Errorf("read dev state %s: it is not of `tidegate dev`; choose another --dir", s.path)
+	}
+	return s, nil
+}
+
+func (s *devState) make(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make dev folder: %w", err)
+	}
+	s.Mark, s.Installation, s.AdminSecret = devMark, "dev"+strings.ToLower(rand.Text()[:5]), rand.Text()
+	s.HubTokens = map[string]string{}
+	for _, who := range append([]string{"admin", "tidegate-bot"}, devPeople...) {
+		s.HubTokens[who] = "hub_" + rand.Text()
+	}
+	if err := s.choosePorts("hub", "issuer", "webhook", "gateway", "postgres", "temporal"); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode dev state: %w", err)
+	}
+	return writeNew(s.path, text)
+}
+
+// choosePorts takes free loopback ports, all held open until all are chosen.
+func (s *devState) choosePorts(names ...string) error {
+	s.Ports = map[string]int{}
+	for _, name := range names {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("choose ports: %w", err)
+		}
+		defer l.Close()
+		s.Ports[name] = l.Addr().(*net.TCPAddr).Port
+	}
+	return nil
+}
+
+// addr is the loopback address of a part.
+func (s *devState) addr(name string) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Ports[name]))
+}
+
+// url is the loopback URL of a part.
+func (s *devState) url(name string) string { return "http://" + s.addr(name) }
