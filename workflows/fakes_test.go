@@ -50,6 +50,7 @@ type world struct {
 	done    map[string]bool
 	audits  []string
 
+	carolToo   bool // policies change only with carol's approval
 	longNeeds2 bool // more than an hour needs two people
 	team       []access.User
 
@@ -338,6 +339,16 @@ func (p fakePolicies) Rules(t access.Tree, _ access.Directory) ([]access.Rule, a
 		return nil, access.Diagnostics{{Summary: "broken"}}
 	}
 	return nil, nil
+}
+
+// AdoptionRequirements asks for carol too where the policies in force say so.
+func (p fakePolicies) AdoptionRequirements(old access.Tree, owners []access.Party, _ access.Directory) ([]access.Requirement, access.Diagnostics) {
+	out := []access.Requirement{{Name: "policy_owners", Need: 1, From: owners}}
+	if p.w.carolToo {
+		user := access.Party{Principal: access.Principal{Kind: access.KindUser, Name: "carol"}, ID: carol.ID}
+		out = append(out, access.Requirement{Name: "carol", Need: 1, From: []access.Party{user}})
+	}
+	return out, nil
 }
 
 type fakeMinter struct{ w *world }

@@ -24,17 +24,13 @@ func (a *Activities) judgePolicy(ctx context.Context, s *assessment) (access.Rea
 	if why := unusable(s.pull); why != "" {
 		return access.Reason{Name: "policies", Text: why}, nil
 	}
-	owners, err := a.parties(ctx, a.Rules.PolicyOwners)
-	if err != nil {
-		return access.Reason{}, err
+	needs, why, err := a.adoptionNeeds(ctx, s.adopted)
+	if err != nil || why != "" {
+		return access.Reason{Name: "policies", Text: why}, err
 	}
-	if len(owners) == 0 {
-		return access.Reason{Name: "policies", Text: "Nobody may change policies: the server's config names no policy_owners."}, nil
-	}
-	// The digest of the whole tree stands where a grant's plan digest would.
-	plan := access.Plan{PolicyDigest: policyFiles(s.head), Requirements: []access.Requirement{{
-		Name: "policy owners", Need: 1, From: owners, Say: "A policy owner must agree to a change of policies.",
-	}}}
+	// The digest of the whole tree stands where a grant's plan digest would,
+	// and the tree in force where its policies would.
+	plan := access.Plan{PolicyDigest: policyFiles(s.adopted) + policyFiles(s.head), Requirements: needs}
 	out, err := a.excluded(ctx, s.pull, plan)
 	if err != nil {
 		return access.Reason{}, err
@@ -46,6 +42,32 @@ func (a *Activities) judgePolicy(ctx context.Context, s *assessment) (access.Rea
 		}
 	}
 	return a.Policies.Count(plan, access.Ballot{Reviews: reviews, Excluded: out}), nil
+}
+
+// adoptionNeeds is what a change of policies needs: the policy owners of the
+// server's config, and whoever the policies in force ask for.
+func (a *Activities) adoptionNeeds(ctx context.Context, adopted access.Tree) ([]access.Requirement, string, error) {
+	adopter, ok := a.Policies.(Adopter)
+	if !ok {
+		return nil, "This server can't judge a change of policies.", nil
+	}
+	owners, err := a.parties(ctx, a.Rules.PolicyOwners)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(owners) == 0 {
+		return nil, "Nobody may change policies: the server's config names no policy_owners.", nil
+	}
+	users, teams := a.Policies.Names(adopted, adopted, adopted)
+	dir, err := a.Forge.Directory(ctx, users, teams)
+	if err != nil {
+		return nil, "", fmt.Errorf("look up people: %w", err)
+	}
+	needs, diags := adopter.AdoptionRequirements(adopted, owners, dir)
+	if diags.HasErrors() {
+		return nil, "The policies in force don't say who must agree: " + firstError(diags), nil
+	}
+	return needs, "", nil
 }
 
 // parties looks principals up today. A name that the forge doesn't know is
@@ -146,6 +168,10 @@ func (a *Activities) agreed(ctx context.Context, ref Ref, adopted, main access.T
 	}
 	if policyFiles(base) != policyFiles(adopted) || policyFiles(head) != policyFiles(main) {
 		return false, nil
+	}
+	eval, _, err := a.evaluate(ctx, adopted, pull.Base, head)
+	if err != nil || !eval.PolicyOnly || eval.Diagnostics.HasErrors() {
+		return false, err
 	}
 	dropLate(&pull)
 	reason, err := a.judgePolicy(ctx, &assessment{pull: pull, head: head, adopted: adopted})

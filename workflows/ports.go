@@ -120,6 +120,13 @@ type Replanner interface {
 	Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics)
 }
 
+// Adopter is what [Policies] must do besides for policies to change: say what
+// the policies in force ask of their successors, owners included. Without it
+// no change of policies is ever agreed to.
+type Adopter interface {
+	AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Directory) ([]access.Requirement, access.Diagnostics)
+}
+
 // Evaluate is the input of an evaluation.
 type Evaluate struct {
 	Adopted   access.Tree // policies/ are read from here

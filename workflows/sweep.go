@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -185,14 +186,21 @@ func (s *sweeper) gone(ctx context.Context, g access.Grant, main access.Tree) (s
 	}
 }
 
-// onMain reads the requests of a tree, under the policies given.
+// onMain reads the requests of a tree, under the policies given. The base has
+// the tree's own policies, so that only grants differ.
 func (a *Activities) onMain(ctx context.Context, adopted, main access.Tree) (Evaluation, error) {
-	users, teams := a.Policies.Names(adopted, access.Tree{}, main)
+	base := access.Tree{}
+	for _, f := range main.Files {
+		if strings.HasPrefix(f.Path, "policies/") {
+			base.Files = append(base.Files, f)
+		}
+	}
+	users, teams := a.Policies.Names(adopted, base, main)
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
 		return Evaluation{}, fmt.Errorf("look up people: %w", err)
 	}
-	return a.Policies.Evaluate(Evaluate{Adopted: adopted, Head: main, Directory: dir}), nil
+	return a.Policies.Evaluate(Evaluate{Adopted: adopted, Base: base, Head: main, Directory: dir}), nil
 }
 
 // followAll makes every open or recently closed pull request be read.

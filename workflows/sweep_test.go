@@ -169,10 +169,23 @@ func TestPoliciesComeIntoForceOnlyAgreed(t *testing.T) {
 		want   string
 	}{
 		"agreed by an owner": {do: func(w *world) { policyPull(w, "v2"); w.review(bob, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v2"},
-		"by the author":      {do: func(w *world) { policyPull(w, "v2"); w.review(alice, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
-		"by a stranger":      {do: func(w *world) { policyPull(w, "v2"); w.review(mallory, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
-		"by nobody":          {do: func(w *world) { policyPull(w, "v2"); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
-		"without owners":     {do: func(w *world) { policyPull(w, "v2"); w.review(bob, access.ReviewApproved); w.merge() }, want: "v1"},
+		"lacking who the old ones ask": {do: func(w *world) {
+			w.carolToo = true
+			policyPull(w, "v2")
+			w.review(bob, access.ReviewApproved)
+			w.merge()
+		}, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"with who the old ones ask": {do: func(w *world) {
+			w.carolToo = true
+			policyPull(w, "v2")
+			w.review(bob, access.ReviewApproved)
+			w.review(carol, access.ReviewApproved)
+			w.merge()
+		}, owners: []access.Principal{dba.Principal}, want: "v2"},
+		"by the author":  {do: func(w *world) { policyPull(w, "v2"); w.review(alice, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"by a stranger":  {do: func(w *world) { policyPull(w, "v2"); w.review(mallory, access.ReviewApproved); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"by nobody":      {do: func(w *world) { policyPull(w, "v2"); w.merge() }, owners: []access.Principal{dba.Principal}, want: "v1"},
+		"without owners": {do: func(w *world) { policyPull(w, "v2"); w.review(bob, access.ReviewApproved); w.merge() }, want: "v1"},
 		"before a push": {do: func(w *world) {
 			policyPull(w, "v2")
 			w.review(bob, access.ReviewApproved)
