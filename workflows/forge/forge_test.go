@@ -4,9 +4,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +81,88 @@ func (w *world) isMerged(ref workflows.Ref, before workflows.Pull) {
 	}
 	if n, err := w.forge.PullOf(ctx, before.Base); err != nil || n != 0 {
 		w.t.Errorf("got pull request %d of the first commit, error %v, want none", n, err)
+	}
+}
+
+// TestPullThatWasPushedToMain: an admin pushes the branch itself to main, and the
+// people of its first commit must not be forgotten.
+func TestPullThatWasPushedToMain(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	dir := w.clone("carol", "inc-1")
+	w.push(dir, "grants/alice/inc-1.hcl", "one\n")
+	w.git(dir, "config", "user.email", "alice@acme.test")
+	head := w.push(dir, "grants/alice/inc-1.hcl", "two\n")
+	ref := w.open("alice", "inc-1")
+	root := w.clone("root", "any")
+	w.git(root, "fetch", "-q", "origin", "inc-1")
+	w.git(root, "push", "-q", "origin", head+":refs/heads/main")
+	p, err := w.forge.Pull(ctx, ref)
+	if err != nil || p.MergedAt.IsZero() || p.Merge != head {
+		t.Fatalf("got %+v, error %v, want it merged as its head", p, err)
+	}
+	if p.Excluded[13] == "" && len(p.Unknown) == 0 {
+		t.Errorf("got excluded %v, want carol among them, or said that somebody is not known", p.Excluded)
+	}
+}
+
+// TestPullWhoseBaseMovedOn lets GitHub name today's main as the base of a merged
+// pull request: nothing of it is ahead of that.
+func TestPullWhoseBaseMovedOn(t *testing.T) {
+	for name, ff := range map[string]bool{"merged": false, "pushed": true} {
+		t.Run(name, func(t *testing.T) {
+			w, ctx := newWorld(t), t.Context()
+			ref, head := w.request()
+			before, err := w.forge.Pull(ctx, ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ff {
+				w.git(w.clone("root", "any"), "push", "-q", "origin", "refs/remotes/origin/inc-1:refs/heads/main")
+			} else if err := w.forge.Merge(ctx, ref, head); err != nil {
+				t.Fatal(err)
+			}
+			w.moveBase()
+			p, err := w.newForge().Pull(ctx, ref)
+			if err != nil || p.Base != before.Base || p.Excluded[11] == "" || ff != (len(p.Unknown) == 1) {
+				t.Errorf("got %+v, error %v, want base %s, and somebody unknown only after a push", p, err, before.Base)
+			}
+		})
+	}
+}
+
+// moveBase makes the base of a merged pull request what it was merged as.
+func (w *world) moveBase() {
+	real := http.Handler(w.hub)
+	moved := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rec := httptest.NewRecorder()
+		r.Header.Del("If-None-Match")
+		real.ServeHTTP(rec, r)
+		var pull map[string]any
+		if err := json.Unmarshal(rec.Body.Bytes(), &pull); err == nil && pull["merge_commit_sha"] != nil {
+			pull["base"].(map[string]any)["sha"] = pull["merge_commit_sha"]
+			rec.Body.Reset()
+			_ = json.NewEncoder(rec.Body).Encode(pull) // it was JSON a moment ago
+		}
+		rw.WriteHeader(rec.Code)
+		_, _ = rw.Write(rec.Body.Bytes())
+	}))
+	w.wrap.Store(&moved)
+}
+
+// TestCommitsAreReadToTheEnd counts people on the second page of commits.
+func TestCommitsAreReadToTheEnd(t *testing.T) {
+	w := newWorld(t)
+	dir := w.clone("alice", "inc-1")
+	for i := range perPage + 5 {
+		if i == perPage {
+			w.git(dir, "config", "user.email", "carol@acme.test")
+		}
+		w.git(dir, "commit", "-q", "--allow-empty", "-m", "x")
+	}
+	w.push(dir, "grants/alice/inc-1.hcl", "one\n")
+	p, err := w.forge.Pull(t.Context(), w.open("alice", "inc-1"))
+	if err != nil || p.Excluded[13] == "" || len(p.Unknown) != 0 {
+		t.Errorf("got %v, unknown %v, error %v, want carol excluded", p.Excluded, p.Unknown, err)
 	}
 }
 

@@ -101,58 +101,70 @@ func (f *Forge) pull(ctx context.Context, number int) (*github.PullRequest, erro
 
 // addCommits fills in the merge base, and who worked on the branch.
 func (f *Forge) addCommits(ctx context.Context, out *workflows.Pull, p *github.PullRequest) error {
-	from, err := f.before(ctx, out, p)
+	c, err := f.compare(ctx, p.GetBase().GetSHA(), out.Head)
 	if err != nil {
 		return err
 	}
 	people := newRoll(f, out.Author)
-	most := maxCommitPages
-	seen, total := 0, 0
-	err = everyPage(most+1, func(page github.ListOptions) (*github.Response, error) {
-		cmp, res, err := f.gh.Repositories.CompareCommits(ctx, f.cfg.Owner, f.cfg.Repo, from, out.Head, &page)
-		if err != nil {
-			return nil, failed("compare commits", err)
+	if c.total == 0 && !out.MergedAt.IsZero() { // the base has moved past the merge
+		if c, err = f.compareMerged(ctx, out, people); err != nil {
+			return err
 		}
-		if out.Base == "" {
-			out.Base = cmp.GetMergeBaseCommit().GetSHA()
-		}
-		people.add(cmp.Commits)
-		seen, total = seen+len(cmp.Commits), cmp.GetTotalCommits()
-		if page.Page >= most || seen >= total {
-			res.NextPage = 0
-		}
-		return res, nil
-	})
-	if err != nil {
-		return err
 	}
-	if !shaPattern.MatchString(out.Base) {
+	if !shaPattern.MatchString(c.base) {
 		return access.Errorf(access.CodeUnavailable, "GitHub did not say where pull request %d branched off.", out.Ref.Number)
 	}
-	if seen < total {
-		people.unknown = append(people.unknown, fmt.Sprintf("the authors of %d more commits than Tidegate reads (%d)", total-seen, seen))
+	people.add(c.commits)
+	if n := len(c.commits); n < c.total {
+		people.unknown = append(people.unknown, fmt.Sprintf("the authors of %d more commits than Tidegate reads (%d)", c.total-n, n))
 	}
+	out.Base = c.base
 	out.Excluded, out.Unknown, err = people.close(ctx)
 	return err
 }
 
-// before is the commit that the branch is compared with: the tip of the base, or,
-// once it is merged, what main was just before.
-func (f *Forge) before(ctx context.Context, out *workflows.Pull, p *github.PullRequest) (string, error) {
-	if out.MergedAt.IsZero() {
-		return p.GetBase().GetSHA(), nil
-	}
+// compareMerged compares with what main was just before the merge. Where the
+// branch itself became main, that is not to be known: an earlier commit of the
+// branch looks the same.
+func (f *Forge) compareMerged(ctx context.Context, out *workflows.Pull, people *roll) (comparison, error) {
 	if !shaPattern.MatchString(out.Merge) {
-		return "", access.Errorf(access.CodeUnavailable, "GitHub does not say yet which commit pull request %d became.", out.Ref.Number)
+		return comparison{}, access.Errorf(access.CodeUnavailable, "GitHub does not say yet which commit pull request %d became.", out.Ref.Number)
 	}
 	c, _, err := f.gh.Git.GetCommit(ctx, f.cfg.Owner, f.cfg.Repo, out.Merge)
 	if err != nil {
-		return "", failed("read merge commit", err)
+		return comparison{}, failed("read merge commit", err)
 	}
 	if len(c.Parents) == 0 || !shaPattern.MatchString(c.Parents[0].GetSHA()) {
-		return "", access.Errorf(access.CodeInvalid, "Merge commit %s has no parent.", out.Merge)
+		return comparison{}, access.Errorf(access.CodeInvalid, "Merge commit %s has no parent.", out.Merge)
 	}
-	return c.Parents[0].GetSHA(), nil
+	if out.Merge == out.Head {
+		people.unknown = append(people.unknown, "the authors of the commits before "+short(out.Head)+", which was pushed to main without a merge")
+	}
+	return f.compare(ctx, c.Parents[0].GetSHA(), out.Head)
+}
+
+// comparison is what one commit has that another has not.
+type comparison struct {
+	base    string // where they parted
+	commits []*github.RepositoryCommit
+	total   int
+}
+
+func (f *Forge) compare(ctx context.Context, from, to string) (comparison, error) {
+	var out comparison
+	err := everyPage(maxCommitPages+1, func(page github.ListOptions) (*github.Response, error) {
+		c, res, err := f.gh.Repositories.CompareCommits(ctx, f.cfg.Owner, f.cfg.Repo, from, to, &page)
+		if err != nil {
+			return nil, failed("compare commits", err)
+		}
+		out.base, out.total = c.GetMergeBaseCommit().GetSHA(), c.GetTotalCommits()
+		out.commits = append(out.commits, c.Commits...)
+		if page.Page >= maxCommitPages || len(out.commits) >= out.total {
+			res.NextPage = 0
+		}
+		return res, nil
+	})
+	return out, err
 }
 
 func (f *Forge) reviews(ctx context.Context, number int) ([]access.Review, error) {

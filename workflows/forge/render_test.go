@@ -86,6 +86,9 @@ func TestRenderGoldens(t *testing.T) {
 func TestNothingWrittenActs(t *testing.T) {
 	out := RenderReport(reports()["hostile"])
 	plain := regexp.MustCompile("\\\\[!-/:-@\\[-`{-~]").ReplaceAllString(withoutSpans(t, out), "") // escaped: shown as it is
+	if m := regexp.MustCompile("[@#][A-Za-z0-9]").FindString(strings.ReplaceAll(withoutSpans(t, out), zeroWidth, "\u200b")); m != "" {
+		t.Errorf("%q is a mention or a reference in %s", m, out)
+	}
 	for _, act := range []string{"@acme", "#1 ", "**b**", "<!--", "<img", "](", "://", " www.", "\u202e", "\u200b", "\x1b"} {
 		if strings.Contains(plain, act) {
 			t.Errorf("%q acts in %s", act, plain)
