@@ -189,7 +189,7 @@ func choose(v *view, id access.Identity, k Knock, now time.Time) (access.Grant, 
 	switch {
 	case len(all) == 0:
 		return access.Grant{}, access.Person{}, access.Errorf(access.CodeDenied,
-			"%s has no active grant on %s. Ask for one by pull request: tidegate request %s.", id, k.Target, k.Target)
+			"%s has no active grant on %s. Ask for one by a pull request to the access repository.", id, k.Target)
 	case len(picked) == 0:
 		return access.Grant{}, access.Person{}, access.Errorf(access.CodeDenied,
 			"%q is neither the id nor the role of a grant that %s has on %s. Connect to %s.", bounded(k.Choice, 64), id, k.Target, list)

@@ -192,7 +192,7 @@ func findBinary() (string, error) {
 	}
 	path := filepath.Join(root, "bin", "tidegate-temporal"+exeSuffix)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%w: build it with: cd cmd/tidegate-temporal && go build -o ../../bin/tidegate-temporal%s .", err, exeSuffix)
+		return "", fmt.Errorf("%w: `make build` makes it", err)
 	}
 	return path, nil
 }

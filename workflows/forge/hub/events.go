@@ -5,8 +5,6 @@ import (
 	"strings"
 )
 
-const maxPushCommits = 2048
-
 func (h *Hub) sendPull(ctx context.Context, p *pull, by User, action string, more obj) {
 	full, err := h.pullFull(ctx, p)
 	if err != nil {
