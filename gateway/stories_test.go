@@ -159,6 +159,34 @@ func TestRulesTightenWhileHeld(t *testing.T) {
 	})
 }
 
+// TestChangeWhileTheAnswerIsTaken is the last moment before bytes go out.
+func TestChangeWhileTheAnswerIsTaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(g *gatewaytest.Gate, id string)
+		code   access.Code
+	}{
+		"the rules": {func(g *gatewaytest.Gate, _ string) {
+			g.Rules(holdBig("carol"), access.Rule{Name: "freeze", Deny: "delete", Say: "Frozen."})
+		}, access.CodeDenied},
+		"the grant": {func(g *gatewaytest.Gate, _ string) { g.Revoke("inc-1", "Over.") }, access.CodeEnded},
+		"the hold": {func(g *gatewaytest.Gate, id string) {
+			_ = g.Ledger.CancelHeld(context.Background(), id, access.HeldCancelled)
+		}, access.CodeConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := gatewaytest.New(t, gatewaytest.Options{OnConsume: c.change, OnHeld: func(access.Held) *gatewaytest.Reply {
+					return &gatewaytest.Reply{By: gatewaytest.User("carol"), Approve: true}
+				}})
+				g.Rules(holdBig("carol"))
+				if op, err := g.Open("alice").Admit(t.Context(), deletion); op != nil || access.CodeOf(err) != c.code {
+					t.Errorf("got %v, %v; want %s", op, err, c.code)
+				}
+			})
+		})
+	}
+}
+
 func TestExtensionMovesTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gatewaytest.New(t, gatewaytest.Options{Lasts: 10 * time.Minute})

@@ -51,6 +51,10 @@ type Options struct {
 	// OnHeld answers a held operation at once, unless it returns nil.
 	OnHeld func(access.Held) *Reply
 
+	// OnConsume runs when an answer is being taken, just before the operation
+	// may go on.
+	OnConsume func(g *Gate, id string)
+
 	Recorders gateway.Recorders     // instead of the one in memory
 	Compiler  gateway.Compiler      // instead of Judge and the rules of Compile
 	Tune      func(*gateway.Config) // a last word

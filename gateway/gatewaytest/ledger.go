@@ -243,6 +243,9 @@ func (l *Ledger) ConsumeHeld(_ context.Context, id string) (access.Held, error) 
 	if err := l.gate.faults.of(PortConsumeHeld); err != nil {
 		return access.Held{}, err
 	}
+	if l.gate.opts.OnConsume != nil {
+		l.gate.opts.OnConsume(l.gate, id)
+	}
 	return l.turn(id, func(h *access.Held) error {
 		if h.State != access.HeldAnswered {
 			return access.Errorf(access.CodeConflict, "%s is %s, want answered", h.Name(), h.State)

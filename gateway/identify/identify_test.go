@@ -385,16 +385,15 @@ func TestKeysRotate(t *testing.T) {
 
 func TestHostileIssuerPages(t *testing.T) {
 	for name, page := range map[string]string{
-		"another issuer":   `{"issuer":"https://mallory.test","jwks_uri":"https://mallory.test/keys"}`,
-		"keys in the open": `{"issuer":"%s","jwks_uri":"http://192.0.2.1/keys"}`,
-		"no keys":          `{"issuer":"%s"}`,
-		"endless":          strings.Repeat(" ", 2<<20) + `{}`,
-		"not JSON":         `<html>`,
+		"another issuer": `{"issuer":"https://mallory.test","jwks_uri":"https://mallory.test/keys"}`,
+		"no keys":        `{"issuer":"%s"}`,
+		"too long":       `{"issuer":"%s","jwks_uri":"%s/keys"}` + strings.Repeat(" ", 1<<20), // whole JSON, also when cut
+		"not JSON":       `<html>`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var url string
 			srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-				_, _ = rw.Write([]byte(strings.Replace(page, "%s", url, 1)))
+				_, _ = rw.Write([]byte(strings.ReplaceAll(page, "%s", url)))
 			}))
 			defer srv.Close()
 			url = srv.URL
@@ -406,6 +405,64 @@ func TestHostileIssuerPages(t *testing.T) {
 				t.Errorf("got %v, want unavailable", err)
 			}
 		})
+	}
+}
+
+// anyHost answers for every host in the world with the same issuer.
+type anyHost struct {
+	page  string
+	asked []string
+}
+
+func (a *anyHost) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.asked = append(a.asked, r.URL.String())
+	rec := httptest.NewRecorder()
+	_, _ = rec.WriteString(a.page)
+	return rec.Result(), nil
+}
+
+func TestKeysAreFetchedSafelyAlone(t *testing.T) {
+	for _, keys := range []string{"http://idp.test/keys", "http://127.0.0.1/keys", "https://bob:hunter2@idp.test/keys", "file:///etc/passwd", "//idp.test/keys", ""} {
+		t.Run(keys, func(t *testing.T) {
+			host := &anyHost{page: `{"issuer":"https://idp.test","jwks_uri":"` + keys + `","keys":[]}`}
+			w, ed := newWatch(), newEd(t)
+			id, err := identify.New([]identify.Issuer{{Name: "okta", URL: "https://idp.test", Audience: "tidegate"}}, identify.Options{Now: w.now, Transport: host})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = id.Identify(t.Context(), access.NewSecret(sign(t, signing{alg: jose.EdDSA, key: ed}, good(&idp{url: "https://idp.test"}, w, nil))))
+			if access.CodeOf(err) != access.CodeUnavailable || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v, want unavailable", err)
+			}
+			if len(host.asked) != 1 {
+				t.Errorf("asked for %q, want the discovery document alone", host.asked)
+			}
+		})
+	}
+}
+
+func TestEndlessPageIsLeft(t *testing.T) {
+	var sent atomic.Int64
+	left := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		defer close(left)
+		for chunk := make([]byte, 64<<10); sent.Load() < 1<<30; {
+			n, err := rw.Write(chunk)
+			if sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}))
+	defer srv.Close()
+	ed, w := newEd(t), newWatch()
+	id := newIdentifier(t, w, identify.Issuer{Name: "okta", URL: srv.URL, Audience: "tidegate", AllowHTTPLoopback: true})
+	_, err := id.Identify(t.Context(), access.NewSecret(sign(t, signing{alg: jose.EdDSA, key: ed}, good(&idp{url: srv.URL}, w, nil))))
+	if access.CodeOf(err) != access.CodeUnavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	<-left
+	if n := sent.Load(); n > 64<<20 { // what the two sockets hold, and some
+		t.Errorf("%d bytes of an endless page were taken", n)
 	}
 }
 
