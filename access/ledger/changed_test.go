@@ -113,6 +113,8 @@ func TestBrokenListenerIsReplaced(t *testing.T) {
 	hears(t, "the break itself", c)
 	whole <- nil
 	hears(t, "a change after it", c)
+	r.active(t, "a")
+	hears(t, "a write of this process, of which the listener says nothing", c)
 }
 
 // fake is a listener that hears what the test says.
