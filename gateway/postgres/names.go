@@ -1,0 +1,97 @@
+package postgres
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// maxNames bounds the prepared statements, and the portals, of one session.
+const maxNames = 10_000
+
+// named is a prepared statement or a portal.
+type named struct {
+	name  string      // at the target
+	stmts []statement // none for an empty text, else one
+
+	params  []string // a portal's
+	binding []byte
+}
+
+// names maps the client's names to the target's. Each Parse and each Bind
+// gets a name that was never used before, unnamed ones too: when one of them
+// fails or is skipped, nothing that was judged for it can meet an older
+// statement under the same name.
+type names struct {
+	prefix string
+
+	mu    sync.Mutex
+	n     uint64
+	at    map[string]*named
+	stale []string // names at the target that nothing leads to any more
+}
+
+func newNames(prefix string) *names { return &names{prefix: prefix, at: map[string]*named{}} }
+
+func (n *names) fresh() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.n++
+	return fmt.Sprintf("%s%d", n.prefix, n.n)
+}
+
+func (n *names) get(name string) (*named, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	v, ok := n.at[name]
+	return v, ok
+}
+
+// set binds a name; nil unbinds it. The reply gets what is to be done when
+// the target has, or has not, done it.
+func (n *names) set(name string, v *named, r *reply) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := n.at[name]
+	if v != nil && old == nil && len(n.at) >= maxNames {
+		return access.Errorf(access.CodeTooLarge, "This session has %d names for statements or portals; close some.", maxNames)
+	}
+	n.put(name, v)
+	r.undo = func() { n.undo(name, v, old) }
+	if v != nil && old != nil {
+		r.done = func() { n.discard(old.name) }
+	}
+	return nil
+}
+
+func (n *names) put(name string, v *named) {
+	if v == nil {
+		delete(n.at, name)
+		return
+	}
+	n.at[name] = v
+}
+
+func (n *names) undo(name string, v, old *named) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.at[name] == v {
+		n.put(name, old)
+	}
+}
+
+func (n *names) discard(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stale = append(n.stale, name)
+}
+
+// sweep takes the stale names.
+func (n *names) sweep() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.stale
+	n.stale = nil
+	return s
+}

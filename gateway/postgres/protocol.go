@@ -1,0 +1,266 @@
+package postgres
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// errLeft says that the client went away by itself.
+var errLeft = errors.New("the client left")
+
+// bridge joins one client and one target.
+type bridge struct {
+	room    *Room
+	log     *slog.Logger
+	session gateway.Session
+	plan    backing.Backing
+	client  net.Conn
+	out     *outlet
+	up      *upstream
+	key     cancelKey
+
+	frames         *queue
+	replies        *replies
+	stmts, portals *names
+
+	ctx     context.Context // ends when the bridge must; its cause is why
+	end     context.CancelCauseFunc
+	present context.Context // ends when the client has said goodbye, too
+	leave   context.CancelFunc
+
+	mu      sync.Mutex
+	waiting context.CancelFunc // ends the Admit that runs
+
+	// Of the goroutine that handles the client's messages.
+	discard bool   // an extended message was refused: drop up to the Sync
+	copying *reply // a COPY FROM STDIN that the client feeds
+	copies  int    // how many more of them the text has
+}
+
+func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan backing.Backing) *bridge {
+	return &bridge{
+		room: r, log: r.log.With("session", s.Info().ID), session: s, plan: plan, client: client, up: up,
+		out: newOutlet(client), frames: newQueue(), replies: newReplies(),
+		stmts: newNames("tg_s"), portals: newNames("tg_p"),
+	}
+}
+
+// welcome says that the session is ready, as the target did.
+func (b *bridge) welcome() error {
+	b.key = b.room.keys.add(b)
+	msg := message('R', []byte{0, 0, 0, 0})
+	for _, name := range slices.Sorted(maps.Keys(b.up.params)) {
+		msg = append(msg, message('S', []byte(name+"\x00"+b.up.params[name]+"\x00"))...)
+	}
+	msg = append(msg, message('K', b.key[:])...)
+	msg = append(msg, message('Z', []byte{'I'})...)
+	if _, err := b.client.Write(msg); err != nil {
+		b.room.keys.remove(b.key)
+		return fmt.Errorf("welcome client: %w", err)
+	}
+	return nil
+}
+
+// abandon undoes what was opened when the bridge does not run.
+func (b *bridge) abandon() error {
+	b.room.keys.remove(b.key)
+	return errors.Join(b.up.conn.Close(), b.session.Close("The session did not start."))
+}
+
+// run carries messages both ways until something ends it.
+func (b *bridge) run(parent context.Context) error {
+	defer b.room.keys.remove(b.key)
+	_ = b.client.SetDeadline(time.Time{})
+	b.ctx, b.end = context.WithCancelCause(parent)
+	b.present, b.leave = context.WithCancel(b.ctx)
+	defer b.end(nil)
+	stop := context.AfterFunc(b.session.Context(), func() { b.end(context.Cause(b.session.Context())) })
+	defer stop()
+
+	var work sync.WaitGroup
+	reading := make(chan struct{})
+	work.Go(func() { defer close(reading); b.readClient() })
+	work.Go(b.handleClient)
+	work.Go(b.readTarget)
+	work.Go(b.warn)
+	<-b.ctx.Done()
+	cause := context.Cause(b.ctx)
+	b.shut(cause, reading)
+	work.Wait()
+	b.replies.abandon(access.Outcome{Status: "cut"})
+	return errors.Join(worthLogging(cause), b.session.Close(reason(cause)))
+}
+
+// shut says the last words and closes both sides. What still runs at the
+// target is cancelled: a closed connection alone would not stop it.
+func (b *bridge) shut(cause error, reading <-chan struct{}) {
+	b.frames.close()
+	b.replies.close()
+	var work sync.WaitGroup
+	if !b.replies.empty() {
+		work.Go(func() {
+			if err := b.up.cancel(context.WithoutCancel(b.ctx)); err != nil {
+				b.log.Warn("running statement not cancelled", "error", err)
+			}
+		})
+	}
+	said := b.farewell(cause)
+	_ = b.up.conn.Close()
+	if said {
+		_ = b.client.SetReadDeadline(time.Now().Add(time.Second))
+		<-reading
+	}
+	_ = b.client.Close()
+	work.Wait()
+}
+
+// farewell sends the last words, unless they would land inside a message.
+func (b *bridge) farewell(cause error) bool {
+	if errors.Is(cause, errLeft) {
+		return false
+	}
+	words := b.lastWords(cause)
+	_ = b.client.SetWriteDeadline(time.Now().Add(2 * time.Second))
+	if !b.out.lockWithin(500 * time.Millisecond) {
+		return false
+	}
+	defer b.out.unlock()
+	if b.out.torn || b.out.write(words) != nil || b.out.flush() != nil {
+		return false
+	}
+	c, ok := b.client.(interface{ CloseWrite() error })
+	return ok && c.CloseWrite() == nil
+}
+
+// lastWords is the FATAL message for a cause. The minter may end the target's
+// side before the session hears of it, so the target's own last words wait
+// for a better sentence.
+func (b *bridge) lastWords(cause error) []byte {
+	if gone := (*targetGone)(nil); errors.As(cause, &gone) {
+		select {
+		case <-b.session.Context().Done():
+			cause = context.Cause(b.session.Context())
+		case <-time.After(time.Second):
+			if gone.words != nil {
+				return gone.words
+			}
+			cause = &fatal{code: "08006", message: "The target closed the connection. Connect again."}
+		}
+	}
+	if f := (*fatal)(nil); errors.As(cause, &f) {
+		return report{"FATAL", f.code, f.message, ""}.bytes('E')
+	}
+	return report{"FATAL", stateEnded, reason(cause), ""}.bytes('E')
+}
+
+// targetGone says that the target ended its side.
+type targetGone struct {
+	words []byte // its ErrorResponse, if there was one
+	cause error
+}
+
+func (t *targetGone) Error() string {
+	if t.cause != nil {
+		return "the target closed the connection: " + t.cause.Error()
+	}
+	return "the target ended the connection"
+}
+
+func reason(cause error) string {
+	var f *fatal
+	var gone *targetGone
+	switch {
+	case errors.Is(cause, errLeft):
+		return "The client left."
+	case errors.As(cause, &f):
+		return f.message
+	case errors.As(cause, &gone):
+		return "The target ended the connection."
+	case errors.Is(cause, context.Canceled):
+		return "The gateway is shutting down. Connect again in a moment."
+	}
+	return access.Message(cause)
+}
+
+func worthLogging(cause error) error {
+	if errors.Is(cause, errLeft) || access.CodeOf(cause) == access.CodeEnded {
+		return nil
+	}
+	return cause
+}
+
+// warn shows the session's sentences between two messages.
+func (b *bridge) warn() {
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case text, ok := <-b.session.Warnings():
+			if !ok {
+				return
+			}
+			b.out.lock()
+			err := errors.Join(b.out.write(report{"WARNING", "01000", text, ""}.bytes('N')), b.out.flush())
+			b.out.unlock()
+			if err != nil {
+				b.end(errLeft)
+				return
+			}
+		}
+	}
+}
+
+// outlet is the way to the client. Whoever holds its lock stands between two
+// messages.
+type outlet struct {
+	held chan struct{}
+	w    *bufio.Writer
+	torn bool // a message was begun and not finished
+}
+
+func newOutlet(conn net.Conn) *outlet {
+	return &outlet{held: make(chan struct{}, 1), w: bufio.NewWriterSize(conn, 64<<10)}
+}
+
+func (o *outlet) lock()   { o.held <- struct{}{} }
+func (o *outlet) unlock() { <-o.held }
+
+func (o *outlet) lockWithin(d time.Duration) bool {
+	select {
+	case o.held <- struct{}{}:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+func (o *outlet) write(p []byte) error {
+	if o.torn {
+		return errors.New("write to client: a message is unfinished")
+	}
+	if _, err := o.w.Write(p); err != nil {
+		o.torn = true
+		return fmt.Errorf("write to client: %w", err)
+	}
+	return nil
+}
+
+func (o *outlet) flush() error {
+	if err := o.w.Flush(); err != nil {
+		o.torn = true
+		return fmt.Errorf("write to client: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// startupTime bounds everything before the session is ready.
+const startupTime = 30 * time.Second
+
+// Config is what a room needs.
+type Config struct {
+	TLS                *tls.Config  // the gateway's certificate; required unless AllowPlainLoopback
+	Log                *slog.Logger // default: none
+	AllowPlainLoopback bool         // let clients on this machine come without TLS
+}
+
+// Room serves PostgreSQL clients. It implements gateway.Room.
+type Room struct {
+	cfg  Config
+	tls  *tls.Config
+	log  *slog.Logger
+	keys keyring
+}
+
+var _ gateway.Room = (*Room)(nil)
+
+// New makes a room.
+func New(cfg Config) (*Room, error) {
+	if cfg.TLS == nil && !cfg.AllowPlainLoopback {
+		return nil, errors.New("make postgres room: TLS is missing: give a certificate, or AllowPlainLoopback on a laptop")
+	}
+	r := &Room{cfg: cfg, log: cfg.Log, keys: keyring{bridges: map[cancelKey]*bridge{}}}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.TLS != nil {
+		r.tls = cfg.TLS.Clone()
+		r.tls.NextProtos = []string{"postgresql"}
+		r.tls.MinVersion = max(r.tls.MinVersion, tls.VersionTLS12)
+	}
+	return r, nil
+}
+
+// Kind is the target kind that the room serves.
+func (*Room) Kind() string { return "postgres" }
+
+// Serve talks to one client until either side is done.
+func (r *Room) Serve(ctx context.Context, conn net.Conn, door gateway.Door) error {
+	defer conn.Close()
+	b, err := r.enter(ctx, conn, door)
+	if err != nil || b == nil {
+		return err
+	}
+	return b.run(ctx)
+}
+
+// enter brings a client from its first byte to an open session with a
+// connection to the target. It answers nil for a cancel request.
+func (r *Room) enter(ctx context.Context, conn net.Conn, door gateway.Door) (*bridge, error) {
+	ctx, cancel := context.WithTimeout(ctx, startupTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	client, hello, err := r.greet(ctx, conn)
+	if err != nil {
+		return nil, reject(client, err)
+	}
+	if hello.cancel != nil {
+		return nil, r.keys.cancel(ctx, *hello.cancel)
+	}
+	b, err := r.open(ctx, client, hello, door)
+	if err != nil {
+		return nil, reject(client, err)
+	}
+	if !stop() {
+		return nil, errors.Join(fmt.Errorf("start session: %w", ctx.Err()), b.abandon())
+	}
+	return b, nil
+}
+
+// open asks for the token, opens the session and connects to the target.
+func (r *Room) open(ctx context.Context, client net.Conn, h hello, door gateway.Door) (*bridge, error) {
+	if n := h.negotiate(); n != nil {
+		if _, err := client.Write(n); err != nil {
+			return nil, fmt.Errorf("negotiate version: %w", err)
+		}
+	}
+	token, err := askToken(client)
+	if err != nil {
+		return nil, err
+	}
+	s, err := door.Open(ctx, gateway.Knock{
+		Token: token, Target: access.TargetRef{Kind: "postgres", Name: h.target}, Choice: h.choice,
+		Remote: client.RemoteAddr(), Client: h.client(),
+	})
+	if err != nil {
+		return nil, doorError(err)
+	}
+	b, err := r.connect(ctx, client, h, s)
+	if err != nil {
+		return nil, errors.Join(err, s.Close("The session did not start."))
+	}
+	return b, nil
+}
+
+func (r *Room) connect(ctx context.Context, client net.Conn, h hello, s gateway.Session) (*bridge, error) {
+	lease := s.Lease()
+	plan, err := backing.Parse(lease.Backing)
+	if err != nil {
+		return nil, &fatal{code: stateUnavailable, message: "The plan for this grant was not understood; the operator's log has the reason.", cause: err}
+	}
+	up, err := dialTarget(ctx, lease, plan, h.settings)
+	if err != nil {
+		return nil, &fatal{code: stateUnavailable, message: "The target could not be reached or did not take the grant's credential. Try again in a moment; the operator's log has the reason.", cause: err}
+	}
+	b := newBridge(r, client, s, up, plan)
+	if err := b.welcome(); err != nil {
+		return nil, errors.Join(err, up.conn.Close())
+	}
+	return b, nil
+}
