@@ -217,3 +217,16 @@ func Rules(adopted access.Tree, dir access.Directory) ([]access.Rule, access.Dia
 	}
 	return out, diags.sorted()
 }
+
+// Replan plans a request that stands in no tree, as it would be planned under
+// the adopted policies: an extension is judged by what its total length asks.
+func Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics) {
+	var diags diagnostics
+	set := loadPolicies(adopted, &diags)
+	if diags.hasErrors() {
+		return access.Plan{}, diags.sorted()
+	}
+	at := hcl.Range{Filename: r.File, Start: hcl.InitialPos, End: hcl.InitialPos}
+	plan := planner{set, dir, &diags}.plan(wrote{Request: r, at: at})
+	return plan, diags.sorted()
+}

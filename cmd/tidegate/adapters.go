@@ -2,14 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
 	"github.com/tidegate/tidegate/policies"
 	"github.com/tidegate/tidegate/workflows"
+)
+
+// What workflows find in the adapters only if it is there.
+var (
+	_ workflows.Replanner     = policy{}
+	_ workflows.Adopter       = policy{}
+	_ workflows.OrphanSweeper = postgresMinter{}
 )
 
 // The parts don't know one another; here each is given the words of those it
@@ -64,6 +74,14 @@ func (policy) Rules(adopted access.Tree, dir access.Directory) ([]access.Rule, a
 	return policies.Rules(adopted, dir)
 }
 
+func (policy) Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics) {
+	return policies.Replan(adopted, dir, r)
+}
+
+func (policy) AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Directory) ([]access.Requirement, access.Diagnostics) {
+	return policies.AdoptionRequirements(old, owners, dir)
+}
+
 func (policy) Compile(rules []access.Rule, g access.Grant, id access.Identity) (access.Judge, error) {
 	return policies.Compile(rules, g, id)
 }
@@ -83,6 +101,58 @@ func (r recorders) Record(s access.SessionInfo, anchor func(access.Head)) (gatew
 type leaser interface {
 	workflows.Minter
 	Lease(ctx context.Context, g access.Grant, session string) (access.Lease, error)
+}
+
+// postgresMinter is the minter of PostgreSQL targets, with the sweeping of
+// roles that no grant knows.
+type postgresMinter struct {
+	*mint.Minter
+	ledger *ledger.Ledger
+}
+
+// SweepOrphans takes away roles of ours that belong to no grant. A role that
+// is minted meanwhile has its row in the ledger first: so the grants are read
+// again after the roles were listed, and only a role that was an orphan both
+// times is one.
+func (m postgresMinter) SweepOrphans(ctx context.Context, targets []access.Target, open []access.Grant) error {
+	var errs []error
+	for _, t := range targets {
+		errs = append(errs, m.sweep(ctx, t, open))
+	}
+	return errors.Join(errs...)
+}
+
+func (m postgresMinter) sweep(ctx context.Context, t access.Target, open []access.Grant) error {
+	if t.Kind != m.Kind() {
+		return nil
+	}
+	first, err := m.Orphans(ctx, t, keysOf(open))
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	now, err := m.ledger.Unclosed(ctx)
+	if err != nil {
+		return err
+	}
+	still, err := m.Orphans(ctx, t, keysOf(now))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, role := range first {
+		if slices.Contains(still, role) {
+			errs = append(errs, m.RevokeOrphan(ctx, t, role))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func keysOf(grants []access.Grant) []access.GrantKey {
+	keys := make([]access.GrantKey, len(grants))
+	for i, g := range grants {
+		keys[i] = g.Key
+	}
+	return keys
 }
 
 // leases answers a gateway that asks for a session's credential. It reads the

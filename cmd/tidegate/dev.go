@@ -261,7 +261,7 @@ func (h *devHouse) startControl(ctx context.Context) error {
 		return err
 	}
 	h.ctl, err = startControl(ctx, controlConfig{
-		Ledger: h.ledger, Minters: []leaser{minter}, Webhook: access.NewSecret(string(h.webhookSecret())),
+		Ledger: h.ledger, Minters: []leaser{postgresMinter{minter, h.ledger}}, Webhook: access.NewSecret(string(h.webhookSecret())),
 		Forge: forge.Config{
 			BaseURL: h.state.url("hub"), Owner: devOwner, Repo: devRepo,
 			Token: access.NewSecret(h.state.HubTokens[devBot]), Log: h.log.With("part", "forge"),
