@@ -15,6 +15,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,22 @@ func newIdentifier(t *testing.T, w *watch, issuers ...identify.Issuer) *identify
 		t.Fatal(err)
 	}
 	return id
+}
+
+// until tries again, some seconds apart on the clock, until it works without
+// asking the issuer: go-oidc answers a moment before it stores the keys that
+// it fetched, and a caller of that moment gets the old answer.
+func until(t *testing.T, w *watch, p *idp, works func() bool) {
+	t.Helper()
+	for range 1000 {
+		w.forward(6 * time.Second)
+		before := p.fetches.Load()
+		if works() && p.fetches.Load() == before {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Fatal("it does not work, or asks the issuer each time")
 }
 
 func public(kid string, key crypto.Signer) jose.JSONWebKey {
@@ -326,7 +343,7 @@ func TestIssuerDownThenUp(t *testing.T) {
 	w.forward(3 * time.Second)
 	want("discovery up, keys down", token, access.CodeUnavailable)
 	p.noKeys.Store(false)
-	w.forward(3 * time.Second)
+	until(t, w, p, func() bool { _, err := id.Identify(t.Context(), token); return err == nil })
 	want("up", token, "")
 	want("key of another issuer", crossed, access.CodeUnauthenticated)
 	p.down.Store(true)
@@ -347,20 +364,17 @@ func TestKeysRotate(t *testing.T) {
 	if code := try(old, "old"); code != "" {
 		t.Fatalf("old key: %s", code)
 	}
-	before := p.fetches.Load()
+	asked := p.fetches.Load()
 	for range 50 {
 		if code := try(fresh, rand.Text()); code != access.CodeUnauthenticated {
 			t.Fatalf("made-up key: %q", code)
 		}
 	}
-	if n := p.fetches.Load() - before; n != 0 {
+	if n := p.fetches.Load() - asked; n != 0 {
 		t.Errorf("50 made-up keys fetched %d times within 5 s of the last fetch, want never", n)
 	}
 	p.publish(public("fresh", fresh))
-	w.forward(6 * time.Second)
-	if code := try(fresh, "fresh"); code != "" {
-		t.Errorf("rotated key: %s", code)
-	}
+	until(t, w, p, func() bool { return try(fresh, "fresh") == "" })
 	p.down.Store(true)
 	w.forward(2 * time.Hour)
 	if code := try(fresh, "fresh"); code != "" {
