@@ -173,7 +173,7 @@ func TestFindBinary(t *testing.T) {
 		write(t, filepath.Join(root, "go.mod"), rootModule)
 		write(t, filepath.Join(nested, "go.mod"), strings.TrimSpace(rootModule)+"/cmd/tidegate-temporal\n")
 		t.Chdir(nested)
-		if path, err := findBinary(); err == nil || !strings.Contains(err.Error(), "go build") {
+		if path, err := findBinary(); err == nil || !strings.Contains(err.Error(), "make build") {
 			t.Errorf("without the binary: got %q, %v, want an error that says how to build it", path, err)
 		}
 		want := filepath.Join(root, "bin", "tidegate-temporal"+exeSuffix)
