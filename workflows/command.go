@@ -28,11 +28,13 @@ func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
 		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
 	}
 	var said []string
+	nth := map[int64]int{} // which of its comment's commands a command is
 	for _, c := range list {
+		nth[c.Comment]++
 		if len(said) == maxCommands {
 			break // the rest waits for the next reading
 		}
-		reply, err := a.once(ctx, ref, c)
+		reply, err := a.once(ctx, ref, c, nth[c.Comment])
 		if err != nil && len(said) == 0 {
 			return nil, err
 		}
@@ -55,8 +57,9 @@ func clip(s string) string {
 
 // once handles one command. Marked as done before it is tried: a command that
 // fails says so and is given again by a person, never repeated by itself.
-func (a *Activities) once(ctx context.Context, ref Ref, c Command) (string, error) {
-	first, err := a.Ledger.Once(ctx, "command", fmt.Sprintf("%d-%d", ref.Repo, c.Comment))
+// A comment may hold several; nth tells them apart.
+func (a *Activities) once(ctx context.Context, ref Ref, c Command, nth int) (string, error) {
+	first, err := a.Ledger.Once(ctx, "command", fmt.Sprintf("%d-%d-%d", ref.Repo, c.Comment, nth))
 	if err != nil || !first {
 		return "", err
 	}

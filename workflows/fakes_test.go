@@ -56,6 +56,7 @@ type world struct {
 
 	minted     map[access.GrantKey]bool // exists at the target
 	mints      int
+	validUntil time.Time // of the credential minted last
 	revokes    int
 	failMint   func(n int) error // after minting
 	failRevoke func(n int) error
@@ -366,7 +367,7 @@ func (m fakeMinter) Mint(_ context.Context, g access.Grant) (access.Minted, erro
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	m.w.mints++
-	m.w.minted[g.Key] = true
+	m.w.minted[g.Key], m.w.validUntil = true, g.NotAfter
 	if m.w.failMint != nil {
 		if err := m.w.failMint(m.w.mints); err != nil {
 			return access.Minted{}, err

@@ -268,6 +268,9 @@ func TestCommandsByWhomTheyMayBeGiven(t *testing.T) {
 			if extended := strings.Contains(c.want, "now ends"); extended != after.NotAfter.After(before.NotAfter) {
 				t.Errorf("ends at %s, was %s", after.NotAfter, before.NotAfter)
 			}
+			if !w.validUntil.Equal(after.NotAfter) {
+				t.Errorf("the credential ends at %s, the grant at %s", w.validUntil, after.NotAfter)
+			}
 			if again, err := a.Commands(t.Context(), pr7); err != nil || len(again) != 0 {
 				t.Errorf("handled again: %q %v", again, err)
 			}
@@ -275,6 +278,23 @@ func TestCommandsByWhomTheyMayBeGiven(t *testing.T) {
 				t.Errorf("no audit in %q", w.audits)
 			}
 		})
+	}
+}
+
+// TestTwoCommandsInOneComment are both carried out, once.
+func TestTwoCommandsInOneComment(t *testing.T) {
+	w, a, _ := active(t)
+	w.comment(alice, "help")
+	w.comment(alice, "explain")
+	w.mu.Lock()
+	w.commands[len(w.commands)-1].Comment = w.commands[len(w.commands)-2].Comment
+	w.mu.Unlock()
+	said, err := a.Commands(t.Context(), pr7)
+	if err != nil || len(said) != 2 {
+		t.Errorf("said %q, %v; want two answers", said, err)
+	}
+	if again, err := a.Commands(t.Context(), pr7); err != nil || len(again) != 0 {
+		t.Errorf("said again: %q, %v", again, err)
 	}
 }
 

@@ -339,6 +339,9 @@ func (a *Activities) extend(ctx context.Context, in ExtendInput) (access.Grant, 
 		if err := a.mayExtend(ctx, *row, in); err != nil {
 			return false, err
 		}
+		if err := a.prolong(ctx, *row, in.Until); err != nil {
+			return false, err
+		}
 		row.NotAfter, row.Why = in.Until.UTC(), fmt.Sprintf("Extended by %s: %s", in.By.Login, in.Why)
 		return true, nil
 	})
@@ -351,6 +354,21 @@ func (a *Activities) extend(ctx context.Context, in ExtendInput) (access.Grant, 
 	}
 	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(g)})
 	return g, nil
+}
+
+// prolong lets the credential live as long as the extended grant, before the
+// ledger says so: the other order could leave an active grant that the target
+// lets nobody use. Revoking takes it away at the ledger's end either way.
+func (a *Activities) prolong(ctx context.Context, g access.Grant, until time.Time) error {
+	m, err := a.minter(g.Plan.Target.Kind)
+	if err != nil {
+		return err
+	}
+	g.NotAfter = until.UTC()
+	if _, err := m.Mint(ctx, g); err != nil {
+		return fmt.Errorf("prolong the credential of %s: %w", g.Key, err)
+	}
+	return nil
 }
 
 func (a *Activities) mayExtend(ctx context.Context, row access.Grant, in ExtendInput) error {
