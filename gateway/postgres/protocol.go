@@ -195,7 +195,7 @@ func reason(cause error) string {
 }
 
 func worthLogging(cause error) error {
-	if errors.Is(cause, errLeft) || access.CodeOf(cause) == access.CodeEnded {
+	if errors.Is(cause, errLeft) || errors.Is(cause, context.Canceled) || access.CodeOf(cause) == access.CodeEnded {
 		return nil
 	}
 	return cause

@@ -57,7 +57,7 @@ func doorError(err error) *fatal {
 	case access.CodeUnavailable, access.CodeInternal, access.CodeConflict:
 		code = stateUnavailable
 	}
-	return &fatal{code: code, message: access.Message(err), cause: err}
+	return &fatal{code: code, message: access.Message(err), cause: errors.Unwrap(err)}
 }
 
 // stateOf is the SQLSTATE of a statement's refusal.
