@@ -18,7 +18,7 @@ const perQuery = 500
 func (l *Ledger) Adopted(ctx context.Context) (access.Tree, error) {
 	tree, err := one[access.Tree](ctx, l.db, "select tree from adopted")
 	if errors.Is(err, sql.ErrNoRows) {
-		return tree, access.Errorf(access.CodeNotFound, "No policies are adopted yet; run `tidegate adopt`.")
+		return tree, access.Errorf(access.CodeNotFound, "No policies are adopted yet; an operator must adopt those on the main branch first.")
 	}
 	return tree, classify(err)
 }

@@ -34,6 +34,7 @@ func verbs() []verb {
 		{"sessions", "[--json]", "lists recorded sessions", runSessions},
 		{"replay", "ID|FILE", "shows a session", runReplay},
 		{"verify", "ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
+		{"setup", "postgres …", "prints the SQL that a target's administrator runs once", runSetup},
 		{"version", "", "prints the version", runVersion},
 	}
 }

@@ -22,7 +22,6 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
-	"github.com/tidegate/tidegate/gateway"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/identify/devissuer"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
@@ -68,22 +67,20 @@ type devReady struct {
 
 // devHouse is everything that dev started, to be closed in reverse.
 type devHouse struct {
+	house
 	ready devReady
 
 	opts   devOptions
 	state  *devState
 	keys   *keyring
-	log    *slog.Logger
-	close  []func() error
 	target *devTarget
 	ledger *ledger.Ledger
 	ctl    *control
-	failed chan error // the first part that stopped by itself
 }
 
 // startDev starts everything, or nothing.
 func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
-	h := &devHouse{opts: opts, failed: make(chan error, 8), log: slog.New(slog.NewTextHandler(opts.Log, nil))}
+	h := &devHouse{house: newHouse(slog.New(slog.NewTextHandler(opts.Log, nil))), opts: opts}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Close())
@@ -104,18 +101,6 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 	}
 	return h, nil
 }
-
-// Close stops everything, the last started first.
-func (h *devHouse) Close() error {
-	var errs []error
-	for i := len(h.close) - 1; i >= 0; i-- {
-		errs = append(errs, h.close[i]())
-	}
-	h.close = nil
-	return errors.Join(errs...)
-}
-
-func (h *devHouse) onClose(f func() error) { h.close = append(h.close, f) }
 
 func (h *devHouse) startTarget(ctx context.Context) error {
 	var err error
@@ -139,20 +124,7 @@ func (h *devHouse) startTemporal(ctx context.Context) error {
 
 // serveHTTP serves a handler on a part's port until the house closes.
 func (h *devHouse) serveHTTP(part string, handler http.Handler) error {
-	l, err := net.Listen("tcp", h.state.addr(part))
-	if err != nil {
-		return fmt.Errorf("listen for the %s: %w", part, err)
-	}
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			h.failed <- fmt.Errorf("the %s stopped: %w", part, err)
-		}
-	}()
-	h.onClose(func() error { err := srv.Close(); <-done; return err })
-	return nil
+	return h.openDoor(httpDoor{Part: part, Listen: h.state.addr(part), Handler: handler})
 }
 
 // startHub starts the pocket GitHub and the development issuer.
@@ -253,15 +225,11 @@ func (h *devHouse) openLedger(ctx context.Context) error {
 	return nil
 }
 
-func (h *devHouse) startControl(ctx context.Context) error {
-	minter, err := mint.New(mint.Config{
+func (h *devHouse) startControl(ctx context.Context) (err error) {
+	h.ctl, err = h.openControl(ctx, mint.Config{
 		Installation: h.state.Installation, Key: h.keys.mint, Admin: h.admin, Log: h.log.With("part", "minter"),
-	})
-	if err != nil {
-		return err
-	}
-	h.ctl, err = startControl(ctx, controlConfig{
-		Ledger: h.ledger, Minters: []leaser{postgresMinter{minter, h.ledger}}, Webhook: access.NewSecret(string(h.webhookSecret())),
+	}, controlConfig{
+		Ledger: h.ledger, Webhook: access.NewSecret(string(h.webhookSecret())),
 		Forge: forge.Config{
 			BaseURL: h.state.url("hub"), Owner: devOwner, Repo: devRepo,
 			Token: access.NewSecret(h.state.HubTokens[devBot]), Log: h.log.With("part", "forge"),
@@ -274,9 +242,8 @@ func (h *devHouse) startControl(ctx context.Context) error {
 		Log: h.log.With("part", "control"),
 	})
 	if err != nil {
-		return errors.Join(err, minter.Close())
+		return err
 	}
-	h.onClose(h.ctl.Close)
 	h.ready.Webhook = h.state.url("webhook")
 	return h.serveHTTP("webhook", h.ctl.Webhook)
 }
@@ -288,7 +255,7 @@ func (h *devHouse) admin(_ context.Context, t access.Target) (mint.AdminLogin, e
 		return mint.AdminLogin{}, access.Errorf(access.CodeDenied,
 			"The secret %q is not for %s: dev knows orders-admin, for %s alone.", t.Admin, t.Address, h.target.address)
 	}
-	return mint.AdminLogin{User: "tidegate_admin", Password: access.NewSecret(h.state.AdminSecret), ServerCA: h.target.CAPEM}, nil
+	return mint.AdminLogin{User: devAdmin, Password: access.NewSecret(h.state.AdminSecret), ServerCA: h.target.CAPEM}, nil
 }
 
 func (h *devHouse) startGateway(ctx context.Context) error {
@@ -302,57 +269,18 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 	if err := writePublicKey(filepath.Join(h.opts.Dir, keysDir), h.keys.recorder); err != nil {
 		return err
 	}
-	identifier, err := identify.New([]identify.Issuer{{
-		Name: "dev", URL: h.state.url("issuer") + identify.DevMark, Audience: devAudience, AllowHTTPLoopback: true,
-	}}, identify.Options{Log: h.log})
-	if err != nil {
-		return err
-	}
-	srv, err := gateway.New(gateway.Config{
-		Ledger: gatewayLedger{h.ledger}, Minter: leases{ledger: h.ledger, minters: h.ctl.minters, now: time.Now},
-		Identifier: identifier, Compiler: policy{}, Recorders: recorders{store},
-		ControlKey: h.keys.control.Public().(ed25519.PublicKey), Log: h.log.With("part", "gateway"),
-	})
-	if err != nil {
-		return err
-	}
-	return h.serveGateway(ctx, srv)
-}
-
-// serveGateway opens the rooms' ports.
-func (h *devHouse) serveGateway(ctx context.Context, srv *gateway.Server) error {
 	h.ready.CA = filepath.Join(h.opts.Dir, keysDir, "gateway-ca.pem")
 	if err := writeNew(h.ready.CA, h.keys.caPEM); err != nil {
 		return err
 	}
-	rooms, err := newRooms(roomConfig{TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12}, Log: h.log})
-	if err != nil {
-		return err
-	}
-	if err := srv.Refresh(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1+len(rooms))
-	go func() { done <- srv.Run(ctx) }()
-	h.onClose(func() error {
-		stop, release := context.WithTimeout(context.Background(), 10*time.Second)
-		defer release()
-		err := srv.Shutdown(stop)
-		cancel()
-		for range cap(done) {
-			<-done // each ends with ctx; its error is that
-		}
-		return err
-	})
 	h.ready.Postgres = h.state.addr("gateway")
-	l, err := net.Listen("tcp", h.ready.Postgres)
-	if err != nil {
-		cancel()
-		return fmt.Errorf("listen for the gateway: %w", err)
-	}
-	go func() { done <- srv.Serve(ctx, l, rooms[0]) }()
-	return nil
+	return h.openGate(ctx, gatePart{
+		Listen: h.ready.Postgres, TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12},
+		Ledger: h.ledger, Minters: h.ctl.minters, Store: store, Control: h.keys.control.Public().(ed25519.PublicKey),
+		Issuers: []identify.Issuer{{
+			Name: "dev", URL: h.state.url("issuer") + identify.DevMark, Audience: devAudience, AllowHTTPLoopback: true,
+		}},
+	})
 }
 
 // runDev is the verb; `dev pr` acts on one that runs.

@@ -10,7 +10,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/access/ledger/pgtest"
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
 )
+
+// devAdmin is the minter's login at dev's own target.
+const devAdmin = "tidegate_admin"
 
 // devTarget is the throwaway PostgreSQL that `tidegate dev` gives access to.
 type devTarget struct {
@@ -28,14 +32,15 @@ func startTarget(ctx context.Context, dir string, s *devState) (*devTarget, erro
 		return nil, fmt.Errorf("start target: %w", err)
 	}
 	t := &devTarget{Server: pg, address: s.addr("postgres") + "/orders"}
-	if err := t.fill(ctx, s.AdminSecret); err != nil {
+	if err := t.fill(ctx, s); err != nil {
 		return nil, errors.Join(err, pg.Close())
 	}
 	return t, nil
 }
 
-// fill makes the database, its people's data, and the minter's login.
-func (t *devTarget) fill(ctx context.Context, adminSecret string) error {
+// fill makes the database, its data, and the minter's login by the same SQL
+// that `tidegate setup postgres` prints.
+func (t *devTarget) fill(ctx context.Context, s *devState) error {
 	conn, err := pgx.Connect(ctx, t.DSN)
 	if err != nil {
 		return fmt.Errorf("fill target: %w", err)
@@ -49,28 +54,34 @@ func (t *devTarget) fill(ctx context.Context, adminSecret string) error {
 		return nil
 	}
 	for _, sql := range []string{
-		`SET log_statement = 'none'`, // the next but one carries a password
 		`CREATE ROLE app_owner NOLOGIN`,
-		`CREATE ROLE tidegate_admin LOGIN CREATEROLE IN ROLE app_owner PASSWORD '` + adminSecret + `'`,
 		`CREATE DATABASE orders OWNER app_owner`,
 		`REVOKE ALL ON DATABASE orders FROM PUBLIC`,
-		`GRANT CONNECT, CREATE, TEMPORARY ON DATABASE orders TO tidegate_admin WITH GRANT OPTION`,
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("fill target: %w", err)
 		}
 	}
-	return t.fillOrders(ctx)
+	return t.fillOrders(ctx, s)
 }
 
-func (t *devTarget) fillOrders(ctx context.Context) error {
+func (t *devTarget) fillOrders(ctx context.Context, s *devState) error {
 	conn, err := pgx.Connect(ctx, t.orders())
 	if err != nil {
 		return fmt.Errorf("fill orders: %w", err)
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, devData); err != nil {
-		return fmt.Errorf("fill orders: %w", err)
+	setup := mint.SetupSQL(mint.Options{
+		Installation: s.Installation, Admin: devAdmin, Database: "orders", Owners: []string{"app_owner"},
+	})
+	for _, sql := range []string{
+		devData, setup,
+		`SET log_statement = 'none'`, // the next one carries a password
+		`ALTER ROLE ` + devAdmin + ` PASSWORD '` + s.AdminSecret + `'`,
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("fill orders: %w", err)
+		}
 	}
 	return nil
 }
@@ -84,7 +95,6 @@ func (t *devTarget) orders() string {
 // may reach no client.
 const devData = `
 ALTER SCHEMA public OWNER TO app_owner;
-GRANT USAGE ON SCHEMA public TO tidegate_admin WITH GRANT OPTION;
 SET ROLE app_owner;
 CREATE TABLE public.users (id int PRIMARY KEY, name text NOT NULL, email text NOT NULL, ssn text);
 CREATE TABLE public.orders (id int PRIMARY KEY, user_id int REFERENCES public.users, status text NOT NULL, total numeric(10,2), note text);
@@ -93,4 +103,5 @@ INSERT INTO public.users
   SELECT n, 'Customer ' || n, 'canary' || n || '.secret@customers.test', '900-00-' || lpad(n::text, 4, '0') FROM generate_series(1, 20) n;
 INSERT INTO public.orders SELECT n, 1 + n % 20, CASE n % 3 WHEN 0 THEN 'stuck' ELSE 'paid' END, n * 1.5, NULL FROM generate_series(1, 100) n;
 INSERT INTO public.jobs SELECT n, 'refund', 'stuck' FROM generate_series(1, 12) n;
+RESET ROLE;
 `

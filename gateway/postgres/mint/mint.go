@@ -52,10 +52,13 @@ type Minter struct {
 
 var installation = regexp.MustCompile(`\A[a-z0-9]{4,12}\z`)
 
+// ValidInstallation reports whether the id can stand in minted names.
+func ValidInstallation(id string) bool { return installation.MatchString(id) }
+
 // New makes a Minter. It connects to nothing yet.
 func New(cfg Config) (*Minter, error) {
 	var errs []error
-	if !installation.MatchString(cfg.Installation) {
+	if !ValidInstallation(cfg.Installation) {
 		errs = append(errs, fmt.Errorf("installation %q: want 4 to 12 characters of a-z and 0-9", cfg.Installation))
 	}
 	if len(cfg.Key) < minKey {

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
+)
+
+// runSetup prints what an administrator of a target runs once, for reading
+// before running.
+func runSetup(_ context.Context, args []string, io stdio) error {
+	flags := flag.NewFlagSet("setup", flag.ContinueOnError)
+	var o mint.Options
+	flags.StringVar(&o.Installation, "installation", "", "this installation's `id`: 4 to 12 of a-z and 0-9")
+	flags.StringVar(&o.Admin, "admin", "tidegate_admin", "`name` of the minter's login, to be made")
+	flags.StringVar(&o.Database, "database", "", "the target's `database`")
+	schemas := flags.String("schemas", "public", "`schemas` whose tables grants may name, by commas")
+	owners := flags.String("owners", "", "`roles` that will make tables there later, by commas")
+	words, err := mixed(flags, args, io)
+	if err != nil {
+		return err
+	}
+	if len(words) != 1 || words[0] != "postgres" {
+		return fmt.Errorf("%w: got %q, want setup postgres", errUsage, words)
+	}
+	if !mint.ValidInstallation(o.Installation) || o.Database == "" {
+		return fmt.Errorf("%w: want --installation (4 to 12 of a-z and 0-9) and --database", errUsage)
+	}
+	o.Schemas, o.Owners = list(*schemas), list(*owners)
+	_, err = fmt.Fprint(io.out, mint.SetupSQL(o))
+	return err
+}
+
+// list splits a flag's value at its commas.
+func list(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
