@@ -2,6 +2,7 @@ package policies
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/tidegate/tidegate/access"
@@ -96,11 +97,22 @@ func (j judge) Judge(op access.Operation) (d access.Decision) {
 // replace what the session knows of itself.
 func (j judge) scope(op access.Operation) scope {
 	s := make(scope, len(j.facts)+1)
-	s[op.Subject] = op.Facts
+	s[op.Subject] = withText(op)
 	for root, facts := range j.facts {
 		s[root] = facts
 	}
 	return s
+}
+
+// withText adds the text itself to an operation's facts. Rooms do not repeat
+// it there: facts are recorded, and so is the text.
+func withText(op access.Operation) access.Facts {
+	if op.Text == "" || op.Facts == nil {
+		return op.Facts
+	}
+	facts := maps.Clone(op.Facts)
+	facts["text"] = op.Text
+	return facts
 }
 
 func (r compiledRule) judge(s scope) access.Decision {

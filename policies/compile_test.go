@@ -21,7 +21,7 @@ func facts() access.Facts {
 	return access.Facts{
 		"kind": "select", "writes": false, "ddl": false, "has_where": true,
 		"tables": []string{"public.users"}, "columns": []string{"public.users.ssn", "public.users.name"},
-		"functions": []string{}, "text": "select ssn, name from users where id = 1",
+		"functions": []string{},
 	}
 }
 
@@ -71,7 +71,7 @@ func TestConditions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := j.Judge(access.Operation{Subject: "statement", Facts: facts()})
+			got := j.Judge(access.Operation{Subject: "statement", Text: "select ssn, name from users where id = 1", Facts: facts()})
 			if (got.Verdict == access.Deny) != tt.bites {
 				t.Errorf("got %v, want it to bite: %t", got, tt.bites)
 			}
