@@ -77,3 +77,21 @@ func TestCommandLine(t *testing.T) {
 		})
 	}
 }
+
+// TestRelativeFolder: a relative --dir names the same folder as its absolute
+// path, in URLs too.
+func TestRelativeFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("s", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"ls", "--dir", "s"}, {"sessions", "--dir=s"}} {
+		if err := os.WriteFile("s/"+ledgerFile, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if code := run(t.Context(), args, stdio{out: &out, err: &out}); code != exitOK {
+			t.Errorf("%v: exit code %d\n%s", args, code, out.String())
+		}
+	}
+}

@@ -26,7 +26,7 @@ const (
 
 // defaultDir is the state folder that verbs use without --dir.
 func defaultDir() string {
-	if dir := os.Getenv("TIDEGATE_DIR"); dir != "" {
+	if dir, err := filepath.Abs(os.Getenv("TIDEGATE_DIR")); err == nil && os.Getenv("TIDEGATE_DIR") != "" {
 		return dir
 	}
 	home, err := os.UserHomeDir()
@@ -36,9 +36,15 @@ func defaultDir() string {
 	return filepath.Join(home, ".local", "state", "tidegate-dev")
 }
 
-// dirFlag adds --dir to a verb.
+// dirFlag adds --dir to a verb. The folder is absolute: it goes into URLs and
+// into command lines that people paste elsewhere.
 func dirFlag(flags *flag.FlagSet) *string {
-	return flags.String("dir", defaultDir(), "state `folder` of tidegate dev (or $TIDEGATE_DIR)")
+	dir := defaultDir()
+	flags.Func("dir", "state `folder` of tidegate dev (or $TIDEGATE_DIR; default "+dir+")", func(s string) (err error) {
+		dir, err = filepath.Abs(s)
+		return err
+	})
+	return &dir
 }
 
 // one parses a verb that takes exactly one argument.
