@@ -29,6 +29,7 @@ func verbs() []verb {
 	return []verb{
 		{"dev", "[--json] | pr …", "everything on loopback, to try and to develop", runDev},
 		{"demo", "", "plays the story from pull request to proven end, and checks each step", runDemo},
+		{"serve", "--config FILE [--check]", "control and gateway for real use, as the configuration says", runServe},
 		{"check", "[DIR]", "loads an access repository and runs its check blocks", runCheck},
 		{"ls", "[--json]", "lists grants", runLs},
 		{"sessions", "[--json]", "lists recorded sessions", runSessions},

@@ -25,6 +25,9 @@ type devState struct {
 	path string
 }
 
+// devFile is where a folder of dev says that it is one.
+const devFile = "dev.json"
+
 // devMark stands in everything that dev makes and serve must refuse.
 const devMark = "tidegate-dev"
 
@@ -34,7 +37,7 @@ var devPeople = []string{"alice", "bob", "carol", "mallory", "ci"}
 
 // openDevState reads the folder's state or makes a new one.
 func openDevState(dir string) (*devState, error) {
-	s := &devState{path: filepath.Join(dir, "dev.json")}
+	s := &devState{path: filepath.Join(dir, devFile)}
 	text, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -31,8 +31,20 @@ type keyring struct {
 	server   tls.Certificate    // the gateway's, of our CA
 }
 
-// openKeyring reads the keys in dir and makes those that are missing.
+// openKeyring reads all keys in dir and makes those that are missing.
 func openKeyring(dir string, now time.Time) (*keyring, error) {
+	k, err := openOwnKeys(dir)
+	if err != nil {
+		return nil, err
+	}
+	if k.webhook, err = randomKey(filepath.Join(dir, "webhook.pem")); err != nil {
+		return nil, err
+	}
+	return k, k.openTLS(dir, now)
+}
+
+// openOwnKeys reads or makes the keys that nobody else may choose.
+func openOwnKeys(dir string) (*keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make key folder: %w", err)
 	}
@@ -47,10 +59,7 @@ func openKeyring(dir string, now time.Time) (*keyring, error) {
 	if k.mint, err = randomKey(filepath.Join(dir, "mint.pem")); err != nil {
 		return nil, err
 	}
-	if k.webhook, err = randomKey(filepath.Join(dir, "webhook.pem")); err != nil {
-		return nil, err
-	}
-	return &k, k.openTLS(dir, now)
+	return &k, nil
 }
 
 // pemFile reads one PEM block, or makes the file with what create returns.

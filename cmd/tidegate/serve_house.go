@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/identify"
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
+	"github.com/tidegate/tidegate/gateway/record"
+)
+
+// house is what one process started, to be closed in reverse. dev and serve
+// join the same parts in it.
+type house struct {
+	log    *slog.Logger
+	close  []func() error
+	failed chan error // parts that stopped by themselves
+}
+
+func newHouse(log *slog.Logger) house { return house{log: log, failed: make(chan error, 8)} }
+
+func (h *house) onClose(f func() error) { h.close = append(h.close, f) }
+
+// Close stops everything, the last started first.
+func (h *house) Close() error {
+	var errs []error
+	for i := len(h.close) - 1; i >= 0; i-- {
+		errs = append(errs, h.close[i]())
+	}
+	h.close = nil
+	return errors.Join(errs...)
+}
+
+// fail reports a part that stopped by itself. One report is enough to end the
+// process, so those that find no room are dropped.
+func (h *house) fail(part string, err error) {
+	select {
+	case h.failed <- fmt.Errorf("the %s stopped: %w", part, err):
+	default:
+	}
+}
+
+// httpDoor is one HTTP listener.
+type httpDoor struct {
+	Part, Listen string
+	TLS          *tls.Config // nil is plain HTTP
+	Handler      http.Handler
+}
+
+// openDoor serves HTTP until the house closes.
+func (h *house) openDoor(d httpDoor) error {
+	l, err := net.Listen("tcp", d.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the %s: %w", d.Part, err)
+	}
+	if d.TLS != nil {
+		l = tls.NewListener(l, d.TLS)
+	}
+	srv := &http.Server{
+		Handler: d.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(h.log.With("part", d.Part).Handler(), slog.LevelWarn),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			h.fail(d.Part, err)
+		}
+	}()
+	h.onClose(func() error { err := srv.Close(); <-done; return err })
+	return nil
+}
+
+// openControl starts the control side with PostgreSQL's minter.
+func (h *house) openControl(ctx context.Context, minting mint.Config, cfg controlConfig) (*control, error) {
+	minter, err := mint.New(minting)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Minters = []leaser{postgresMinter{minter, cfg.Ledger}}
+	ctl, err := startControl(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, minter.Close())
+	}
+	h.onClose(ctl.Close)
+	return ctl, nil
+}
+
+// gatePart is what a gateway beside its control side is made of.
+type gatePart struct {
+	Listen  string
+	TLS     *tls.Config
+	Ledger  *ledger.Ledger
+	Minters map[string]leaser
+	Store   *record.Store
+	Issuers []identify.Issuer
+	Control ed25519.PublicKey
+	Base    gateway.Config // name, bounds and metrics
+}
+
+// openGate opens the rooms' port.
+func (h *house) openGate(ctx context.Context, p gatePart) error {
+	identifier, err := identify.New(p.Issuers, identify.Options{Log: h.log})
+	if err != nil {
+		return err
+	}
+	cfg := p.Base
+	cfg.Ledger, cfg.Minter = gatewayLedger{p.Ledger}, leases{ledger: p.Ledger, minters: p.Minters, now: time.Now}
+	cfg.Identifier, cfg.Compiler, cfg.Recorders = identifier, policy{}, recorders{p.Store}
+	cfg.ControlKey, cfg.Log = p.Control, h.log.With("part", "gateway")
+	srv, err := gateway.New(cfg)
+	if err != nil {
+		return err
+	}
+	rooms, err := newRooms(roomConfig{TLS: p.TLS, Log: h.log})
+	if err != nil {
+		return err
+	}
+	if err := srv.Refresh(ctx); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", p.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the gateway: %w", err)
+	}
+	h.runGate(context.WithoutCancel(ctx), srv, l, rooms[0])
+	return nil
+}
+
+// runGate runs the server and one room until the house closes.
+func (h *house) runGate(ctx context.Context, srv *gateway.Server, l net.Listener, room gateway.Room) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{}, 2)
+	run := func(f func() error) {
+		if err := f(); ctx.Err() == nil && err != nil {
+			h.fail("gateway", err)
+		}
+		done <- struct{}{}
+	}
+	go run(func() error { return srv.Run(ctx) })
+	go run(func() error { return srv.Serve(ctx, l, room) })
+	h.onClose(func() error {
+		stop, release := context.WithTimeout(context.Background(), 10*time.Second)
+		defer release()
+		err := srv.Shutdown(stop)
+		cancel()
+		for range cap(done) {
+			<-done // each ends with ctx
+		}
+		return err
+	})
+}

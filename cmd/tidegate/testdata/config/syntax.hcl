@@ -1,0 +1,2 @@
+installation = "acme1
+github {
