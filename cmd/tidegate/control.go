@@ -81,6 +81,7 @@ func (c *control) start(ctx context.Context, cfg controlConfig, gh *forge.Forge)
 	}
 	hook, err := forge.NewWebhook(forge.WebhookConfig{
 		Secret: cfg.Webhook, Repo: c.repo, OnEvent: c.take, Log: cfg.Log,
+		Keep: func(ctx context.Context, e forge.Event) error { return c.keepPushers(ctx, cfg.Ledger, e) },
 		Seen: func(ctx context.Context, delivery string) (bool, error) {
 			first, err := cfg.Ledger.Once(ctx, "delivery", delivery)
 			return !first, err
@@ -119,6 +120,20 @@ func (c *control) Close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// keepPushers stores who pushed before the delivery is answered: the queue of
+// hints may drop, and GitHub can't be asked later.
+func (c *control) keepPushers(ctx context.Context, l *ledger.Ledger, e forge.Event) error {
+	for _, h := range c.hintsOf(e) {
+		if h.Kind != workflows.HintPush || h.Commit == "" || h.By.ID == 0 {
+			continue
+		}
+		if err := l.Pushed(ctx, h.Ref.Repo, h.Commit, h.By); err != nil {
+			return fmt.Errorf("remember who pushed %s: %w", h.Commit, err)
+		}
+	}
+	return nil
 }
 
 // take queues a webhook's event. A full queue drops it: reconciling finds

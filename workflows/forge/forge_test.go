@@ -551,3 +551,23 @@ func TestLRU(t *testing.T) {
 		t.Errorf("cost %d, %s", c.cost, diff)
 	}
 }
+
+// TestPullListsItsCommits: who pushed an earlier commit may not approve, and is
+// known only by that commit's id.
+func TestPullListsItsCommits(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	dir := w.clone("bob", "inc-1")
+	w.git(dir, "config", "user.email", "alice@acme.test") // bob pushes in alice's name
+	first := w.push(dir, "grants/alice/inc-1.hcl", "one\n")
+	w.git(dir, "commit", "-q", "--allow-empty", "-m", "again")
+	head := w.git(dir, "rev-parse", "HEAD")
+	w.git(dir, "push", "-q", strings.Replace(w.hub.CloneURL(), "://", "://alice:t-alice@", 1), "HEAD:inc-1")
+	ref := w.open("alice", "inc-1")
+	p, err := w.forge.Pull(ctx, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{first, head}, p.Commits); diff != "" {
+		t.Errorf("commits: %s", diff)
+	}
+}

@@ -115,6 +115,9 @@ func (f *Forge) addCommits(ctx context.Context, out *workflows.Pull, p *github.P
 		return access.Errorf(access.CodeUnavailable, "GitHub did not say where pull request %d branched off.", out.Ref.Number)
 	}
 	people.add(c.commits)
+	for _, commit := range c.commits { // who pushed them is known from webhooks, by these ids
+		out.Commits = append(out.Commits, commit.GetSHA())
+	}
 	if n := len(c.commits); n < c.total {
 		people.unknown = append(people.unknown, fmt.Sprintf("the authors of %d more commits than Tidegate reads (%d)", c.total-n, n))
 	}

@@ -57,6 +57,9 @@ type WebhookConfig struct {
 	Repo   int64
 	// Seen stores a delivery's id and reports whether it was stored before.
 	Seen func(ctx context.Context, delivery string) (bool, error)
+	// Keep stores what can't be asked for later, who pushed, before the
+	// delivery counts as seen; nil keeps nothing.
+	Keep func(ctx context.Context, e Event) error
 	// OnEvent takes an event; it must not wait for work to be done.
 	OnEvent func(Event)
 	Log     *slog.Logger
@@ -162,6 +165,12 @@ func (h *Webhook) hand(ctx context.Context, delivery, event string, body []byte)
 	e, ok := toEvent(payload)
 	if !ok {
 		return http.StatusAccepted, "Nothing to do."
+	}
+	if h.cfg.Keep != nil {
+		if err := h.cfg.Keep(ctx, e); err != nil {
+			h.cfg.Log.Error("keep what a delivery says", "delivery", delivery, "error", err)
+			return http.StatusServiceUnavailable, "The delivery could not be kept; send it again."
+		}
 	}
 	seen, err := h.cfg.Seen(ctx, delivery)
 	if err != nil {

@@ -252,3 +252,18 @@ func TestWebhookHearsTheHub(t *testing.T) {
 	}
 	wait(EventMembership, "removed")
 }
+
+// TestWebhookKeepsBeforeItHasSeen: a delivery whose push could not be stored
+// must not count as seen, or sending it again would lose who pushed for good.
+func TestWebhookKeepsBeforeItHasSeen(t *testing.T) {
+	r := newReceiver(t)
+	fail := errors.New("no ledger")
+	r.cfg.Keep = func(context.Context, Event) error { return fail }
+	if got := r.post(delivery(opened)); got != http.StatusServiceUnavailable || len(r.seen) != 0 {
+		t.Errorf("got %d and %d seen, want 503 and none", got, len(r.seen))
+	}
+	fail = nil
+	if got := r.post(delivery(opened)); got != http.StatusAccepted || len(r.events) != 1 {
+		t.Errorf("got %d and %d events when it was sent again, want 202 and one", got, len(r.events))
+	}
+}
