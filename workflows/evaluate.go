@@ -251,8 +251,10 @@ func (v sight) of(id string, head access.Plan) []access.Review {
 
 func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, error) {
 	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}}
-	v.reviews = s.pull.Reviews[max(0, len(s.pull.Reviews)-maxReviews):]
-	v.reviews = slices.Clone(v.reviews)
+	v.reviews = decisive(s.pull.Reviews)
+	if n := len(v.reviews); n > maxReviews {
+		return v, access.Errorf(access.CodeTooLarge, "%d people reviewed this pull request, and at most %d are counted. Open a new one.", n, maxReviews)
+	}
 	for _, r := range slices.Backward(v.reviews) {
 		if err := a.look(ctx, s, v, r.Commit); err != nil {
 			return v, err
@@ -267,6 +269,21 @@ func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, er
 		v.reviews[i].PolicyDigest = first.PolicyDigest
 	}
 	return v, nil
+}
+
+// decisive keeps the last review of each person, comments aside. No bound may
+// drop one: with many comments anybody could push an objection out of sight.
+func decisive(reviews []access.Review) []access.Review {
+	var out []access.Review
+	later := map[int64]bool{}
+	for _, r := range slices.Backward(reviews) {
+		if r.State != access.ReviewCommented && !later[r.User.ID] {
+			later[r.User.ID] = true
+			out = append(out, r)
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // look evaluates a commit that somebody reviewed. Past the bound, and for
@@ -313,11 +330,21 @@ func (a *Activities) expandLike(ctx context.Context, s *assessment, plan access.
 	return a.expand(ctx, plan)
 }
 
-// policyOf is one digest for all the policy blocks that the plans read.
+// policyOf is one digest for all the policy blocks that the plans read, and
+// for what the names in them and in the grants meant: a team that grew, or a
+// login that is somebody else's by now, is not what the reviewer saw.
 func policyOf(plans map[string]access.Plan) string {
 	sum := sha256.New()
 	for _, id := range slices.Sorted(maps.Keys(plans)) {
 		fmt.Fprintf(sum, "%q %q\n", id, plans[id].PolicyDigest)
+		for _, p := range plans[id].People {
+			fmt.Fprintf(sum, "to %d\n", p.ID)
+		}
+		for _, r := range plans[id].Requirements {
+			for _, p := range r.From { // not its members: they are looked up when counted
+				fmt.Fprintf(sum, "from %q %d\n", r.Name, p.ID)
+			}
+		}
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

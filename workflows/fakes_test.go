@@ -53,6 +53,8 @@ type world struct {
 	carolToo   bool // policies change only with carol's approval
 	longNeeds2 bool // more than an hour needs two people
 	team       []access.User
+	teamID     int64
+	people     []access.Person // who receives; nil is alice
 
 	minted     map[access.GrantKey]bool // exists at the target
 	mints      int
@@ -69,7 +71,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		clock: time.Now, pulls: map[int]*Pull{}, trees: map[string]access.Tree{}, behind: map[string]int{},
 		grants: map[access.GrantKey]access.Grant{}, seen: map[int64]access.Review{}, pushed: map[string][]access.User{},
-		helds: map[string]access.Held{}, done: map[string]bool{}, minted: map[access.GrantKey]bool{}, team: dba.Members,
+		helds: map[string]access.Held{}, done: map[string]bool{}, minted: map[access.GrantKey]bool{}, team: dba.Members, teamID: dba.ID,
 	}
 	w.trees["base"] = access.Tree{Commit: "base", Files: []access.File{policyFile("v1")}}
 	w.main = "base"
@@ -220,7 +222,7 @@ func (w fakeForge) Directory(context.Context, []string, []string) (access.Direct
 	defer w.mu.Unlock()
 	return access.Directory{
 		Users: map[string]access.User{"alice": alice, "bob": bob, "carol": carol, "mallory": mallory},
-		Teams: map[string]access.Team{"acme/dba": {ID: 77, Name: "acme/dba", Members: slices.Clone(w.team)}},
+		Teams: map[string]access.Team{"acme/dba": {ID: w.teamID, Name: "acme/dba", Members: slices.Clone(w.team)}},
 	}, nil
 }
 
@@ -305,8 +307,12 @@ func (p fakePolicies) Replan(adopted access.Tree, dir access.Directory, r access
 	}
 	team, _ := dir.Team("acme/dba")
 	from := access.Party{Principal: dba.Principal, ID: team.ID, Members: team.Members}
+	people := p.w.people
+	if people == nil {
+		people = []access.Person{{User: alice}}
+	}
 	return access.Plan{
-		Request: r, People: []access.Person{{User: alice}}, Target: access.Target{TargetRef: r.On},
+		Request: r, People: people, Target: access.Target{TargetRef: r.On},
 		Role: access.Role{Name: r.Role, Longest: 8 * 3600}, PolicyDigest: policyFiles(adopted),
 		Requirements: []access.Requirement{{Name: "dba", Need: need, From: []access.Party{from}}},
 	}, nil

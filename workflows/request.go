@@ -3,6 +3,7 @@ package workflows
 import (
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -59,9 +60,15 @@ func drain(hints workflow.ReceiveChannel) bool {
 func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: patient()})
 	if read {
+		// Comments are anybody's: however they can't be read, what was merged
+		// must land. They are read again in the next turn.
 		var said []string
-		if err := workflow.ExecuteActivity(ctx, activityCommands, in.Ref).Get(ctx, &said); err != nil {
-			return err
+		few := workflow.WithRetryPolicy(ctx, temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumAttempts: 3})
+		if err := workflow.ExecuteActivity(few, activityCommands, in.Ref).Get(ctx, &said); err != nil {
+			if temporal.IsCanceledError(err) {
+				return err
+			}
+			workflow.GetLogger(ctx).Error("comments not read", "error", err)
 		}
 		in.Replies = append(in.Replies, said...)
 		in.Replies = in.Replies[max(0, len(in.Replies)-maxReplies):]
