@@ -32,6 +32,9 @@ func classify(text string) ([]statement, error) {
 	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
 		return nil, access.Errorf(access.CodeInvalid, "The text is not UTF-8 without zero bytes; only that is understood here.")
 	}
+	if err := measure(text); err != nil {
+		return nil, err
+	}
 	tree, err := pg.Parse(text)
 	if err != nil {
 		return nil, access.Errorf(access.CodeInvalid, "The statement was not understood and not sent: %v.", err)
@@ -117,7 +120,7 @@ func (f *facts) visit(m proto.Message) {
 	case *pg.InsertStmt:
 		f.kinds = append(f.kinds, "insert")
 	case *pg.MergeStmt:
-		f.kinds = append(f.kinds, "merge")
+		f.merge(n)
 	case *pg.CopyStmt:
 		f.copy(n)
 	case *pg.VariableSetStmt:
@@ -132,6 +135,23 @@ func (f *facts) visit(m proto.Message) {
 func (f *facts) change(kind string, where *pg.Node) {
 	f.kinds = append(f.kinds, kind)
 	f.noWhere = f.noWhere || trivial(where)
+}
+
+// merge is also what its arms do: one that deletes is a DELETE, restricted by
+// the join's condition and by its own.
+func (f *facts) merge(n *pg.MergeStmt) {
+	f.kinds = append(f.kinds, "merge")
+	for _, arm := range n.MergeWhenClauses {
+		kind := map[pg.CmdType]string{pg.CmdType_CMD_DELETE: "delete", pg.CmdType_CMD_UPDATE: "update"}[arm.GetMergeWhenClause().GetCommandType()]
+		if kind == "" {
+			continue
+		}
+		where := n.JoinCondition
+		if trivial(where) {
+			where = arm.GetMergeWhenClause().Condition
+		}
+		f.change(kind, where)
+	}
 }
 
 func (f *facts) copy(n *pg.CopyStmt) {

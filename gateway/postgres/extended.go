@@ -34,6 +34,9 @@ func (b *bridge) parse(body []byte) error {
 	if err != nil {
 		return b.refuse('P', err)
 	}
+	for i := range stmts {
+		stmts[i].node = nil // a tree is some hundred times as large as its text
+	}
 	v := &named{name: b.stmts.fresh(), stmts: stmts}
 	r := &reply{kind: 'P'}
 	if err := b.stmts.set(name, v, r); err != nil {

@@ -7,8 +7,11 @@ import (
 	"github.com/tidegate/tidegate/access"
 )
 
-// maxNames bounds the prepared statements, and the portals, of one session.
-const maxNames = 10_000
+// Bounds of the prepared statements, and of the portals, of one session.
+const (
+	maxNames = 10_000
+	maxKept  = 32 << 20 // bytes of texts and parameters
+)
 
 // named is a prepared statement or a portal.
 type named struct {
@@ -17,6 +20,20 @@ type named struct {
 
 	params  []string // a portal's
 	binding []byte
+}
+
+// size is about what it keeps in memory.
+func (v *named) size() (n int) {
+	if v == nil {
+		return 0
+	}
+	for _, s := range v.stmts {
+		n += len(s.op.Text)
+	}
+	for _, p := range v.params {
+		n += len(p) + 16
+	}
+	return n
 }
 
 // names maps the client's names to the target's. Each Parse and each Bind
@@ -29,6 +46,7 @@ type names struct {
 	mu    sync.Mutex
 	n     uint64
 	at    map[string]*named
+	kept  int      // bytes, of all in at
 	stale []string // names at the target that nothing leads to any more
 }
 
@@ -57,6 +75,9 @@ func (n *names) set(name string, v *named, r *reply) error {
 	if v != nil && old == nil && len(n.at) >= maxNames {
 		return access.Errorf(access.CodeTooLarge, "This session has %d names for statements or portals; close some.", maxNames)
 	}
+	if v != nil && n.kept+v.size()-old.size() > maxKept {
+		return access.Errorf(access.CodeTooLarge, "This session keeps %d bytes of statements or parameters, and may keep %d; close some.", n.kept, maxKept)
+	}
 	n.put(name, v)
 	r.undo = func() { n.undo(name, v, old) }
 	if v != nil && old != nil {
@@ -66,6 +87,7 @@ func (n *names) set(name string, v *named, r *reply) error {
 }
 
 func (n *names) put(name string, v *named) {
+	n.kept += v.size() - n.at[name].size()
 	if v == nil {
 		delete(n.at, name)
 		return
