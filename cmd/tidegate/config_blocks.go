@@ -20,15 +20,15 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/identify"
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/workflows/forge"
 )
 
 var (
-	installationPattern = regexp.MustCompile(`\A[a-z0-9]{4,12}\z`)
-	namePattern         = regexp.MustCompile(`\A[a-z0-9][a-z0-9._-]{0,62}\z`)
-	repositoryPattern   = regexp.MustCompile(`\A([A-Za-z0-9][A-Za-z0-9-]{0,38})/([A-Za-z0-9._-]{1,100})\z`)
-	principalPattern    = regexp.MustCompile(`\A(?:user:[A-Za-z0-9][A-Za-z0-9-]{0,38}|team:[A-Za-z0-9][A-Za-z0-9-]{0,38}/[a-z0-9][a-z0-9._-]{0,99})\z`)
-	targetPattern       = regexp.MustCompile(`\Apostgres [^\s:/\[\]]+:[0-9]{1,5}/[^\s/]{1,63}\z`)
+	namePattern       = regexp.MustCompile(`\A[a-z0-9][a-z0-9._-]{0,62}\z`)
+	repositoryPattern = regexp.MustCompile(`\A([A-Za-z0-9][A-Za-z0-9-]{0,38})/([A-Za-z0-9._-]{1,100})\z`)
+	principalPattern  = regexp.MustCompile(`\A(?:user:[A-Za-z0-9][A-Za-z0-9-]{0,38}|team:[A-Za-z0-9][A-Za-z0-9-]{0,38}/[a-z0-9][a-z0-9._-]{0,99})\z`)
+	targetPattern     = regexp.MustCompile(`\Apostgres [^\s:/\[\]]+:[0-9]{1,5}/[^\s/]{1,63}\z`)
 )
 
 // read takes the whole file apart.
@@ -49,7 +49,7 @@ func (c *serveConfig) read(b *block) {
 
 func (c *serveConfig) readTop(b *block) {
 	id := b.need("installation", "roles at the targets carry it")
-	if id.ok() && !installationPattern.MatchString(id.text) {
+	if id.ok() && !mint.ValidInstallation(id.text) {
 		b.errorf(id.at, "Wrong installation", "Got %q, want 4 to 12 small letters and digits.", id.text)
 	}
 	dir := b.need("state_dir", "the keys lie there")
@@ -80,13 +80,19 @@ func (b *block) stateDir(v value) {
 	if err != nil {
 		b.errorf(v.at, "Wrong folder", "Can't list the keys in %s: %v.", v.text, err)
 	}
-	for _, path := range append([]string{v.text, filepath.Join(v.text, keysDir)}, keys...) {
+	b.onlyOurs(v, append(keys, v.text, filepath.Join(v.text, keysDir)))
+}
+
+// onlyOurs refuses files and folders that others can use. What is not there
+// yet is made by us.
+func (b *block) onlyOurs(v value, paths []string) {
+	for _, path := range paths {
 		info, err := os.Lstat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			b.errorf(v.at, "State refused", "Can't use %s: %s.", path, plainly(err))
+			b.errorf(v.at, "Not ours alone", "Can't use %s: %s.", path, plainly(err))
 			continue
 		case info.IsDir():
 			err = private(path, info, "700")
@@ -94,7 +100,7 @@ func (b *block) stateDir(v value) {
 			err = onlyOurs(path, info)
 		}
 		if err != nil {
-			b.errorf(v.at, "State refused", "Can't use %s: %v.", path, err)
+			b.errorf(v.at, "Not ours alone", "Can't use %s: %v.", path, err)
 		}
 	}
 }
@@ -200,18 +206,14 @@ func (c *serveConfig) readTemporal(b *block) {
 	address := b.need("address", "Temporal's frontend")
 	host := b.address(address, false)
 	c.Temporal.HostPort, c.Temporal.Namespace = address.text, b.need("namespace", "Tidegate's own at Temporal").text
-	conf, withTLS := b.temporalTLS(b.block("tls"))
+	conf := temporalTLS(b.block("tls"))
 	c.Temporal.ConnectionOptions.TLS = conf
-	withTLS = withTLS || b.flag("tls_system_roots")
-	if withTLS && conf == nil {
-		c.Temporal.ConnectionOptions.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
 	key := b.text("api_key_file")
 	if secret := b.secretFile(key); !secret.IsZero() {
 		c.Temporal.Credentials = client.NewAPIKeyStaticCredentials(secret.Reveal())
 	}
 	switch {
-	case withTLS || host == "":
+	case conf != nil || host == "":
 	case key.ok():
 		b.errorf(key.at, "Plain text", "Got an API key without TLS, want the block tls: the key would travel readable.")
 	case !loopback(host):
@@ -222,9 +224,10 @@ func (c *serveConfig) readTemporal(b *block) {
 	b.done()
 }
 
-func (b *block) temporalTLS(in *block) (*tls.Config, bool) {
+// temporalTLS is an empty block too: the system's roots, and no certificate.
+func temporalTLS(in *block) *tls.Config {
 	if in == nil {
-		return nil, false
+		return nil
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: in.text("server_name").text}
 	if roots := in.pemCertificates(in.text("ca_file")); roots != nil {
@@ -234,7 +237,7 @@ func (b *block) temporalTLS(in *block) (*tls.Config, bool) {
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return files.load() }
 	}
 	in.done()
-	return conf, true
+	return conf
 }
 
 func (c *serveConfig) readLedger(b *block) {
@@ -335,7 +338,7 @@ func (c *serveConfig) readSecrets(b *block) {
 		})
 		in.done()
 	}
-	if len(c.Secrets) == 0 && len(b.diags) == 0 {
+	if len(c.Secrets) == 0 {
 		b.warnf(b.at, "no secret", "Without a block secret no target can be minted.")
 	}
 }
@@ -415,6 +418,7 @@ func (c *serveConfig) readRecordings(b *block) {
 		b.errorf(dir.at, "Relative folder", "Got %q for dir, want an absolute path.", dir.text)
 	} else if dir.ok() {
 		b.keepFromDev(dir)
+		b.onlyOurs(dir, []string{dir.text})
 	}
 	c.Recordings = recordingsConfig{Dir: dir.text, MinFree: uint64(b.number("min_free_mib", 1<<30)) << 20}
 	b.done()

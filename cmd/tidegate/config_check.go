@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -139,6 +140,9 @@ func (f tlsFiles) load() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("read key %s: %w", f.Key, err)
 	}
 	pair, err := tls.X509KeyPair(chain, []byte(key.Reveal()))
+	if err == nil && time.Now().After(pair.Leaf.NotAfter) {
+		err = fmt.Errorf("it ended on %s", pair.Leaf.NotAfter.UTC().Format(time.DateTime))
+	}
 	return &pair, err
 }
 

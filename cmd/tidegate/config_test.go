@@ -193,3 +193,23 @@ func TestLedgerURL(t *testing.T) {
 		}
 	}
 }
+
+func TestStateFolderRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	put(t, filepath.Join(dir, keysDir, "control.pem"), "x", 0o640)
+	if err := os.Chmod(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	b := &block{decoder: &decoder{}}
+	b.stateDir(value{text: dir})
+	var said []string
+	for _, d := range b.diags {
+		said = append(said, d.Detail)
+	}
+	got := strings.Join(said, "\n")
+	for _, want := range []string{"chmod 700 " + dir, "chmod 600 " + filepath.Join(dir, keysDir, "control.pem")} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %q in:\n%s", want, got)
+		}
+	}
+}
