@@ -76,6 +76,7 @@ type devHouse struct {
 	target *devTarget
 	ledger *ledger.Ledger
 	ctl    *control
+	flows  *temporalChild
 }
 
 // startDev starts everything, or nothing.
@@ -117,6 +118,7 @@ func (h *devHouse) startTemporal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.flows = child
 	h.onClose(func() error { child.Close(); return nil })
 	h.ready.Temporal = child.Address
 	return nil

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// asked is a grant that alice asks for and bob agrees to.
+type asked struct{ id, role, lasts string }
+
+// landed is what became of it.
+type landed struct {
+	number int       // the pull request
+	merged time.Time // when bob asked for it
+}
+
+// lands plays one grant from the push to the merge.
+func (d *demo) lands(ctx context.Context, a asked) (landed, error) {
+	if err := d.push(ctx, "alice", a.id, "grants/alice/"+a.id+".hcl", grantFile(a.id, "alice", a.role, a.lasts)); err != nil {
+		return landed{}, err
+	}
+	return d.agreed(ctx, a.id)
+}
+
+// agreed opens a pull request for a pushed branch; bob approves and merges it.
+func (d *demo) agreed(ctx context.Context, branch string) (l landed, err error) {
+	if l.number, err = d.pullRequest(ctx, "alice", branch, "Access for "+branch); err != nil {
+		return l, err
+	}
+	if _, err := d.check(ctx, l.number, "tidegate/plan", "success"); err != nil {
+		return l, err
+	}
+	if err := d.approve(ctx, "bob", l.number); err != nil {
+		return l, err
+	}
+	if _, err := d.check(ctx, l.number, "tidegate/approved", "success"); err != nil {
+		return l, err
+	}
+	l.merged = time.Now()
+	return l, d.merge(ctx, "bob", l.number)
+}
+
+// opened plays one grant until it is active.
+func (d *demo) opened(ctx context.Context, a asked) (landed, error) {
+	l, err := d.lands(ctx, a)
+	if err == nil {
+		err = d.waitState(ctx, a.id, access.StateActive)
+	}
+	return l, err
+}
