@@ -31,6 +31,9 @@ func verbs() []verb {
 		{"demo", "", "plays the story from pull request to proven end, and checks each step", runDemo},
 		{"serve", "--config FILE [--check]", "control and gateway for real use, as the configuration says", runServe},
 		{"check", "[DIR]", "loads an access repository and runs its check blocks", runCheck},
+		{"plan", "[--base REF] [--dir REPO]", "says what the working tree of an access repository would give", runPlan},
+		{"connect", "TARGET --as WHO …", "runs psql, or a command, with a connection to a running dev", runConnect},
+		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
 		{"ls", "[--json]", "lists grants", runLs},
 		{"sessions", "[--json]", "lists recorded sessions", runSessions},
 		{"replay", "ID|FILE", "shows a session", runReplay},
@@ -59,7 +62,10 @@ func run(ctx context.Context, args []string, io stdio) int {
 }
 
 func exit(v verb, err error, io stdio) int {
+	var code exitCode
 	switch {
+	case errors.As(err, &code):
+		return int(code)
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.Is(err, errUsage):

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"flag"
+	"fmt"
+	"os/user"
+	"path/filepath"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
+)
+
+// revokeTries bounds how often a row is read again because somebody else
+// wrote it meanwhile.
+const revokeTries = 8
+
+// runRevoke ends a grant early. It needs nothing but the ledger and control's
+// key, so it works with everything else down; gateways cut when they see the
+// row, and a running control side takes the access away at the target.
+func runRevoke(ctx context.Context, args []string, io stdio) error {
+	flags := flag.NewFlagSet("revoke", flag.ContinueOnError)
+	dir, why := dirFlag(flags), flags.String("why", "Revoked on the command line.", "`text` for the record")
+	words, err := mixed(flags, args, io)
+	if err != nil {
+		return err
+	}
+	if len(words) != 1 || *why == "" || len(*why) > 500 {
+		return fmt.Errorf("%w: want one grant's id, and --why of 1 to 500 bytes", errUsage)
+	}
+	l, err := writableLedger(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	g, err := revoke(ctx, l, revocation{words[0], localUser(), *why})
+	if err := errors.Join(err, l.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s is %s\n", g.Key.ID, g.State)
+	return nil
+}
+
+// writableLedger opens a dev folder's ledger with its control key. It makes
+// neither: a wrong folder must not become a new installation.
+func writableLedger(ctx context.Context, dir string) (*ledger.Ledger, error) {
+	keyFile := filepath.Join(dir, keysDir, "control.pem")
+	for _, path := range []string{filepath.Join(dir, "dev.json"), filepath.Join(dir, ledgerFile), keyFile} {
+		if !isFile(path) {
+			return nil, fmt.Errorf("open ledger: there is no %s; --dir names the folder of a `tidegate dev`", path)
+		}
+	}
+	state, err := openDevState(dir)
+	if err != nil {
+		return nil, err
+	}
+	var key ed25519.PrivateKey
+	if key, err = signingKey(keyFile); err != nil {
+		return nil, err
+	}
+	return ledger.Open(ctx, ledger.Config{
+		URL: "sqlite:" + filepath.Join(dir, ledgerFile), Signer: key, Installation: state.Installation,
+	})
+}
+
+// revocation is who ends which grant, and why.
+type revocation struct{ id, by, why string }
+
+// revoke writes the end. The ledger refuses a row that changed since it was
+// read; then it is read again.
+func revoke(ctx context.Context, l *ledger.Ledger, r revocation) (access.Grant, error) {
+	for range revokeTries {
+		g, err := findGrant(ctx, l, r.id)
+		if err != nil || g.State.Ended() {
+			return g, err
+		}
+		g.State, g.Why = access.StateRevoked, r.why
+		g, err = l.Update(ctx, g)
+		switch {
+		case access.CodeOf(err) == access.CodeConflict:
+			continue
+		case err != nil:
+			return g, fmt.Errorf("revoke grant %s: %w", r.id, err)
+		}
+		return g, l.Audit(ctx, r.by, "grant.revoked", g.Key.String(), r.why)
+	}
+	return access.Grant{}, access.Errorf(access.CodeConflict, "Grant %s kept changing; try again.", r.id)
+}
+
+func findGrant(ctx context.Context, l *ledger.Ledger, id string) (access.Grant, error) {
+	open, err := l.Unclosed(ctx)
+	if err != nil {
+		return access.Grant{}, err
+	}
+	recent, err := l.ListGrants(ctx)
+	if err != nil {
+		return access.Grant{}, err
+	}
+	for _, g := range append(open, recent...) {
+		if g.Key.ID == id {
+			return g, nil
+		}
+	}
+	return access.Grant{}, access.Errorf(access.CodeNotFound, "There is no grant %q; `tidegate ls` lists them.", id)
+}
+
+// localUser is who typed the command, for the audit log.
+func localUser() string {
+	name := ""
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return "command line: " + cmp.Or(name, "unknown user")
+}
