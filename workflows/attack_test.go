@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"context"
 	"testing"
 
 	"github.com/tidegate/tidegate/access"
@@ -54,5 +55,38 @@ func TestObjectionIsNotPushedOutOfSight(t *testing.T) {
 	}
 	if len(seen.reviews) != 1 || seen.reviews[0].User != bob {
 		t.Errorf("counted are %d reviews, want bob's objection alone", len(seen.reviews))
+	}
+}
+
+// signedWorld is a ledger that knows which rows control signed.
+type signedWorld struct {
+	*world
+	tampered bool
+}
+
+func (w *signedWorld) SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error) {
+	if w.tampered {
+		return access.Grant{}, access.Errorf(access.CodeDenied, "not signed")
+	}
+	return w.Grant(ctx, key)
+}
+
+// TestUnsignedRowIsNotMinted: a row that somebody wrote past control makes
+// nothing at the target, neither at first nor by an extension.
+func TestUnsignedRowIsNotMinted(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	l := &signedWorld{world: w, tampered: true}
+	a.Ledger, a.starter = l, &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.merge()
+	follow(t, a)
+	v, err := a.MintGrant(t.Context(), key1)
+	if err != nil || v.State != access.StateRefused || w.mints != 0 {
+		t.Errorf("got %s, error %v and %d mints, want it refused and none", v.State, err, w.mints)
+	}
+	if err := a.prolong(t.Context(), w.grant(t, key1), w.clock()); access.CodeOf(err) != access.CodeDenied || w.mints != 0 {
+		t.Errorf("got error %v and %d mints by an extension, want it denied", err, w.mints)
 	}
 }

@@ -167,6 +167,12 @@ type OrphanSweeper interface {
 	SweepOrphans(ctx context.Context, targets []access.Target, open []access.Grant) error
 }
 
+// SignedLedger is what a [Ledger] may do besides: read a grant and refuse it
+// (CodeDenied) if control did not sign it.
+type SignedLedger interface {
+	SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error)
+}
+
 // Ledger is the durable truth. Each write of a grant is a compare-and-set on
 // its sequence: CodeConflict means read again.
 type Ledger interface {

@@ -119,6 +119,10 @@ func (a *Activities) mint(ctx context.Context, g access.Grant) (access.Minted, e
 	if !g.NotAfter.After(a.now()) {
 		return access.Minted{}, access.Errorf(access.CodeDenied, "Its time was up before it could be opened.")
 	}
+	g, err := a.signed(ctx, g)
+	if err != nil {
+		return access.Minted{}, err
+	}
 	if err := a.stillApproved(ctx, g); err != nil {
 		return access.Minted{}, err
 	}
@@ -127,6 +131,23 @@ func (a *Activities) mint(ctx context.Context, g access.Grant) (access.Minted, e
 		return access.Minted{}, err
 	}
 	return m.Mint(ctx, g)
+}
+
+// signed reads the row again where the ledger can vouch for it: what somebody
+// wrote into the database past control is never made at a target.
+func (a *Activities) signed(ctx context.Context, g access.Grant) (access.Grant, error) {
+	l, ok := a.Ledger.(SignedLedger)
+	if !ok {
+		return g, nil
+	}
+	row, err := l.SignedGrant(ctx, g.Key)
+	if err != nil {
+		return g, fmt.Errorf("verify grant %s: %w", g.Key, err)
+	}
+	if row.Sequence != g.Sequence {
+		return g, access.Errorf(access.CodeConflict, "The grant %s changed meanwhile; read it again.", g.Key.ID)
+	}
+	return row, nil
 }
 
 // stillApproved judges the pull request again, by today's people and policies.
@@ -360,6 +381,10 @@ func (a *Activities) extend(ctx context.Context, in ExtendInput) (access.Grant, 
 // ledger says so: the other order could leave an active grant that the target
 // lets nobody use. Revoking takes it away at the ledger's end either way.
 func (a *Activities) prolong(ctx context.Context, g access.Grant, until time.Time) error {
+	g, err := a.signed(ctx, g)
+	if err != nil {
+		return err
+	}
 	m, err := a.minter(g.Plan.Target.Kind)
 	if err != nil {
 		return err

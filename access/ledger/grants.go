@@ -42,6 +42,23 @@ func readGrant(ctx context.Context, q queryer, key access.GrantKey) (g access.Gr
 	return g, r, decode(r.Payload, &g)
 }
 
+// SignedGrant reads a grant on whose word access is made or handed out: a row
+// that control did not sign is refused.
+func (l *Ledger) SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error) {
+	if l.config.Signer == nil {
+		return access.Grant{}, access.Errorf(access.CodeDenied, "This ledger has no signing key: only control makes access.")
+	}
+	g, row, err := readGrant(ctx, l.db, key)
+	if err != nil {
+		return g, err
+	}
+	pub := l.config.Signer.Public().(ed25519.PublicKey)
+	if !VerifyGrant(pub, row.Payload, row.Signature) || g.Key != key {
+		return access.Grant{}, access.Errorf(access.CodeDenied, "Grant %s in the ledger is not signed by this control: it can only be ended.", key)
+	}
+	return g, nil
+}
+
 // readActive reads a grant under which something is about to open.
 func readActive(ctx context.Context, q queryer, key access.GrantKey) (access.Grant, error) {
 	g, _, err := readGrant(ctx, q, key)

@@ -261,8 +261,13 @@ func testTampered(t *testing.T, r *rig) {
 	if !VerifyGrant(r.pub, row.Payload, row.Signature) || VerifyGrant(r.pub, append(row.Payload, ' '), row.Signature) {
 		t.Error("the signature does not tell the payload from another")
 	}
+	if _, err := r.SignedGrant(t.Context(), g.Key); err != nil {
+		t.Errorf("a row that control signed: %v", err)
+	}
 	_, err = r.db.Exec("update grants set payload=$1", []byte(strings.Replace(string(row.Payload), "2026-05-01T13", "2026-05-01T23", 1)))
 	check(t, err)
+	_, err = r.SignedGrant(t.Context(), g.Key)
+	wantCode(t, "reading it to make access", err, access.CodeDenied)
 	g, err = r.Grant(t.Context(), g.Key)
 	check(t, err)
 	if g.NotAfter.Hour() != 23 {

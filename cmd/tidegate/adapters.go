@@ -20,6 +20,7 @@ var (
 	_ workflows.Replanner     = policy{}
 	_ workflows.Adopter       = policy{}
 	_ workflows.OrphanSweeper = postgresMinter{}
+	_ workflows.SignedLedger  = controlLedger{}
 )
 
 // The parts don't know one another; here each is given the words of those it
@@ -164,7 +165,7 @@ type leases struct {
 }
 
 func (l leases) Lease(ctx context.Context, key access.GrantKey, session string) (access.Lease, error) {
-	g, err := l.ledger.Grant(ctx, key)
+	g, err := l.ledger.SignedGrant(ctx, key)
 	if err != nil {
 		return access.Lease{}, err
 	}
