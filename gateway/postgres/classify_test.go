@@ -3,6 +3,8 @@ package postgres
 import (
 	"strings"
 	"testing"
+
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 func TestClassifyKinds(t *testing.T) {
@@ -75,4 +77,27 @@ func FuzzClassify(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestListenIsRefusedWhereColumnsAreMasked(t *testing.T) {
+	masked := backing.Backing{Masked: []backing.MaskedTable{{Schema: "public", Table: "users"}}}
+	for _, c := range []struct {
+		sql    string
+		plan   backing.Backing
+		denied bool
+	}{
+		{"LISTEN x", masked, true},
+		{"LISTEN x", backing.Backing{}, false},
+		{"UNLISTEN x", masked, false},
+		{"NOTIFY x", masked, false},
+	} {
+		stmts, err := classify(c.sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guardMasked(stmts, c.plan)
+		if got := stmts[0].op.Guard != nil; got != c.denied {
+			t.Errorf("%s with %d masked tables: got denied %t, want %t", c.sql, len(c.plan.Masked), got, c.denied)
+		}
+	}
 }

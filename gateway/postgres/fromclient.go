@@ -151,6 +151,7 @@ func (b *bridge) understand(text string) ([]statement, string, error) {
 	stmts, err := classify(text)
 	sent := text
 	if err == nil {
+		guardMasked(stmts, b.plan)
 		sent, err = rewrite(text, stmts, b.plan)
 	}
 	if err != nil {
