@@ -355,8 +355,14 @@ func (w *serveWorld) tell(t *testing.T) {
 	must(err)
 	must(w.merge(ctx, "bob", n))
 	w.waitGrant(t, "inc-1", access.StateActive)
-	out, err := w.reads(ctx)
-	must(err)
+	var out string
+	must(eventually(ctx, 20*time.Second, func() (bool, error) { // the gateway hears of it a moment after the ledger has it
+		out, err = w.reads(ctx)
+		if err != nil && strings.Contains(err.Error(), "has no active grant") {
+			return false, nil
+		}
+		return true, err
+	}))
 	t.Log(out)
 	if out, err = w.query(ctx, "mallory", demoTarget, "SELECT 1;"); err != nil || !strings.Contains(out, "FATAL") {
 		t.Errorf("want mallory refused, got %q, %v", out, err)
