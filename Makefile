@@ -7,7 +7,7 @@ STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 FUZZTIME      ?= 20s
 
-.PHONY: help build parts test lint demo fuzz clean
+.PHONY: help build parts test lint demo bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ lint: ## formatting, vet, staticcheck, workflowcheck
 
 demo: parts build ## the story from pull request to proven end, on this machine alone
 	@$(BIN)/tidegate demo
+
+GRANTS ?= 200
+bench: parts build ## how fast access opens and closes here: GRANTS one after another (200), 50 in one second
+	@$(BIN)/tidegate bench --grants $(GRANTS)
 
 fuzz: ## every fuzz target for FUZZTIME (20s each)
 	@set -e; for pkg in $$($(GO) list ./...); do \

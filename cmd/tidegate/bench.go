@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
+)
+
+// What bench asks for, and how far it goes.
+const (
+	benchMaxGrants = 500
+	benchMaxDue    = 50    // a pull request has no more
+	benchLasts     = "20s" // of the grants that open one after another
+	benchDueLasts  = "60s" // of those that end together: all must be open by then
+	benchUsable    = 50 * time.Second
+	benchClosed    = 2 * time.Minute
+)
+
+// benched is what bench prints.
+type benched struct {
+	OneByOne *spread `json:"one_by_one,omitempty"`
+	Together *spread `json:"together,omitempty"` // one merge, one end
+}
+
+// bench measures a dev house from outside, with the clients that people have.
+type bench struct {
+	*demo
+	watchers sync.WaitGroup
+
+	mu   sync.Mutex
+	errs []error
+	seen map[string]*life
+}
+
+// life is what a watcher saw of one grant.
+type life struct {
+	usable time.Duration // from the merge to the first answer
+	cut    time.Time
+}
+
+// runBench opens a house of its own, measures and closes it.
+func runBench(ctx context.Context, args []string, io stdio) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	grants := flags.Int("grants", 50, "`number` of grants that open one after another")
+	due, asJSON := flags.Int("due", 50, "`number` of grants that end in the same second"), flags.Bool("json", false, "print JSON")
+	if err := parse(flags, args, io, 0); err != nil {
+		return err
+	}
+	if *grants < 0 || *grants > benchMaxGrants || *due < 0 || *due > benchMaxDue {
+		return fmt.Errorf("%w: want 0 to %d grants and 0 to %d due", errUsage, benchMaxGrants, benchMaxDue)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+time.Duration(*grants)*10*time.Second)
+	defer cancel()
+	var found benched
+	err := benchHouse(ctx, func(d *demo) (err error) {
+		fmt.Fprintf(io.err, "bench: %d grants one after another, then %d together\n", *grants, *due)
+		if found.OneByOne, err = oneByOne(ctx, d, *grants); err != nil {
+			return err
+		}
+		found.Together, err = together(ctx, d, *due)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return json.NewEncoder(io.out).Encode(found)
+	}
+	return found.tell(io.out)
+}
+
+// benchHouse plays on a dev house in a temporary folder.
+func benchHouse(ctx context.Context, play func(*demo) error) (err error) {
+	dir, err := os.MkdirTemp("", "tidegate-bench-")
+	if err != nil {
+		return fmt.Errorf("make bench folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user, below it
+		return fmt.Errorf("open bench folder: %w", err)
+	}
+	state := filepath.Join(dir, "state")
+	log, closeLog, err := devLog(state)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	house, err := startDev(ctx, devOptions{Dir: state, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, house.Close()) }()
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return fmt.Errorf("make bench folder: %w", err)
+	}
+	return play(&demo{people: people{house.ready, work}, dir: state})
+}
+
+// oneByOne lands each grant when the one before was merged and usable.
+func oneByOne(ctx context.Context, d *demo, n int) (*spread, error) {
+	b := &bench{demo: d, seen: map[string]*life{}}
+	ctx, cancel := context.WithCancel(ctx)
+	defer b.watchers.Wait()
+	defer cancel()
+	for i := range n {
+		id := fmt.Sprintf("one-%d", i+1)
+		l, err := d.lands(ctx, asked{id, "readonly", benchLasts})
+		if err != nil {
+			return nil, fmt.Errorf("grant %d of %d: %w", i+1, n, err)
+		}
+		<-b.watch(ctx, id, l.merged)
+	}
+	return b.result(ctx)
+}
+
+// together lands n grants by one merge: their ends are the same moment.
+func together(ctx context.Context, d *demo, n int) (*spread, error) {
+	b := &bench{demo: d, seen: map[string]*life{}}
+	ctx, cancel := context.WithCancel(ctx)
+	defer b.watchers.Wait()
+	defer cancel()
+	var ids []string
+	for i := range n {
+		id := fmt.Sprintf("due-%d", i+1)
+		if err := d.push(ctx, "alice", "due", "grants/alice/"+id+".hcl", grantFile(id, "alice", "readonly", benchDueLasts)); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	l, err := d.agreed(ctx, "due")
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		b.watch(ctx, id, l.merged)
+	}
+	return b.result(ctx)
+}
+
+// watch uses a grant as soon as it can be used and holds the session until it
+// is cut. The channel closes with the first answer, or when there is none.
+func (b *bench) watch(ctx context.Context, id string, merged time.Time) <-chan struct{} {
+	usable := make(chan struct{})
+	b.watchers.Go(func() {
+		l, err := b.live(ctx, id, merged, usable)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.seen[id] = l; err != nil {
+			b.errs = append(b.errs, fmt.Errorf("grant %s: %w", id, err))
+		}
+	})
+	return usable
+}
+
+func (b *bench) live(ctx context.Context, id string, merged time.Time, usable chan<- struct{}) (*life, error) {
+	conn, err := b.use(ctx, id)
+	l := &life{usable: time.Since(merged)}
+	close(usable)
+	if err != nil {
+		return l, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, "SELECT pg_sleep(300)")
+	l.cut = time.Now()
+	if err == nil {
+		return l, errors.New("want the session cut, it went on for 300 s")
+	}
+	return l, ctx.Err()
+}
+
+// use connects until a SELECT is answered.
+func (b *bench) use(ctx context.Context, id string) (conn *pgx.Conn, err error) {
+	host, port, _ := strings.Cut(b.house.Postgres, ":")
+	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s dbname=%s+%s user=alice sslmode=verify-full sslrootcert=%s",
+		host, port, demoTarget, id, b.house.CA))
+	if err != nil {
+		return nil, fmt.Errorf("read connection: %w", err)
+	}
+	cfg.Password = b.house.Tokens["alice"]
+	var last error
+	err = eventually(ctx, benchUsable, func() (bool, error) {
+		if conn, last = pgx.ConnectConfig(ctx, cfg); last != nil {
+			return false, nil
+		}
+		if _, last = conn.Exec(ctx, "SELECT id FROM users LIMIT 1"); last != nil {
+			return false, conn.Close(ctx)
+		}
+		return true, nil
+	})
+	return conn, errors.Join(err, last)
+}
+
+// result waits until all were cut and are proved gone.
+func (b *bench) result(ctx context.Context) (*spread, error) {
+	b.watchers.Wait()
+	if err := errors.Join(b.errs...); err != nil || len(b.seen) == 0 {
+		return nil, err
+	}
+	grants, err := b.gone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var usable, cut, gone []time.Duration
+	for id, l := range b.seen {
+		g := grants[id]
+		if _, err := b.nothingLeft(ctx, id); err != nil {
+			return nil, err
+		}
+		usable, cut, gone = append(usable, l.usable), append(cut, l.cut.Sub(g.NotAfter)), append(gone, g.Closed.Sub(g.NotAfter))
+	}
+	return &spread{len(b.seen), percentiles(usable), percentiles(cut), percentiles(gone)}, nil
+}
+
+// gone reads the grants once all of them are proved closed.
+func (b *bench) gone(ctx context.Context) (map[string]access.Grant, error) {
+	found := map[string]access.Grant{}
+	err := eventually(ctx, benchClosed, func() (bool, error) {
+		err := withLedger(ctx, b.dir, func(l *ledger.Ledger) error {
+			grants, err := l.ListGrants(ctx)
+			for _, g := range grants {
+				if b.seen[g.Key.ID] != nil && !g.Closed.IsZero() {
+					found[g.Key.ID] = g
+				}
+			}
+			return err
+		})
+		return len(found) == len(b.seen), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("want %d grants closed, got %d: %w", len(b.seen), len(found), err)
+	}
+	return found, nil
+}
+
+func (r benched) tell(w io.Writer) error {
+	t := table(w, "", "GRANTS", "MERGE TO USABLE p50/p99", "END TO CUT p50/p99", "END TO ROLE GONE p50/p99")
+	for _, line := range []struct {
+		name string
+		*spread
+	}{{"one after another", r.OneByOne}, {"in the same second", r.Together}} {
+		if s := line.spread; s != nil {
+			row(t, line.name, fmt.Sprint(s.Grants), s.Usable.String(), s.Cut.String(), s.Gone.String())
+		}
+	}
+	return t.Flush()
+}
