@@ -7,8 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -65,7 +63,7 @@ func runBench(ctx context.Context, args []string, io stdio) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+time.Duration(*grants)*10*time.Second)
 	defer cancel()
 	var found benched
-	err := benchHouse(ctx, func(d *demo) (err error) {
+	err := inHouse(ctx, func(d *demo) (err error) {
 		fmt.Fprintf(io.err, "bench: %d grants one after another, then %d together\n", *grants, *due)
 		if found.OneByOne, err = oneByOne(ctx, d, *grants); err != nil {
 			return err
@@ -80,34 +78,6 @@ func runBench(ctx context.Context, args []string, io stdio) error {
 		return json.NewEncoder(io.out).Encode(found)
 	}
 	return found.tell(io.out)
-}
-
-// benchHouse plays on a dev house in a temporary folder.
-func benchHouse(ctx context.Context, play func(*demo) error) (err error) {
-	dir, err := os.MkdirTemp("", "tidegate-bench-")
-	if err != nil {
-		return fmt.Errorf("make bench folder: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user, below it
-		return fmt.Errorf("open bench folder: %w", err)
-	}
-	state := filepath.Join(dir, "state")
-	log, closeLog, err := devLog(state)
-	if err != nil {
-		return err
-	}
-	defer closeLog()
-	house, err := startDev(ctx, devOptions{Dir: state, Log: log})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, house.Close()) }()
-	work := filepath.Join(dir, "work")
-	if err := os.Mkdir(work, 0o700); err != nil {
-		return fmt.Errorf("make bench folder: %w", err)
-	}
-	return play(&demo{people: people{house.ready, work}, dir: state})
 }
 
 // oneByOne lands each grant when the one before was merged and usable.

@@ -29,13 +29,7 @@ func (d *demo) agreed(ctx context.Context, branch string) (l landed, err error) 
 	if l.number, err = d.pullRequest(ctx, "alice", branch, "Access for "+branch); err != nil {
 		return l, err
 	}
-	if _, err := d.check(ctx, l.number, "tidegate/plan", "success"); err != nil {
-		return l, err
-	}
-	if err := d.approve(ctx, "bob", l.number); err != nil {
-		return l, err
-	}
-	if _, err := d.check(ctx, l.number, "tidegate/approved", "success"); err != nil {
+	if err := d.bobApproves(ctx, l.number); err != nil {
 		return l, err
 	}
 	l.merged = time.Now()

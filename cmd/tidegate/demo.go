@@ -29,22 +29,33 @@ type step struct {
 const demoTimeout = 4 * time.Minute
 
 // runDemo starts everything in a temporary folder, plays and cleans up.
-func runDemo(ctx context.Context, args []string, io stdio) (err error) {
+func runDemo(ctx context.Context, args []string, io stdio) error {
 	if err := parse(flag.NewFlagSet("demo", flag.ContinueOnError), args, io, 0); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
+	fmt.Fprintln(io.out, "demo: starting PostgreSQL, Temporal, a pocket GitHub and Tidegate on loopback")
+	return inHouse(ctx, func(d *demo) error {
+		d.io = io
+		return d.play(ctx)
+	})
+}
+
+// inHouse plays on a dev house in a temporary folder, and leaves nothing of it.
+func inHouse(ctx context.Context, play func(*demo) error) (err error) {
 	dir, err := os.MkdirTemp("", "tidegate-demo-")
 	if err != nil {
-		return fmt.Errorf("make demo folder: %w", err)
+		return fmt.Errorf("make temporary folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user, below it
-		return fmt.Errorf("open demo folder: %w", err)
+		return fmt.Errorf("open temporary folder: %w", err)
 	}
-	fmt.Fprintln(io.out, "demo: starting PostgreSQL, Temporal, a pocket GitHub and Tidegate on loopback")
-	state := filepath.Join(dir, "state")
+	state, work := filepath.Join(dir, "state"), filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return fmt.Errorf("make temporary folder: %w", err)
+	}
 	log, closeLog, err := devLog(state)
 	if err != nil {
 		return err
@@ -55,11 +66,7 @@ func runDemo(ctx context.Context, args []string, io stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, house.Close()) }()
-	d := &demo{people: people{house.ready, filepath.Join(dir, "work")}, io: io, dir: state}
-	if err := os.Mkdir(d.work, 0o700); err != nil {
-		return fmt.Errorf("make demo folder: %w", err)
-	}
-	return d.play(ctx)
+	return play(&demo{people: people{house.ready, work}, dir: state})
 }
 
 // play tells and checks each step; the first that is not so ends the story.

@@ -249,6 +249,18 @@ func lastWords(out string) string {
 	return firstLine(out)
 }
 
+// bobApproves waits for the plan, and after the review until it counts.
+func (d *demo) bobApproves(ctx context.Context, number int) error {
+	if _, err := d.check(ctx, number, "tidegate/plan", "success"); err != nil {
+		return err
+	}
+	if err := d.approve(ctx, "bob", number); err != nil {
+		return err
+	}
+	_, err := d.check(ctx, number, "tidegate/approved", "success")
+	return err
+}
+
 func (d *demo) pushes(ctx context.Context) (string, error) {
 	file := "grants/alice/inc-2.hcl"
 	if err := d.push(ctx, "alice", "inc-2", file, grantFile("inc-2", "alice", "readonly", "10m")); err != nil {
@@ -258,13 +270,7 @@ func (d *demo) pushes(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := d.check(ctx, number, "tidegate/plan", "success"); err != nil {
-		return "", err
-	}
-	if err := d.approve(ctx, "bob", number); err != nil {
-		return "", err
-	}
-	if _, err := d.check(ctx, number, "tidegate/approved", "success"); err != nil {
+	if err := d.bobApproves(ctx, number); err != nil {
 		return "", err
 	}
 	if err := d.push(ctx, "alice", "inc-2", file, grantFile("inc-2", "alice", "operator", "50m")); err != nil {
@@ -277,27 +283,7 @@ func (d *demo) pushes(ctx context.Context) (string, error) {
 }
 
 func (d *demo) ends(ctx context.Context) (string, error) {
-	file := "grants/alice/inc-3.hcl"
-	if err := d.push(ctx, "alice", "inc-3", file, grantFile("inc-3", "alice", "readonly", "5s")); err != nil {
-		return "", err
-	}
-	number, err := d.pullRequest(ctx, "alice", "inc-3", "Five seconds")
-	if err != nil {
-		return "", err
-	}
-	if _, err := d.check(ctx, number, "tidegate/plan", "success"); err != nil {
-		return "", err
-	}
-	if err := d.approve(ctx, "bob", number); err != nil {
-		return "", err
-	}
-	if _, err := d.check(ctx, number, "tidegate/approved", "success"); err != nil {
-		return "", err
-	}
-	if err := d.merge(ctx, "bob", number); err != nil {
-		return "", err
-	}
-	if err := d.waitState(ctx, "inc-3", access.StateActive); err != nil {
+	if _, err := d.opened(ctx, asked{"inc-3", "readonly", "5s"}); err != nil {
 		return "", err
 	}
 	told, err := d.cut(ctx)
@@ -308,7 +294,7 @@ func (d *demo) ends(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := d.reverted(ctx, file); err != nil {
+	if err := d.reverted(ctx, "grants/alice/inc-3.hcl"); err != nil {
 		return "", err
 	}
 	return told + "\n    " + gone, nil

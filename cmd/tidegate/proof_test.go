@@ -183,7 +183,11 @@ var passwordSQL = regexp.MustCompile(`(?i)password\s+E?'([^']*)'`)
 
 func onlyVerifiers(t *testing.T, log []byte) {
 	t.Helper()
-	for _, m := range passwordSQL.FindAllSubmatch(log, -1) {
+	passwords := passwordSQL.FindAllSubmatch(log, -1)
+	if len(passwords) == 0 {
+		t.Error("the target's log holds no password clause at all: the search can't have seen a mint")
+	}
+	for _, m := range passwords {
 		if !bytes.HasPrefix(m[1], []byte("SCRAM-SHA-256$")) {
 			t.Errorf("a password of %d bytes stands in the target's log, want only SCRAM verifiers", len(m[1]))
 		}
