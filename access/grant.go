@@ -64,23 +64,7 @@ func (g Grant) Open(now time.Time) bool {
 }
 
 // Holder finds the person among those the grant names whom the identity is.
-// Two matches refuse: a policy that says two things about one identity is not
-// understood.
-func (g Grant) Holder(id Identity) (Person, bool) {
-	var found []Person
-	for _, p := range g.Plan.People {
-		for _, ref := range p.Identities {
-			if ref.Matches(id) {
-				found = append(found, p)
-				break
-			}
-		}
-	}
-	if len(found) != 1 {
-		return Person{}, false
-	}
-	return found[0], true
-}
+func (g Grant) Holder(id Identity) (Person, bool) { return PersonOf(g.Plan.People, id) }
 
 // Pull is where a grant was asked for.
 type Pull struct {

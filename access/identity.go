@@ -87,6 +87,24 @@ type Person struct {
 	Identities []IdentityRef `json:"identities"`
 }
 
+// PersonOf finds the person whom the identity is. Two matches refuse: a policy
+// that says two things about one identity is not understood.
+func PersonOf(people []Person, id Identity) (Person, bool) {
+	var found []Person
+	for _, p := range people {
+		for _, ref := range p.Identities {
+			if ref.Matches(id) {
+				found = append(found, p)
+				break
+			}
+		}
+	}
+	if len(found) != 1 {
+		return Person{}, false
+	}
+	return found[0], true
+}
+
 // Principal is a name in a policy or a request: user("octocat") or
 // team("acme/dba").
 type Principal struct {

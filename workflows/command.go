@@ -269,22 +269,43 @@ func (a *Activities) commandAnswer(ctx context.Context, ref Ref, c Command) (str
 	if err != nil {
 		return "", err
 	}
-	if err := a.mayAnswer(ctx, ref, h, c.By); err != nil {
+	return a.answer(ctx, ref, h, answerOf{c.By, c.Verb == "approve"})
+}
+
+// answerOf is who says yes or no.
+type answerOf struct {
+	by      access.User
+	approve bool
+}
+
+// answer stores an answer to what waits, if the person may give it.
+func (a *Activities) answer(ctx context.Context, ref Ref, h access.Held, of answerOf) (string, error) {
+	if err := a.mayAnswer(ctx, ref, h, of.by); err != nil {
 		return "", err
 	}
-	answer := access.Answer{Held: h.ID, Digest: h.Digest, Approve: c.Verb == "approve", By: c.By, At: a.now()}
-	err = a.Ledger.AnswerHeld(ctx, answer)
+	answer := access.Answer{Held: h.ID, Digest: h.Digest, Approve: of.approve, By: of.by, At: a.now()}
+	err := a.Ledger.AnswerHeld(ctx, answer)
 	if access.CodeOf(err) == access.CodeConflict {
 		return "", access.Errorf(access.CodeConflict, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
 	}
 	if err != nil {
 		return "", fmt.Errorf("answer %s: %w", h.Name(), err)
 	}
-	a.tell(ctx, Hint{Kind: HintHeld, Ref: ref, Held: h.ID})
+	soon, cancel := context.WithTimeout(ctx, wakeTimeout)
+	defer cancel()
+	a.tell(soon, Hint{Kind: HintHeld, Ref: ref, Held: h.ID})
 	if answer.Approve {
 		return h.Name() + " is approved and runs once.", nil
 	}
 	return h.Name() + " is denied.", nil
+}
+
+// waits is nil while an answer can still be given.
+func (a *Activities) waits(h access.Held) error {
+	if h.State != access.HeldOpen || !a.now().Before(h.Expires) {
+		return access.Errorf(access.CodeEnded, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
+	}
+	return nil
 }
 
 func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.Held, error) {
@@ -305,10 +326,7 @@ func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.H
 	if len(c.Args) > 1 && c.Verb == "approve" && (len(h.Digest) < 8 || !strings.EqualFold(c.Args[1], h.Short())) {
 		return h, access.Errorf(access.CodeDenied, "The digest does not match what %s shows. Copy the line from its check run.", h.Name())
 	}
-	if h.State != access.HeldOpen || !a.now().Before(h.Expires) {
-		return h, access.Errorf(access.CodeEnded, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
-	}
-	return h, nil
+	return h, a.waits(h)
 }
 
 func (a *Activities) mayAnswer(ctx context.Context, ref Ref, h access.Held, u access.User) error {

@@ -58,29 +58,44 @@ func digest(b []byte) string {
 }
 
 // VerifyAudit walks the chain and names the first broken row. A tail that was
-// cut off shows only against a hash kept elsewhere.
+// cut off shows only against a hash kept elsewhere. It reads in steps, so that
+// writers get in between.
 func (l *Ledger) VerifyAudit(ctx context.Context) error {
-	rows, err := l.db.QueryContext(ctx, "select seq, hash, entry from audit order by seq")
+	w := walk{want: 1}
+	for {
+		n, err := l.walkAudit(ctx, &w)
+		if err != nil || n < perScan {
+			return err
+		}
+	}
+}
+
+// walk is where the walk along the chain stands.
+type walk struct {
+	prev string
+	want int64
+}
+
+// walkAudit takes one step and answers with the number of its rows.
+func (l *Ledger) walkAudit(ctx context.Context, w *walk) (n int, err error) {
+	rows, err := l.db.QueryContext(ctx, "select seq, hash, entry from audit where seq >= $1 order by seq limit $2", w.want, perScan)
 	if err != nil {
-		return unavailable("read audit log", err)
+		return 0, unavailable("read audit log", err)
 	}
 	defer rows.Close()
-	prev, want := "", int64(1)
-	for ; rows.Next(); want++ {
-		var seq int64
-		var hash string
-		var b []byte
-		if err := rows.Scan(&seq, &hash, &b); err != nil {
-			return unavailable("read audit log", err)
+	for ; rows.Next(); n++ {
+		var r auditRow
+		if err := rows.Scan(&r.seq, &r.hash, &r.entry); err != nil {
+			return 0, unavailable("read audit log", err)
 		}
 		var e entry
-		if json.Unmarshal(b, &e) != nil || seq != want || e.Seq != want || e.Prev != prev || digest(b) != hash {
-			return access.Errorf(access.CodeInvalid, "The audit log is broken at row %d.", want)
+		if json.Unmarshal(r.entry, &e) != nil || r.seq != w.want || e.Seq != w.want || e.Prev != w.prev || digest(r.entry) != r.hash {
+			return 0, access.Errorf(access.CodeInvalid, "The audit log is broken at row %d.", w.want)
 		}
-		prev = hash
+		w.prev, w.want = r.hash, w.want+1
 	}
 	if err := rows.Err(); err != nil {
-		return unavailable("read audit log", err)
+		return 0, unavailable("read audit log", err)
 	}
-	return nil
+	return n, nil
 }

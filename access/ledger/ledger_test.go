@@ -175,6 +175,7 @@ func testLedger(t *testing.T, fresh func(*testing.T) string) {
 		{"rows that control did not sign", testTampered},
 		{"readers write nothing", testReader},
 		{"audit chain", testAudit},
+		{"looks", testLooks},
 		{"snapshot", testSnapshot},
 		{"lists", testLists},
 		{"holds", testHolds},
