@@ -66,13 +66,13 @@ func (a *Activities) once(ctx context.Context, ref Ref, c Command, nth int) (str
 	reply, err := a.obey(ctx, ref, c)
 	action := "command." + c.Verb
 	if err != nil {
-		a.log().WarnContext(ctx, "command refused", "pr", ref.String(), "verb", c.Verb, "err", err)
+		a.log().WarnContext(ctx, "command refused", "pr", ref.String(), "verb", c.Verb, "error", err)
 		a.refused("command")
 		reply, action = access.Message(err), "command.refused"
 	}
 	detail := clip(c.Verb + " " + strings.Join(c.Args, " ") + ": " + reply)
 	if err := a.audit(ctx, entry{c.By.Login, action, ref.String(), detail}); err != nil {
-		a.log().ErrorContext(ctx, "command not audited", "pr", ref.String(), "err", err)
+		a.log().ErrorContext(ctx, "command not audited", "pr", ref.String(), "error", err)
 	}
 	return reply, nil
 }

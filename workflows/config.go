@@ -161,7 +161,7 @@ func (a *Activities) tell(ctx context.Context, h Hint) {
 		return
 	}
 	if err := a.starter.hint(ctx, h); err != nil {
-		a.log().WarnContext(ctx, "hint not delivered", "pr", h.Ref.String(), "err", err)
+		a.log().WarnContext(ctx, "hint not delivered", "pr", h.Ref.String(), "error", err)
 	}
 }
 
@@ -170,7 +170,7 @@ func (a *Activities) wake(ctx context.Context, key access.GrantKey) {
 		return
 	}
 	if err := a.starter.wakeGrant(ctx, key); err != nil {
-		a.log().WarnContext(ctx, "grant not woken", "grant", key.String(), "err", err)
+		a.log().WarnContext(ctx, "grant not woken", "grant", key.String(), "error", err)
 	}
 }
 

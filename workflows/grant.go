@@ -203,7 +203,7 @@ func (r *grantRun) close(ctx workflow.Context, why string) bool {
 		}
 		// Nothing is final here: what can't be retried by the server is tried again by us.
 		if err := workflow.Sleep(ctx, pause); err != nil {
-			workflow.GetLogger(ctx).Error("pause between revocations failed", "err", err)
+			workflow.GetLogger(ctx).Error("pause between revocations failed", "error", err)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func (r *grantRun) watch(ctx workflow.Context) {
 			}
 			late := AlertInput{Key: r.in.Key, Late: workflow.Now(ctx).Sub(started)}
 			if err := workflow.ExecuteActivity(ctx, activityAlert, late).Get(ctx, nil); err != nil {
-				workflow.GetLogger(ctx).Error("alert failed", "err", err)
+				workflow.GetLogger(ctx).Error("alert failed", "error", err)
 			}
 		}
 	})

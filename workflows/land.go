@@ -228,7 +228,7 @@ func (a *Activities) again(ctx context.Context, what string, ref Ref, err error)
 	if err == nil {
 		return nil
 	}
-	a.log().WarnContext(ctx, "pull request: "+what+" failed", "pr", ref.String(), "err", err)
+	a.log().WarnContext(ctx, "pull request: "+what+" failed", "pr", ref.String(), "error", err)
 	return temporal.NewApplicationError(access.Message(err), string(access.CodeOf(err)))
 }
 

@@ -94,7 +94,7 @@ func (a *Activities) alertLate(ctx context.Context, g access.Grant) {
 		return
 	}
 	if err := a.Alert(ctx, AlertInput{Key: g.Key, Late: late}); err != nil {
-		a.log().ErrorContext(ctx, "alert failed", "grant", g.Key.String(), "err", err)
+		a.log().ErrorContext(ctx, "alert failed", "grant", g.Key.String(), "error", err)
 	}
 }
 
@@ -335,7 +335,7 @@ func (t task) run(ctx context.Context, log *slog.Logger) {
 			return
 		}
 		if err != nil {
-			log.ErrorContext(ctx, t.name+" failed", "err", err)
+			log.ErrorContext(ctx, t.name+" failed", "error", err)
 		}
 		select {
 		case <-ctx.Done():

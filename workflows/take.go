@@ -110,7 +110,7 @@ func (a *Activities) MintGrant(ctx context.Context, key access.GrantKey) (GrantV
 // logged writes the cause to the log, which a history must not hold.
 func (a *Activities) logged(ctx context.Context, what string, key access.GrantKey, err error) error {
 	if err != nil {
-		a.log().ErrorContext(ctx, "grant: "+what+" failed", "grant", key.String(), "err", err)
+		a.log().ErrorContext(ctx, "grant: "+what+" failed", "grant", key.String(), "error", err)
 	}
 	return activityError(err)
 }

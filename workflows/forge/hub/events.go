@@ -8,7 +8,7 @@ import (
 func (h *Hub) sendPull(ctx context.Context, p *pull, by User, action string, more obj) {
 	full, err := h.pullFull(ctx, p)
 	if err != nil {
-		h.log.Warn("show pull request", "pull", p.Number, "error", err)
+		h.log.Warn("show pull request", "number", p.Number, "error", err)
 		full = h.pullSimple(p) // its branches share no history any more
 		full["merged"] = p.Merged != nil
 	}

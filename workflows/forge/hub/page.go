@@ -56,7 +56,7 @@ func (h *Hub) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := pullPage.Execute(w, h.pageData(r, p)); err != nil {
-		h.log.Warn("write page", "pull", p.Number, "error", err)
+		h.log.Warn("write page", "number", p.Number, "error", err)
 	}
 }
 
