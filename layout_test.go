@@ -14,10 +14,11 @@ const module = "github.com/tidegate/tidegate/"
 var mayImport = map[string][]string{
 	"access":           {},
 	"access/ledger":    {"access"},
+	"access/tracing":   {"access"},
 	"policies":         {"access"},
-	"workflows":        {"access"},
+	"workflows":        {"access", "access/tracing"},
 	"workflows/forge":  {"access", "workflows"},
-	"gateway":          {"access"},
+	"gateway":          {"access", "access/tracing"},
 	"gateway/postgres": {"access", "gateway"},
 }
 

@@ -7,10 +7,8 @@ import (
 	"hash"
 	"sync"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/tracing"
 )
 
 // openOp implements Open.
@@ -18,7 +16,7 @@ type openOp struct {
 	session  *session
 	id       uint64
 	decision access.Decision
-	span     trace.Span
+	span     tracing.Span
 
 	mu          sync.Mutex
 	rows, bytes int64
@@ -31,13 +29,13 @@ func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) 
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
-	_, span := s.server.cfg.Tracer.Start(ctx, "gateway.operation")
+	began := s.trace.now()
 	d := s.decide(op, nil)
-	span.SetAttributes(attribute.String("tidegate.kind", op.Kind), attribute.String("tidegate.verdict", d.Verdict.String()))
-	s.server.metrics.operations.WithLabelValues(d.Verdict.String()).Inc()
-	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d, span: span}
+	s.server.metrics.judged(d.Verdict)
+	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d}
+	o.span = s.trace.operation(began, o.id, op, d)
 	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &op, Decision: &d}, d.Sync); err != nil {
-		span.End()
+		o.span.Done(err)
 		return nil, err
 	}
 	s.mu.Lock()
@@ -59,7 +57,7 @@ func (s *session) settle(ctx context.Context, o *openOp, op access.Operation) er
 	switch o.decision.Verdict {
 	case access.Allow:
 	case access.Hold:
-		d, err := s.hold(ctx, o.id, op)
+		d, err := s.hold(ctx, o, op)
 		if err != nil {
 			return err
 		}
@@ -132,6 +130,6 @@ func (o *openOp) Close(out access.Outcome) error {
 	s.mu.Lock()
 	delete(s.open, o.id)
 	s.mu.Unlock()
-	o.span.End()
+	endOperation(o.span, out)
 	return s.record(access.Event{Type: access.EventClose, Op: o.id, Outcome: &out}, false)
 }

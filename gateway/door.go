@@ -10,9 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-
 	"github.com/tidegate/tidegate/access"
 )
 
@@ -55,16 +52,13 @@ func (d *door) leave() {
 	}
 	for _, s := range opened {
 		if err := s.Close("The connection ended."); err != nil {
-			d.server.log.Error("session not closed cleanly", "session", s.info.ID, "error", err)
+			s.log.Error("session not closed cleanly", "error", err)
 		}
 	}
 }
 
 // Open implements Door.
 func (d *door) Open(ctx context.Context, k Knock) (Session, error) {
-	ctx, span := d.server.cfg.Tracer.Start(ctx, "gateway.session.open")
-	defer span.End()
-	span.SetAttributes(attribute.String("tidegate.target", k.Target.String()))
 	open, cancel := context.WithTimeout(ctx, d.server.cfg.OpenTimeout)
 	defer cancel()
 	s, err := d.server.open(open, k)
@@ -72,10 +66,10 @@ func (d *door) Open(ctx context.Context, k Knock) (Session, error) {
 		code := access.CodeOf(err)
 		d.server.metrics.opened.WithLabelValues(string(code)).Inc()
 		d.server.log.Info("session refused", "target", k.Target.String(), "remote", hostOf(k.Remote), "code", string(code), "error", err)
-		span.SetStatus(codes.Error, string(code))
 		return nil, shown(err)
 	}
 	d.server.metrics.opened.WithLabelValues("ok").Inc()
+	s.log.Info("session opened", "remote", hostOf(k.Remote))
 	d.vouched(s)
 	return s, nil
 }
@@ -130,8 +124,16 @@ func (s *Server) describe(k Knock, id access.Identity, g access.Grant, p access.
 
 // begin fetches the lease, compiles the judge, starts the recording and lists
 // the session.
-func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g access.Grant) (*session, error) {
+func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g access.Grant) (_ *session, err error) {
+	trace := s.traceSession(info, g)
+	defer func() {
+		if err != nil {
+			trace.done(err)
+		}
+	}()
+	leased := trace.lease()
 	lease, err := s.cfg.Minter.Lease(ctx, g.Key, info.ID)
+	leased.Done(err)
 	if err != nil {
 		return nil, classified(err, access.CodeUnavailable, "The credential for this grant could not be fetched. Try again in a moment.")
 	}
@@ -140,6 +142,7 @@ func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g 
 			Cause: fmt.Errorf("lease is of grant %s generation %d, want %s generation %d", lease.Grant, lease.Generation, g.Key, g.Generation)}
 	}
 	one := newSession(s, info, g, lease)
+	one.trace = trace
 	if err := one.compile(v); err != nil {
 		return nil, err
 	}
@@ -153,7 +156,7 @@ func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g 
 		one.cancel(err)
 		_, sealErr := rec.Seal("The session did not open.")
 		if sealErr != nil {
-			s.log.Error("recording not sealed", "session", info.ID, "error", sealErr)
+			one.log.Error("recording not sealed", "error", sealErr)
 		}
 		return nil, err
 	}

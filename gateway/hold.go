@@ -18,7 +18,7 @@ const (
 
 // hold waits until every rule that holds the operation has its yes. The
 // answers are consumed only when all are there, just before it may run.
-func (s *session) hold(ctx context.Context, id uint64, op access.Operation) (access.Decision, error) {
+func (s *session) hold(ctx context.Context, o *openOp, op access.Operation) (access.Decision, error) {
 	var yes []agreed
 	var ids, by []string
 	for range holdTurns {
@@ -36,7 +36,7 @@ func (s *session) hold(ctx context.Context, id uint64, op access.Operation) (acc
 		case access.Deny:
 			return access.Decision{}, refusal(d)
 		}
-		h, err := s.ask(ctx, id, op, d)
+		h, err := s.ask(ctx, o, op, d)
 		if err != nil {
 			return access.Decision{}, err
 		}
@@ -56,13 +56,14 @@ func (s *session) consume(ctx context.Context, ids []string) error {
 }
 
 // ask opens one hold and waits for its yes.
-func (s *session) ask(ctx context.Context, id uint64, op access.Operation, d access.Decision) (access.Held, error) {
+func (s *session) ask(ctx context.Context, o *openOp, op access.Operation, d access.Decision) (_ access.Held, err error) {
+	id := o.id
 	h, err := s.openHeld(ctx, op, d)
 	if err != nil {
 		return h, err
 	}
-	s.server.metrics.holds.Inc()
-	defer s.server.metrics.holds.Dec()
+	told := s.holding(o, h)
+	defer func() { told(err) }()
 	text := fmt.Sprintf("Held as %s: %s Waiting for %s. Answer on the PR: /tidegate approve %s %s", h.Name(), h.Say, parties(h.Ask), h.Name(), h.Short())
 	if err := s.record(access.Event{Type: access.EventHoldOpen, Op: id, Held: h.ID, Decision: &d, Text: text}, d.Sync); err != nil {
 		s.cancelHeld(h, access.HeldCancelled)
@@ -160,7 +161,7 @@ func (s *session) await(ctx context.Context, h access.Held) (access.Held, error)
 			return h, context.Cause(s.ctx)
 		case <-expire.C:
 			s.cancelHeld(h, access.HeldTimedOut)
-			return h, &access.Error{Code: access.CodeDenied, Rule: h.Rule, Message: "Nobody answered " + h.Name() + " in time, so it is refused. Nothing ran."}
+			return h, &access.Error{Code: access.CodeDenied, Rule: h.Rule, Message: "Nobody answered " + h.Name() + " in time, so it is refused. Nothing ran.", Cause: errNoAnswer}
 		case <-changed:
 		case <-poll.C:
 		}
@@ -170,15 +171,19 @@ func (s *session) await(ctx context.Context, h access.Held) (access.Held, error)
 // verdict reads an answer; only a yes that is whole lets the operation go on.
 func (s *session) verdict(h, now access.Held) (access.Held, error) {
 	if now.State != access.HeldAnswered || now.Answer == nil {
-		return h, access.Errorf(access.CodeDenied, "%s was ended as %s. Nothing ran.", h.Name(), now.State)
+		e := access.Errorf(access.CodeDenied, "%s was ended as %s. Nothing ran.", h.Name(), now.State)
+		if now.State == access.HeldTimedOut {
+			e.Cause = errNoAnswer
+		}
+		return h, e
 	}
 	if err := s.checkAnswer(h, *now.Answer); err != nil {
-		s.server.log.Error("answer to a held operation refused", "held", h.ID, "error", err)
+		s.log.Error("answer to a held operation refused", "held", h.ID, "error", err)
 		s.cancelHeld(h, access.HeldCancelled)
 		return h, &access.Error{Code: access.CodeDenied, Rule: h.Rule, Message: "The answer to " + h.Name() + " could not be believed, so nothing ran.", Cause: err}
 	}
 	if !now.Answer.Approve {
-		return h, &access.Error{Code: access.CodeDenied, Rule: h.Rule, Message: now.Answer.By.Login + " said no to " + h.Name() + ": " + h.Say}
+		return h, &access.Error{Code: access.CodeDenied, Rule: h.Rule, Message: now.Answer.By.Login + " said no to " + h.Name() + ": " + h.Say, Cause: errSaidNo}
 	}
 	h.Answer, h.State = now.Answer, now.State
 	return h, nil
@@ -209,6 +214,6 @@ func (s *session) cancelHeld(h access.Held, state access.HeldState) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := s.server.cfg.Ledger.CancelHeld(ctx, h.ID, state); err != nil && access.CodeOf(err) != access.CodeConflict {
-		s.server.log.Warn("held operation not cancelled", "held", h.ID, "error", err)
+		s.log.Warn("held operation not cancelled", "held", h.ID, "error", err)
 	}
 }

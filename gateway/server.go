@@ -12,10 +12,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/tracing"
 )
 
 // Config is what a server needs. The ports and ControlKey are required; every
@@ -40,8 +39,8 @@ type Config struct {
 
 	Log     *slog.Logger
 	Now     func() time.Time
-	Metrics prometheus.Registerer
-	Tracer  trace.Tracer
+	Metrics prometheus.Registerer // nil: numbers are kept, and nobody sees them
+	Tracing *tracing.Tracer       // nil traces nothing
 }
 
 // check reports everything that is missing, at once.
@@ -76,9 +75,6 @@ func (c *Config) defaults() {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
-	}
-	if c.Tracer == nil {
-		c.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 }
 

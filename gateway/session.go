@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ const closeTimeout = 5 * time.Second
 // session implements Session.
 type session struct {
 	server *Server
+	log    *slog.Logger
+	trace  *sessionTrace      // nil when nothing is traced
 	info   access.SessionInfo // NotAfter in it is the first one: see Info
 	lease  access.Lease
 	ctx    context.Context
@@ -41,7 +44,7 @@ type session struct {
 func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lease) *session {
 	// The connection's context is not the parent: a room may bound Open's.
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &session{server: s, info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
+	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
 		warn: make(chan string, 32), open: map[uint64]*openOp{}}
 }
 
@@ -219,7 +222,7 @@ func (s *session) anchor(h access.Head) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := s.server.cfg.Ledger.Anchor(ctx, h); err != nil {
-		s.server.log.Error("recording's head not anchored", "session", s.info.ID, "segment", h.Segment, "error", err)
+		s.log.Error("recording's head not anchored", "segment", h.Segment, "error", err)
 	}
 }
 
@@ -233,7 +236,7 @@ func (s *session) record(e access.Event, sync bool) error {
 		return nil
 	}
 	s.server.metrics.recorderErrors.Inc()
-	s.server.log.Error("recording failed; the session ends", "session", s.info.ID, "error", err)
+	s.log.Error("recording failed; the session ends", "error", err)
 	cut := &access.Error{Code: access.CodeUnavailable, Message: "This session can no longer be recorded, so it ends. Connect again, or ask the operator.", Cause: err}
 	s.end(cut)
 	return cut
@@ -246,8 +249,10 @@ func (s *session) Close(reason string) error {
 }
 
 func (s *session) close(reason string) error {
+	var cut error
 	if s.ctx.Err() != nil { // it was cut: that is the reason
-		reason = access.Message(context.Cause(s.ctx))
+		cut = context.Cause(s.ctx)
+		reason = access.Message(cut)
 	}
 	s.end(access.Errorf(access.CodeEnded, "The session was closed."))
 	s.stopTimers()
@@ -262,7 +267,9 @@ func (s *session) close(reason string) error {
 	if err == nil {
 		s.anchor(head)
 	}
-	return errors.Join(err, s.tellClosed(reason))
+	err = errors.Join(err, s.tellClosed(reason))
+	s.over(cut, err)
+	return err
 }
 
 func (s *session) openOps() []*openOp {
