@@ -48,7 +48,7 @@ func attr(s tracetest.SpanStub, k tracing.Key) string {
 		if a.Key == "" || string(a.Key) != string(k) {
 			continue
 		}
-		return a.Value.Emit()
+		return a.Value.String()
 	}
 	return ""
 }
