@@ -28,6 +28,8 @@ type Held struct {
 	Expires    time.Time `json:"expires"` // no answer by then means no
 	State      HeldState `json:"state"`
 	Answer     *Answer   `json:"answer,omitempty"`
+	Gateway    string    `json:"gateway"`             // the name of the gateway where it waits
+	Signature  []byte    `json:"signature,omitempty"` // that gateway's, Ed25519 over SigningBytes
 }
 
 // HeldState is where a held operation is.
@@ -62,6 +64,28 @@ func (a Answer) SigningBytes() []byte {
 		panic(fmt.Sprintf("encode answer: %v", err)) // plain data: only a programming error gets here
 	}
 	return append([]byte("tidegate answer v1\n"), b...)
+}
+
+// SigningBytes are the bytes that a gateway signs for what it holds: all but
+// what others add to it (number, state and answer), as canonical JSON, behind
+// a label that no other signature has. They are the same before and after the
+// operation was stored and read.
+func (h Held) SigningBytes() []byte {
+	h.Number, h.State, h.Answer, h.Signature = 0, "", nil, nil
+	var stored Held
+	err := json.Unmarshal(mustEncode(h), &stored) // text that is no UTF-8, and large numbers, change on their way
+	if err != nil {
+		panic(fmt.Sprintf("decode held operation: %v", err)) // it was encoded by us
+	}
+	return append([]byte("tidegate held v1\n"), mustEncode(stored)...)
+}
+
+func mustEncode(h Held) []byte {
+	b, err := json.Marshal(h)
+	if err != nil {
+		panic(fmt.Sprintf("encode held operation: %v", err)) // plain data: only a programming error gets here
+	}
+	return b
 }
 
 // Name is the hold's name for people: "H7".

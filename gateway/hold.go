@@ -88,7 +88,7 @@ func (s *session) openHeld(ctx context.Context, op access.Operation, d access.De
 	h := access.Held{
 		ID: newID(), Grant: g.Key, Generation: g.Generation, Session: s.info.ID, Who: s.info.Person.Login,
 		Target: s.info.Target, Rule: d.Rule, Say: d.Say, Ask: d.Ask, Operation: op, Opened: now,
-		Expires: now.Add(s.server.cfg.HoldTimeout), State: access.HeldOpen,
+		Expires: now.Add(s.server.cfg.HoldTimeout), State: access.HeldOpen, Gateway: s.server.cfg.Name,
 	}
 	if g.NotAfter.Before(h.Expires) {
 		h.Expires = g.NotAfter.UTC()
@@ -97,6 +97,7 @@ func (s *session) openHeld(ctx context.Context, op access.Operation, d access.De
 		return h, &access.Error{Code: access.CodeDenied, Rule: d.Rule, Message: d.Say + " Nobody may answer this, since the rule asks no one outside the grant; so it is refused."}
 	}
 	h.Digest = h.ShownDigest()
+	h.Signature = ed25519.Sign(s.server.cfg.Key, h.SigningBytes())
 	stored, err := s.server.cfg.Ledger.OpenHeld(ctx, h)
 	if err != nil {
 		return h, classified(err, access.CodeUnavailable, "This needs a second person, and could not be put before one. Nothing ran; try again.")

@@ -25,7 +25,8 @@ type Config struct {
 	Identifier Identifier
 	Compiler   Compiler
 	Recorders  Recorders
-	ControlKey ed25519.PublicKey // verifies grants and answers
+	ControlKey ed25519.PublicKey  // verifies grants and answers
+	Key        ed25519.PrivateKey // this gateway's own: signs what it holds, so that control shows nothing else
 
 	Name                 string        // this gateway's, in recordings; "gateway"
 	SnapshotLease        time.Duration // how old a snapshot may be for a session to open; 60 s
@@ -56,6 +57,9 @@ func (c Config) check() error {
 	}
 	if n := len(c.ControlKey); n != ed25519.PublicKeySize {
 		errs = append(errs, fmt.Errorf("gateway config: ControlKey has %d bytes, want %d", n, ed25519.PublicKeySize))
+	}
+	if n := len(c.Key); n != ed25519.PrivateKeySize {
+		errs = append(errs, fmt.Errorf("gateway config: Key has %d bytes, want %d", n, ed25519.PrivateKeySize))
 	}
 	return errors.Join(errs...)
 }

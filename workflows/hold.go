@@ -54,6 +54,9 @@ func Hold(ctx workflow.Context, in HoldInput) error {
 // any more.
 func (a *Activities) ShowHeld(ctx context.Context, id string) (HeldView, error) {
 	h, err := a.Ledger.Held(ctx, id)
+	if access.CodeOf(err) == access.CodeDenied {
+		return HeldView{}, activityError(a.hide(ctx, id, err))
+	}
 	if err != nil {
 		return HeldView{}, activityError(fmt.Errorf("read held %s: %w", id, err))
 	}
@@ -65,6 +68,17 @@ func (a *Activities) ShowHeld(ctx context.Context, id string) (HeldView, error) 
 		return HeldView{}, activityError(fmt.Errorf("publish held %s: %w", id, err))
 	}
 	return HeldView{Open: h.State == access.HeldOpen, Expires: h.Expires}, nil
+}
+
+// hide ends an operation that is not as its gateway wrote it: no more of it
+// is shown, and who waits for it hears no.
+func (a *Activities) hide(ctx context.Context, id string, why error) error {
+	a.log().ErrorContext(ctx, "held operation is not shown", "held", id, "err", why)
+	err := a.Ledger.CancelHeld(ctx, id, access.HeldCancelled)
+	if err != nil && access.CodeOf(err) != access.CodeConflict { // a conflict: it is over already
+		return fmt.Errorf("cancel held %s: %w", id, err)
+	}
+	return nil
 }
 
 // TimeOutHeld ends an operation that nobody answered. An answer that came at

@@ -69,9 +69,14 @@ func insertHeld(ctx context.Context, t *tx, g access.Grant, h access.Held) error
 	return err
 }
 
-// Held reads one, with its answer if there is one.
+// Held reads one, with its answer if there is one. Control gets CodeDenied
+// for one that no enrolled gateway signed.
 func (l *Ledger) Held(ctx context.Context, id string) (access.Held, error) {
-	return readHeld(ctx, l.db, id)
+	h, err := readHeld(ctx, l.db, id)
+	if err != nil {
+		return h, err
+	}
+	return h, l.believeHeld(h, id)
 }
 
 func readHeld(ctx context.Context, q queryer, id string) (access.Held, error) {
@@ -82,18 +87,142 @@ func readHeld(ctx context.Context, q queryer, id string) (access.Held, error) {
 	return h, classify(err)
 }
 
-// HeldByNumber reads the one that people call H<number> on a pull request.
+// HeldByNumber reads the one that people call H<number> on a pull request,
+// as Held does.
 func (l *Ledger) HeldByNumber(ctx context.Context, repo int64, pull, number int) (access.Held, error) {
-	h, err := one[access.Held](ctx, l.db, "select payload from held where repo=$1 and pull=$2 and number=$3", repo, pull, number)
+	var id string
+	err := l.db.QueryRowContext(ctx, "select id from held where repo=$1 and pull=$2 and number=$3", repo, pull, number).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return h, access.Errorf(access.CodeNotFound, "Pull request %d has no held operation H%d.", pull, number)
+		return access.Held{}, access.Errorf(access.CodeNotFound, "Pull request %d has no held operation H%d.", pull, number)
 	}
-	return h, classify(err)
+	if err != nil {
+		return access.Held{}, unavailable("read held operation", err)
+	}
+	h, err := l.Held(ctx, id)
+	if err != nil {
+		return h, err
+	}
+	h.Number = number // of the row that was asked for: the gateway does not sign it
+	return h, l.heldOf(ctx, h, access.Pull{Repo: repo, Number: pull})
 }
 
-// OpenHelds lists those that wait for an answer, oldest first.
+// heldOf refuses a row that was moved to another pull request, where others
+// may answer.
+func (l *Ledger) heldOf(ctx context.Context, h access.Held, pull access.Pull) error {
+	if l.config.Signer == nil {
+		return nil
+	}
+	g, err := l.SignedGrant(ctx, h.Grant)
+	if err != nil {
+		return err
+	}
+	if g.Key.Repo != pull.Repo || g.Pull.Number != pull.Number {
+		return access.Errorf(access.CodeDenied, "%s belongs to another pull request.", h.Name())
+	}
+	return nil
+}
+
+// believeHeld refuses (CodeDenied) what no enrolled gateway signed just so:
+// whoever writes to the database could show an approver another text than
+// what runs. A gateway needs no proof of its own: it compares with what it asked.
+func (l *Ledger) believeHeld(h access.Held, id string) error {
+	if l.config.Signer == nil {
+		return nil
+	}
+	forged := access.Errorf(access.CodeDenied, "What is held is not as an enrolled gateway wrote it, so it is neither shown nor answered.")
+	if h.ID != id || l.config.Gateways == nil {
+		return forged
+	}
+	key, err := l.config.Gateways(h.Gateway)
+	if err != nil && access.CodeOf(err) != access.CodeDenied {
+		return unavailable("read gateway's key", err)
+	}
+	if err != nil || len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, h.SigningBytes(), h.Signature) {
+		return forged
+	}
+	return nil
+}
+
+// OpenHelds lists those that wait for an answer, oldest first. Control voids
+// what it can't believe: nobody is shown it, and who waits for it hears no.
 func (l *Ledger) OpenHelds(ctx context.Context) ([]access.Held, error) {
-	return list[access.Held](ctx, l.db, "select payload from held where state='open' order by expires, id")
+	rows, err := l.openRows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var open []access.Held
+	for _, r := range rows {
+		h, err := l.heldOfRow(r)
+		if err == nil {
+			open = append(open, h)
+			continue
+		}
+		if access.CodeOf(err) == access.CodeDenied {
+			err = l.voidHeld(ctx, r.id)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return open, nil
+}
+
+// heldRow is a row as it stands in the database.
+type heldRow struct {
+	id      string
+	payload []byte
+}
+
+// openRows are the rows of those that wait, the oldest first, at most 1000.
+func (l *Ledger) openRows(ctx context.Context) ([]heldRow, error) {
+	found, err := l.db.QueryContext(ctx, "select id, payload from held where state='open' order by expires, id limit $1", maxList)
+	if err != nil {
+		return nil, unavailable("list held operations", err)
+	}
+	defer found.Close()
+	var rows []heldRow
+	for found.Next() {
+		var r heldRow
+		if err := found.Scan(&r.id, &r.payload); err != nil {
+			return nil, unavailable("list held operations", err)
+		}
+		rows = append(rows, r)
+	}
+	if err := found.Err(); err != nil {
+		return nil, unavailable("list held operations", err)
+	}
+	return rows, nil
+}
+
+// heldOfRow is the row's operation, if it can be believed.
+func (l *Ledger) heldOfRow(r heldRow) (h access.Held, err error) {
+	if err := decode(r.payload, &h); err != nil && l.config.Signer == nil {
+		return h, err
+	} else if err != nil {
+		h = access.Held{} // nobody signed it
+	}
+	return h, l.believeHeld(h, r.id)
+}
+
+// voidHeld ends one that nobody may be shown, whatever its row says.
+func (l *Ledger) voidHeld(ctx context.Context, id string) error {
+	l.config.Log.ErrorContext(ctx, "held operation voided: no enrolled gateway signed it as it stands in the ledger", "held", id)
+	return l.write(ctx, func(ctx context.Context, t *tx) error {
+		void := access.Held{ID: id, State: access.HeldCancelled}
+		if h, err := readHeld(ctx, t, id); err == nil {
+			void = h
+			void.State, void.Answer = access.HeldCancelled, nil
+		}
+		b, err := encode(void)
+		if err != nil {
+			return err
+		}
+		if _, err := t.ExecContext(ctx, "update held set state=$2, payload=$3 where id=$1", id, string(void.State), b); err != nil {
+			return err
+		}
+		t.tell = true
+		return l.audit(ctx, t, entry{Actor: "control", Action: "hold.void", Subject: id, Detail: "no enrolled gateway signed it as it stands here"})
+	})
 }
 
 // AnswerHeld stores a person's answer to an open one, once, and signs it if
@@ -112,6 +241,9 @@ func (l *Ledger) AnswerHeld(ctx context.Context, a access.Answer) error {
 		return err
 	}
 	_, err := l.turn(ctx, a.Held, func(h *access.Held) (entry, error) {
+		if err := l.believeHeld(*h, a.Held); err != nil {
+			return entry{}, err
+		}
 		switch {
 		case h.State != access.HeldOpen:
 			return entry{}, notOpen(*h)

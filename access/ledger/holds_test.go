@@ -112,3 +112,65 @@ func testHoldBound(t *testing.T, r *rig) {
 	_, err = r.OpenHeld(t.Context(), late)
 	check(t, err)
 }
+
+// testForgedHolds: whoever writes to the database, a gateway's login or
+// another, can't have an approver see another text than what runs.
+func testForgedHolds(t *testing.T, r *rig) {
+	g, other := r.active(t, "a"), r.active(t, "b")
+	forge := func(id string, edit func(*access.Held)) {
+		t.Helper()
+		h, err := readHeld(t.Context(), r.db, id)
+		check(t, err)
+		edit(&h)
+		b, err := encode(h)
+		check(t, err)
+		_, err = r.db.ExecContext(t.Context(), "update held set payload=$2 where id=$1", id, b)
+		check(t, err)
+	}
+	forgeries := map[string]func(*access.Held){
+		"another text":      func(h *access.Held) { h.Operation.Text = "select 1" },
+		"another parameter": func(h *access.Held) { h.Operation.Params = []string{"1"} },
+		"another person":    func(h *access.Held) { h.Who = "bob" },
+		"others are asked":  func(h *access.Held) { h.Ask = []access.Party{{ID: 9}} },
+		"a longer wait":     func(h *access.Held) { h.Expires = h.Expires.Add(time.Hour) },
+		"another grant":     func(h *access.Held) { h.Grant = other.Key },
+		"another id":        func(h *access.Held) { h.ID = "h-other" },
+		"another gateway":   func(h *access.Held) { h.Gateway = "gateway-2" },
+		"no signature":      func(h *access.Held) { h.Signature = nil },
+		"its own digest":    func(h *access.Held) { h.Operation.Text, h.Digest = "select 1", "d-1" },
+	}
+	n := 0
+	for name, edit := range forgeries {
+		n++
+		id := fmt.Sprint("h", n)
+		h := r.hold(t, g, id)
+		forge(id, edit)
+		_, err := r.Held(t.Context(), id)
+		wantCode(t, name+": read", err, access.CodeDenied)
+		_, err = r.HeldByNumber(t.Context(), 1, 7, h.Number)
+		wantCode(t, name+": by number", err, access.CodeDenied)
+		for _, digest := range []string{h.Digest, "d-1"} {
+			err = r.AnswerHeld(t.Context(), access.Answer{Held: id, Digest: digest, Approve: true})
+			wantCode(t, name+": answer", err, access.CodeDenied)
+		}
+	}
+	_, err := r.db.ExecContext(t.Context(), "update held set payload=$1 where id='h1'", []byte("no JSON"))
+	check(t, err)
+	good := r.hold(t, g, "good")
+	open, err := r.OpenHelds(t.Context())
+	check(t, err)
+	if len(open) != 1 || open[0].ID != good.ID {
+		t.Errorf("got open %v, want the one that nobody changed", open)
+	}
+	for id := 1; id <= n; id++ {
+		if h, err := readHeld(t.Context(), r.db, fmt.Sprint("h", id)); err != nil || h.State != access.HeldCancelled {
+			t.Errorf("h%d: got %s, %v, want it void: who waits must hear no", id, h.State, err)
+		}
+	}
+	check(t, r.VerifyAudit(t.Context()))
+
+	_, err = r.db.ExecContext(t.Context(), "update held set pull=8 where id='good'")
+	check(t, err)
+	_, err = r.HeldByNumber(t.Context(), 1, 8, good.Number)
+	wantCode(t, "moved to another pull request", err, access.CodeDenied)
+}

@@ -40,6 +40,11 @@ type Config struct {
 	Installation string
 	Now          func() time.Time // nil is time.Now
 	Log          *slog.Logger     // nil discards
+
+	// Gateways is the key by which a gateway signs what it holds; CodeDenied
+	// says that it is not enrolled. A ledger that answers (one with a Signer)
+	// shows and answers nothing that is not signed so.
+	Gateways func(name string) (ed25519.PublicKey, error)
 }
 
 // Ledger is an open ledger.

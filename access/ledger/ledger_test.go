@@ -66,8 +66,9 @@ func (c *clock) pass(d time.Duration) {
 type rig struct {
 	*Ledger
 	*clock
-	config Config
-	pub    ed25519.PublicKey
+	config  Config
+	pub     ed25519.PublicKey
+	gateway ed25519.PrivateKey // of the one gateway that is enrolled
 }
 
 func newRig(t *testing.T, url string) *rig {
@@ -77,7 +78,17 @@ func newRig(t *testing.T, url string) *rig {
 		t.Fatal(err)
 	}
 	c := &clock{now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
-	r := &rig{clock: c, pub: pub, config: Config{URL: url, Signer: key, Now: c.Now, Installation: "test"}}
+	known, own, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{clock: c, pub: pub, gateway: own, config: Config{URL: url, Signer: key, Now: c.Now, Installation: "test"}}
+	r.config.Gateways = func(name string) (ed25519.PublicKey, error) {
+		if name != "gateway-1" {
+			return nil, access.Errorf(access.CodeDenied, "no gateway %q", name)
+		}
+		return known, nil
+	}
 	r.Ledger = r.again(t)
 	return r
 }
@@ -112,13 +123,21 @@ func (r *rig) active(t *testing.T, id string) access.Grant {
 
 func (r *rig) hold(t *testing.T, g access.Grant, id string) access.Held {
 	t.Helper()
-	h, err := r.OpenHeld(t.Context(), access.Held{
+	h, err := r.OpenHeld(t.Context(), r.signed(access.Held{
 		ID: id, Grant: g.Key, Generation: 1, Session: "s1", Who: "alice", Rule: "no-delete", Digest: "d-" + id,
-		Operation: access.Operation{Kind: "query", Text: "delete from t"}, Opened: r.Now(), Expires: r.Now().Add(time.Minute),
-	})
+		Operation: access.Operation{Kind: "query", Text: "delete from t", Facts: access.Facts{"statement.rows": int64(1) << 62}},
+		Opened:    r.Now(), Expires: r.Now().Add(time.Minute),
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+// signed is what the enrolled gateway would write.
+func (r *rig) signed(h access.Held) access.Held {
+	h.Gateway = "gateway-1"
+	h.Signature = ed25519.Sign(r.gateway, h.SigningBytes())
 	return h
 }
 
@@ -181,6 +200,7 @@ func testLedger(t *testing.T, fresh func(*testing.T) string) {
 		{"holds", testHolds},
 		{"answers", testAnswers},
 		{"consume once", testConsume},
+		{"forged holds", testForgedHolds},
 		{"holds are bounded", testHoldBound},
 		{"changes are heard", testChanged},
 		{"sessions", testSessions},

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/identify/devissuer"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
@@ -218,7 +219,7 @@ func (h *devHouse) openLedger(ctx context.Context) error {
 	var err error
 	h.ledger, err = ledger.Open(ctx, ledger.Config{
 		URL: "sqlite:" + filepath.Join(h.opts.Dir, ledgerFile), Signer: h.keys.control,
-		Installation: h.state.Installation, Log: h.log,
+		Gateways: onlyGateway(ownGateway, h.keys.recorder), Installation: h.state.Installation, Log: h.log,
 	})
 	if err != nil {
 		return err
@@ -268,7 +269,7 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 		return err
 	}
 	h.onClose(store.Close)
-	if err := writePublicKey(filepath.Join(h.opts.Dir, keysDir), h.keys.recorder); err != nil {
+	if err := addPublicKey(filepath.Join(h.opts.Dir, keysDir), h.keys.recorder.Public().(ed25519.PublicKey)); err != nil {
 		return err
 	}
 	h.ready.CA = filepath.Join(h.opts.Dir, keysDir, "gateway-ca.pem")
@@ -278,7 +279,10 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 	h.ready.Postgres = h.state.addr("gateway")
 	return h.openGate(ctx, gatePart{
 		Listen: h.ready.Postgres, TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12},
-		Ledger: h.ledger, Minters: h.ctl.minters, Store: store, Control: h.keys.control.Public().(ed25519.PublicKey),
+		Ledger: h.ledger, Store: store,
+		Base: gateway.Config{
+			Name: ownGateway, Minter: h.ctl.leases(h.ledger), ControlKey: h.keys.control.Public().(ed25519.PublicKey), Key: h.keys.recorder,
+		},
 		Issuers: []identify.Issuer{{
 			Name: "dev", URL: h.state.url("issuer") + identify.DevMark, Audience: devAudience, AllowHTTPLoopback: true,
 		}},

@@ -84,11 +84,15 @@ func New(t testing.TB, o Options) *Gate {
 	if err != nil {
 		t.Fatalf("make control's key: %v", err)
 	}
+	_, own, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatalf("make the gateway's key: %v", err)
+	}
 	o.defaults()
 	g := &Gate{t: t, opts: o, key: key}
 	g.Ledger, g.Tape = newLedger(g), &Tape{gate: g, events: map[string][]access.Event{}, sealed: map[string]string{}}
 	cfg := gateway.Config{
-		Ledger: g.Ledger, Minter: minter{g}, Identifier: g.identifier(), Compiler: compiler{g}, Recorders: g.Tape, ControlKey: public,
+		Ledger: g.Ledger, Minter: minter{g}, Identifier: g.identifier(), Compiler: compiler{g}, Recorders: g.Tape, ControlKey: public, Key: own,
 	}
 	if o.Recorders != nil {
 		cfg.Recorders = o.Recorders
