@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
@@ -98,6 +100,19 @@ func (r recorders) Record(s access.SessionInfo, anchor func(access.Head)) (gatew
 	return w, nil
 }
 
+// ownGateway is the name of a gateway beside its control side that has no other.
+const ownGateway = "gateway"
+
+// onlyGateway knows one gateway: that of this process.
+func onlyGateway(name string, key ed25519.PrivateKey) func(string) (ed25519.PublicKey, error) {
+	return func(asked string) (ed25519.PublicKey, error) {
+		if asked != name {
+			return nil, access.Errorf(access.CodeDenied, "There is no gateway %q beside this control side.", asked)
+		}
+		return key.Public().(ed25519.PublicKey), nil
+	}
+}
+
 // leaser is a minter that also hands out credentials.
 type leaser interface {
 	workflows.Minter
@@ -162,6 +177,11 @@ type leases struct {
 	ledger  *ledger.Ledger
 	minters map[string]leaser
 	now     clock
+}
+
+// leases are those of this control side's minters.
+func (c *control) leases(l *ledger.Ledger) leases {
+	return leases{ledger: l, minters: c.minters, now: time.Now}
 }
 
 func (l leases) Lease(ctx context.Context, key access.GrantKey, session string) (access.Lease, error) {

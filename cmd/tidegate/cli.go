@@ -29,7 +29,7 @@ func verbs() []verb {
 	return []verb{
 		{"dev", "[--json] | pr …", "everything on loopback, to try and to develop", runDev},
 		{"demo", "", "plays the story from pull request to proven end, and checks each step", runDemo},
-		{"serve", "--config FILE [--check]", "control and gateway for real use, as the configuration says", runServe},
+		{"serve", "--config FILE [--check]", "control, gateway or both for real use, as the configuration says", runServe},
 		{"check", "[DIR]", "loads an access repository and runs its check blocks", runCheck},
 		{"plan", "[--base REF] [--dir REPO]", "says what the working tree of an access repository would give", runPlan},
 		{"connect", "TARGET --as WHO …", "runs psql, or a command, with a connection to a running dev", runConnect},
@@ -38,7 +38,7 @@ func verbs() []verb {
 		{"sessions", "[--json]", "lists recorded sessions", runSessions},
 		{"replay", "ID|FILE", "shows a session", runReplay},
 		{"verify", "ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
-		{"setup", "postgres …", "prints the SQL that a target's administrator runs once", runSetup},
+		{"setup", "postgres|gateway …", "prints the SQL for a target, or enrols a gateway", runSetup},
 		{"version", "", "prints the version", runVersion},
 		{"bench", "[--grants N] [--due M]", "", runBench}, // for `make bench`; without a word about it, help is silent
 	}

@@ -24,6 +24,7 @@ const maxConfig = 1 << 20
 
 // serveConfig is a configuration of `tidegate serve` that was found right.
 type serveConfig struct {
+	Parts        parts
 	Installation string
 	StateDir     string
 	Forge        forge.Config
@@ -33,6 +34,7 @@ type serveConfig struct {
 	Issuers      []identify.Issuer
 	Secrets      []targetSecret
 	Rules        workflows.Rules
+	Door         string // control's listen address for gateways of other processes
 	Gateway      gatewayConfig
 	Recordings   recordingsConfig
 	Metrics      string // listen address; none if empty
@@ -59,9 +61,11 @@ type targetSecret struct {
 }
 
 type gatewayConfig struct {
-	Listen string
-	TLS    tlsFiles
-	Base   gateway.Config // name and bounds
+	Listen    string
+	TLS       tlsFiles
+	Base      gateway.Config // name and bounds
+	Control   string         // address of the control side's door, if that is another process
+	Enrolment *enrolment     // what makes us known there
 }
 
 type recordingsConfig struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -34,40 +35,48 @@ var (
 // read takes the whole file apart.
 func (c *serveConfig) read(b *block) {
 	c.readTop(b)
-	c.readGitHub(b.needBlock("github", "where people ask and agree"))
-	c.readTemporal(b.needBlock("temporal", "it drives the grants' lives"))
+	if c.Parts.Control {
+		c.readControl(b)
+	} else {
+		b.elsewhere(partControl, "installation", "github", "temporal", "secret", "rules", "control")
+	}
 	c.readLedger(b.needBlock("ledger", "it is where the truth is"))
-	c.readIssuers(b)
-	c.readSecrets(b)
-	c.readRules(b.needBlock("rules", "who may change policies"))
-	c.readGateway(b.needBlock("gateway", "people connect to it"))
-	c.readRecordings(b.needBlock("recordings", "no session without one"))
+	if c.Parts.Gateway {
+		c.readIssuers(b)
+		c.readGateway(b.needBlock("gateway", "people connect to it"))
+		c.readRecordings(b.needBlock("recordings", "no session without one"))
+	} else {
+		b.elsewhere(partGateway, "issuer", "gateway", "recordings")
+	}
 	c.readMetrics(b.block("metrics"))
 	c.readLog(b.block("log"))
 	b.done()
 }
 
-func (c *serveConfig) readTop(b *block) {
+// readControl takes apart what the control side alone needs.
+func (c *serveConfig) readControl(b *block) {
 	id := b.need("installation", "roles at the targets carry it")
 	if id.ok() && !mint.ValidInstallation(id.text) {
 		b.errorf(id.at, "Wrong installation", "Got %q, want 4 to 12 small letters and digits.", id.text)
 	}
+	c.Installation = id.text
+	c.readGitHub(b.needBlock("github", "where people ask and agree"))
+	c.readTemporal(b.needBlock("temporal", "it drives the grants' lives"))
+	c.readSecrets(b)
+	c.readRules(b.needBlock("rules", "who may change policies"))
+	c.readDoor(b)
+}
+
+func (c *serveConfig) readTop(b *block) {
+	c.Parts = b.parts()
 	dir := b.need("state_dir", "the keys lie there")
-	c.Installation, c.StateDir = id.text, b.path(dir.text)
-	b.stateDir(dir)
-	for _, part := range b.texts("parts") {
-		if part.text != "control" && part.text != "gateway" {
-			b.errorf(part.at, "Unknown part", `Got %q, want ["control", "gateway"].`, part.text)
-		}
-	}
-	if list := b.texts("parts"); b.has("parts") && len(list) < 2 {
-		b.errorf(b.body.Attributes["parts"].Expr.Range(), "Parts apart", "Control and gateway run in one process for now; leave parts out.")
-	}
+	c.StateDir = b.path(dir.text)
+	b.stateDir(dir, c.Parts)
 }
 
 // stateDir judges the state folder and the keys that are in it. Neither needs
 // to be there before the first start.
-func (b *block) stateDir(v value) {
+func (b *block) stateDir(v value, p parts) {
 	if !v.ok() {
 		return
 	}
@@ -81,6 +90,9 @@ func (b *block) stateDir(v value) {
 		b.errorf(v.at, "Wrong folder", "Can't list the keys in %s: %v.", v.text, err)
 	}
 	b.onlyOurs(v, append(keys, v.text, filepath.Join(v.text, keysDir)))
+	if err := p.keysApart(v.text); err != nil {
+		b.errorf(v.at, "Keys of the other part", "%s.", sentence(err))
+	}
 }
 
 // onlyOurs refuses files and folders that others can use. What is not there
@@ -257,7 +269,7 @@ func (c *serveConfig) readLedger(b *block) {
 		return
 	}
 	if text != "" {
-		if err := ledgerURL(text); err != nil {
+		if err := cmp.Or(ledgerURL(text), c.Parts.ledgerApart(text)); err != nil {
 			b.errorf(at, "Wrong ledger", "%s.", sentence(err))
 		}
 	}
@@ -399,13 +411,11 @@ func (c *serveConfig) readGateway(b *block) {
 	if name.ok() && !namePattern.MatchString(name.text) {
 		b.errorf(name.at, "Wrong name", "Got %q, want small letters, digits, '.', '_' and '-'.", name.text)
 	}
-	c.Gateway.Base.Name = name.text
+	c.Gateway.Base.Name = cmp.Or(name.text, ownGateway)
 	c.Gateway.Base.MaxSessions = int(b.number("max_sessions", 100_000))
 	c.Gateway.Base.MaxSessionsPerPerson = int(b.number("max_sessions_per_person", 10_000))
 	c.Gateway.Base.HoldTimeout = b.duration("hold_timeout", 24*time.Hour)
-	if v := b.text("control"); v.ok() {
-		b.errorf(v.at, "Parts apart", "Got an address of a control side elsewhere; control and gateway run in one process for now.")
-	}
+	c.readLink(b, name)
 	b.done()
 }
 

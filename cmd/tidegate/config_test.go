@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -53,8 +54,37 @@ func configFiles(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	put(t, "sqlite-url", "sqlite:/var/lib/tidegate-config-test/ledger.db", 0o600)
+	enrolFiles(t)
 	put(t, "app.pem", pemText("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(app)), 0o600)
 	gatewayFiles(t, dir)
+}
+
+// enrolFiles enrols gateway-1 at a control side of the test's own, and leaves
+// a second enrolment open to others.
+func enrolFiles(t *testing.T) {
+	t.Helper()
+	keys, err := openControlKeys(filepath.Join("control-state", keysDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := openGateways("control-state", time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gateway-1", "open-enrolment"} {
+		if err := g.enrol(name, name, keys.control.Public().(ed25519.PublicKey)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"control-state", filepath.Join("control-state", keysDir)} {
+		if err := os.Chmod(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join("open-enrolment", enrolKey), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // gatewayFiles writes a gateway's certificate, key and CA.
@@ -201,7 +231,7 @@ func TestStateFolderRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &block{decoder: &decoder{}}
-	b.stateDir(value{text: dir})
+	b.stateDir(value{text: dir}, parts{Control: true, Gateway: true})
 	var said []string
 	for _, d := range b.diags {
 		said = append(said, d.Detail)

@@ -24,7 +24,7 @@ import (
 // made on the first start.
 type keyring struct {
 	control  ed25519.PrivateKey // signs grants and answers
-	recorder ed25519.PrivateKey // signs recordings
+	recorder ed25519.PrivateKey // a gateway's: signs recordings and held operations
 	mint     []byte             // derives the passwords of minted roles
 	webhook  []byte             // the webhook's shared secret
 	caPEM    []byte             // what clients trust
@@ -45,15 +45,22 @@ func openKeyring(dir string, now time.Time) (*keyring, error) {
 
 // openOwnKeys reads or makes the keys that nobody else may choose.
 func openOwnKeys(dir string) (*keyring, error) {
+	k, err := openControlKeys(dir)
+	if err != nil {
+		return nil, err
+	}
+	k.recorder, err = signingKey(filepath.Join(dir, "recorder.pem"))
+	return k, err
+}
+
+// openControlKeys reads or makes the keys of the control side alone.
+func openControlKeys(dir string) (*keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make key folder: %w", err)
 	}
 	var k keyring
 	var err error
 	if k.control, err = signingKey(filepath.Join(dir, "control.pem")); err != nil {
-		return nil, err
-	}
-	if k.recorder, err = signingKey(filepath.Join(dir, "recorder.pem")); err != nil {
 		return nil, err
 	}
 	if k.mint, err = randomKey(filepath.Join(dir, "mint.pem")); err != nil {
@@ -138,50 +145,79 @@ func randomKey(path string) ([]byte, error) {
 
 // openTLS makes a CA for the gateway's own certificate, both kept.
 func (k *keyring) openTLS(dir string, now time.Time) error {
-	ec := func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
-	caKey, err := privateKey(filepath.Join(dir, "ca.pem"), ec)
+	root, err := openCA(caFiles{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.crt")}, "Tidegate gateway CA", now)
 	if err != nil {
 		return err
 	}
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Tidegate gateway CA"},
+	k.caPEM = root.pem()
+	return k.issueServer(root, now)
+}
+
+// ca is a certificate authority of ours.
+type ca struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+type caFiles struct{ key, certificate string }
+
+// openCA reads a CA, or makes it, for ten years.
+func openCA(files caFiles, name string, now time.Time) (*ca, error) {
+	key, err := privateKey(files.key, func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	if err != nil {
+		return nil, err
+	}
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, MaxPathLenZero: true,
 	}
-	caDER, err := pemFile(filepath.Join(dir, "ca.crt"), "CERTIFICATE", func() ([]byte, error) {
-		return x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	der, err := pemFile(files.certificate, "CERTIFICATE", func() ([]byte, error) {
+		return x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	k.caPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
-	if ca, err = x509.ParseCertificate(caDER); err != nil {
-		return fmt.Errorf("read CA certificate: %w", err)
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read CA certificate %s: %w", files.certificate, err)
 	}
-	return k.issueServer(ca, caKey, now)
+	return &ca{cert, key}, nil
+}
+
+func (c *ca) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})
+}
+
+// sign makes a certificate of this CA for a key.
+func (c *ca) sign(leaf *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, fmt.Errorf("make serial: %w", err)
+	}
+	leaf.SerialNumber = serial
+	der, err := x509.CreateCertificate(rand.Reader, leaf, c.cert, key, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate: %w", err)
+	}
+	return der, nil
 }
 
 // issueServer makes the gateway's certificate anew with each start: it lives
 // for 90 days and nobody pins it.
-func (k *keyring) issueServer(ca *x509.Certificate, caKey crypto.Signer, now time.Time) error {
+func (k *keyring) issueServer(root *ca, now time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make server key: %w", err)
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return fmt.Errorf("make serial: %w", err)
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "localhost"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 90),
+	der, err := root.sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "localhost"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 90),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	}, key.Public())
 	if err != nil {
-		return fmt.Errorf("sign server certificate: %w", err)
+		return err
 	}
-	k.server = tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key}
+	k.server = tls.Certificate{Certificate: [][]byte{der, root.cert.Raw}, PrivateKey: key}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -187,7 +189,16 @@ func printReport(w io.Writer, r verified) {
 		r.Session, r.Segments, r.Events, state, r.Anchored)
 }
 
-// writePublicKey puts the recorder's public half where verify finds it.
-func writePublicKey(dir string, key ed25519.PrivateKey) error {
-	return writeNew(filepath.Join(dir, publicKeys), record.MarshalKey(key.Public().(ed25519.PublicKey)))
+// addPublicKey puts a recorder's public half where verify finds it, beside
+// those of before: recordings outlive keys.
+func addPublicKey(dir string, key ed25519.PublicKey) error {
+	path, text := filepath.Join(dir, publicKeys), record.MarshalKey(key)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read public keys: %w", err)
+	}
+	if bytes.Contains(old, text) {
+		return nil
+	}
+	return writeNew(path, append(old, text...))
 }

@@ -20,6 +20,8 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
 )
@@ -27,11 +29,13 @@ import (
 // startTimeout bounds the start: what is down by then is reported.
 const startTimeout = time.Minute
 
-// serveHouse is Tidegate for real use: control and gateway in one process.
+// serveHouse is Tidegate for real use: control, gateway, or both in one
+// process.
 type serveHouse struct {
 	house
 	cfg     *serveConfig
-	keys    *keyring
+	keys    *keyring  // without the control side's in a gateway alone
+	known   *gateways // of other processes; nil unless control runs alone
 	ledger  *ledger.Ledger
 	store   *record.Store
 	ctl     *control
@@ -84,8 +88,7 @@ func serve(ctx context.Context, cfg *serveConfig, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("ready", "gateway", cfg.Gateway.Listen, "webhook", cfg.Webhook.Listen,
-		"repository", cfg.Forge.Owner+"/"+cfg.Forge.Repo, "installation", cfg.Installation)
+	log.Info("ready", cfg.where()...)
 	select {
 	case <-ctx.Done():
 		log.Info("stopping")
@@ -107,9 +110,7 @@ func startServe(ctx context.Context, cfg *serveConfig, log *slog.Logger) (_ *ser
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel() // the parts live on: they keep the values of ctx, not its end
-	for _, start := range []func(context.Context) error{
-		h.openState, h.openLedger, h.openStore, h.startControl, h.startGateway, h.startMetrics, h.startWebhook,
-	} {
+	for _, start := range h.steps() {
 		if err := start(ctx); err != nil {
 			return nil, err
 		}
@@ -117,8 +118,46 @@ func startServe(ctx context.Context, cfg *serveConfig, log *slog.Logger) (_ *ser
 	return h, nil
 }
 
+// steps are what starts, in order.
+func (h *serveHouse) steps() []func(context.Context) error {
+	p := h.cfg.Parts
+	steps := []func(context.Context) error{h.openState, h.openLedger}
+	if p.Gateway {
+		steps = append(steps, h.openStore)
+	}
+	if p.Control {
+		steps = append(steps, h.startControl)
+	}
+	if p.Gateway {
+		steps = append(steps, h.startGateway)
+	}
+	steps = append(steps, h.startMetrics)
+	if p.Control {
+		steps = append(steps, h.startWebhook)
+	}
+	if p.Control && p.apart() {
+		steps = append(steps, h.startDoor)
+	}
+	return steps
+}
+
+// where says for the log what runs, and at which addresses.
+func (c *serveConfig) where() []any {
+	said := []any{"parts", c.Parts.String()}
+	if c.Parts.Control {
+		said = append(said, "webhook", c.Webhook.Listen, "repository", c.Forge.Owner+"/"+c.Forge.Repo, "installation", c.Installation)
+	}
+	if c.Parts.Gateway {
+		said = append(said, "gateway", c.Gateway.Listen)
+	}
+	if c.Door != "" {
+		said = append(said, "door", c.Door)
+	}
+	return said
+}
+
 // openState takes the state folder for this process and reads its keys.
-func (h *serveHouse) openState(context.Context) error {
+func (h *serveHouse) openState(context.Context) (err error) {
 	if err := os.MkdirAll(h.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make state_dir: %w", err)
 	}
@@ -127,16 +166,53 @@ func (h *serveHouse) openState(context.Context) error {
 		return err
 	}
 	h.onClose(lock.Close)
-	dir := filepath.Join(h.cfg.StateDir, keysDir)
-	if h.keys, err = openOwnKeys(dir); err != nil {
+	if err := h.openKeys(filepath.Join(h.cfg.StateDir, keysDir)); err != nil {
 		return err
 	}
-	return writePublicKey(dir, h.keys.recorder)
+	if h.keys.recorder == nil {
+		return nil
+	}
+	return addPublicKey(filepath.Join(h.cfg.StateDir, keysDir), h.keys.recorder.Public().(ed25519.PublicKey))
+}
+
+// openKeys gives each part its own keys and no others.
+func (h *serveHouse) openKeys(dir string) (err error) {
+	switch {
+	case !h.cfg.Parts.apart():
+		h.keys, err = openOwnKeys(dir)
+	case h.cfg.Parts.Control:
+		if h.keys, err = openControlKeys(dir); err == nil {
+			h.known, err = openGateways(h.cfg.StateDir, time.Now)
+		}
+	default:
+		if err = h.cfg.Parts.keysApart(h.cfg.StateDir); err == nil {
+			h.keys = &keyring{recorder: h.cfg.Gateway.Enrolment.Key}
+			err = os.MkdirAll(dir, 0o700)
+		}
+	}
+	return err
+}
+
+// gatewayKeys are the keys by which control believes what gateways hold.
+func (h *serveHouse) gatewayKeys() func(string) (ed25519.PublicKey, error) {
+	if h.known != nil {
+		return h.known.key
+	}
+	return onlyGateway(h.cfg.Gateway.Base.Name, h.keys.recorder)
+}
+
+// controlKey verifies what control signs.
+func (h *serveHouse) controlKey() ed25519.PublicKey {
+	if h.keys.control == nil {
+		return h.cfg.Gateway.Enrolment.Control
+	}
+	return h.keys.control.Public().(ed25519.PublicKey)
 }
 
 func (h *serveHouse) openLedger(ctx context.Context) (err error) {
 	h.ledger, err = ledger.Open(ctx, ledger.Config{
-		URL: h.cfg.Ledger.Reveal(), Signer: h.keys.control, Installation: h.cfg.Installation, Log: h.log.With("part", "ledger"),
+		URL: h.cfg.Ledger.Reveal(), Signer: h.keys.control, Gateways: h.gatewayKeys(),
+		Installation: h.cfg.Installation, Log: h.log.With("part", "ledger"),
 	})
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
@@ -170,12 +246,45 @@ func (h *serveHouse) startControl(ctx context.Context) (err error) {
 
 func (h *serveHouse) startGateway(ctx context.Context) error {
 	base := h.cfg.Gateway.Base
-	base.Metrics = h.metrics
+	base.Metrics, base.ControlKey, base.Key = h.metrics, h.controlKey(), h.keys.recorder
+	minter, err := h.minter()
+	if err != nil {
+		return err
+	}
+	base.Minter = minter
 	return h.openGate(ctx, gatePart{
 		Listen: h.cfg.Gateway.Listen, TLS: h.cfg.Gateway.TLS.server(), Base: base,
-		Ledger: h.ledger, Minters: h.ctl.minters, Store: h.store, Issuers: h.cfg.Issuers,
-		Control: h.keys.control.Public().(ed25519.PublicKey),
+		Ledger: h.ledger, Store: h.store, Issuers: h.cfg.Issuers,
 	})
+}
+
+// minter is where the gateway gets credentials: from the control side beside
+// it, or in another process.
+func (h *serveHouse) minter() (gateway.Minter, error) {
+	if h.ctl != nil {
+		return h.ctl.leases(h.ledger), nil
+	}
+	client, err := lease.NewClient(h.cfg.Gateway.Control, h.cfg.Gateway.Enrolment.tls())
+	if err != nil {
+		return nil, err
+	}
+	h.onClose(client.Close)
+	return client, nil
+}
+
+// startDoor lets enrolled gateways ask for credentials.
+func (h *serveHouse) startDoor(context.Context) error {
+	log := h.log.With("part", "door")
+	handler, err := lease.Handler(lease.Config{
+		Minter: h.ctl.leases(h.ledger), Gateway: h.known.identify, Log: log,
+		Given: func(ctx context.Context, g lease.Given) error {
+			return h.ledger.Audit(ctx, "gateway "+g.Gateway, "lease.given", g.Session, fmt.Sprintf("grant %s, generation %d", g.Grant, g.Generation))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return h.openDoor(httpDoor{Part: "door", Listen: h.cfg.Door, TLS: h.known.tls(), Handler: handler, Exchange: 30 * time.Second})
 }
 
 // server is a TLS configuration that reads the files for each handshake, so

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -54,6 +53,7 @@ type httpDoor struct {
 	Part, Listen string
 	TLS          *tls.Config // nil is plain HTTP
 	Handler      http.Handler
+	Exchange     time.Duration // bounds one request with its answer; 0 does not
 }
 
 // openDoor serves HTTP until the house closes.
@@ -67,6 +67,7 @@ func (h *house) openDoor(d httpDoor) error {
 	}
 	srv := &http.Server{
 		Handler: d.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		ReadTimeout: d.Exchange, WriteTimeout: d.Exchange, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(h.log.With("part", d.Part).Handler(), slog.LevelWarn),
 	}
 	done := make(chan struct{})
@@ -95,16 +96,14 @@ func (h *house) openControl(ctx context.Context, minting mint.Config, cfg contro
 	return ctl, nil
 }
 
-// gatePart is what a gateway beside its control side is made of.
+// gatePart is what a gateway is made of.
 type gatePart struct {
 	Listen  string
 	TLS     *tls.Config
 	Ledger  *ledger.Ledger
-	Minters map[string]leaser
 	Store   *record.Store
 	Issuers []identify.Issuer
-	Control ed25519.PublicKey
-	Base    gateway.Config // name, bounds and metrics
+	Base    gateway.Config // name, bounds, keys, metrics, and where credentials come from
 }
 
 // openGate opens the rooms' port.
@@ -114,9 +113,8 @@ func (h *house) openGate(ctx context.Context, p gatePart) error {
 		return err
 	}
 	cfg := p.Base
-	cfg.Ledger, cfg.Minter = gatewayLedger{p.Ledger}, leases{ledger: p.Ledger, minters: p.Minters, now: time.Now}
-	cfg.Identifier, cfg.Compiler, cfg.Recorders = identifier, policy{}, recorders{p.Store}
-	cfg.ControlKey, cfg.Log = p.Control, h.log.With("part", "gateway")
+	cfg.Ledger, cfg.Identifier, cfg.Compiler, cfg.Recorders = gatewayLedger{p.Ledger}, identifier, policy{}, recorders{p.Store}
+	cfg.Log = h.log.With("part", "gateway")
 	srv, err := gateway.New(cfg)
 	if err != nil {
 		return err

@@ -11,7 +11,13 @@ import (
 
 // runSetup prints what an administrator of a target runs once, for reading
 // before running.
-func runSetup(_ context.Context, args []string, io stdio) error {
+func runSetup(ctx context.Context, args []string, io stdio) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "gateway":
+			return runSetupGateway(ctx, args[1:], io)
+		}
+	}
 	flags := flag.NewFlagSet("setup", flag.ContinueOnError)
 	var o mint.Options
 	flags.StringVar(&o.Installation, "installation", "", "this installation's `id`: 4 to 12 of a-z and 0-9")
@@ -24,7 +30,7 @@ func runSetup(_ context.Context, args []string, io stdio) error {
 		return err
 	}
 	if len(words) != 1 || words[0] != "postgres" {
-		return fmt.Errorf("%w: got %q, want setup postgres", errUsage, words)
+		return fmt.Errorf("%w: got %q, want setup postgres, setup ledger or setup gateway", errUsage, words)
 	}
 	if !mint.ValidInstallation(o.Installation) || o.Database == "" {
 		return fmt.Errorf("%w: want --installation (4 to 12 of a-z and 0-9) and --database", errUsage)

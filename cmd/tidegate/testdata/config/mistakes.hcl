@@ -1,7 +1,7 @@
 installation = "Acme Incorporated"
 state_dir    = "@DIR@/dev"
 colour       = "blue"
-parts        = ["gateway"]
+parts        = ["control", "gatway", "gateway"]
 
 github {
   repository = "acme"
@@ -54,7 +54,9 @@ rules {
 
 gateway {
   listen       = "gateway.internal:99999"
-  control      = "control.internal:7000"
+  control {
+    address = "control.internal:7443"
+  }
   max_sessions = 0
 }
 
@@ -75,6 +77,10 @@ log {
   format = secret
 }
 
-console {
-  listen = ":443"
+colours {
+  sky = "blue"
+}
+
+control {
+  listen = ":7443"
 }
