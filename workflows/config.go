@@ -186,15 +186,10 @@ func (r Ref) String() string { return strconv.FormatInt(r.Repo, 10) + "-" + strc
 // Hint says that something may have changed. It is never believed: it only
 // shortens the wait until the next reading.
 type Hint struct {
-	Kind   HintKind  `json:"kind"`
-	Ref    Ref       `json:"ref"`
-	Commit string    `json:"commit,omitempty"` // push: the new head
-	By     HintActor `json:"by,omitzero"`      // push: who pushed
-	Held   string    `json:"held,omitempty"`   // held: the hold's id
+	Kind HintKind `json:"kind"`
+	Ref  Ref      `json:"ref"`
+	Held string   `json:"held,omitempty"` // held: the hold's id
 }
-
-// HintActor is who caused a hint, as far as the webhook says.
-type HintActor = access.User
 
 // HintKind says what may have changed.
 type HintKind string

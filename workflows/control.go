@@ -23,7 +23,7 @@ type Config struct {
 	Activities Activities      // needed
 	Queue      string          // task queue; "" is "tidegate". Revocations have their own: "<queue>-revoke"
 	Sweep      time.Duration   // between sweeps of ledger and targets; 0 is 15 s
-	Reconcile  time.Duration   // between readings of main and the pull requests; 0 is 30 s
+	Reconcile  time.Duration   // between readings of main and the pull requests; 0 is Rules.Poll
 	Changed    <-chan struct{} // the ledger changed: look for held operations
 	// Guard runs a sweep only if no other control does; nil runs it.
 	Guard func(ctx context.Context, sweep func(context.Context) error) error
@@ -109,7 +109,7 @@ func revokeQueue(queue string) string { return queue + "-revoke" }
 func (c *Control) startLoops(ctx context.Context, cfg Config) {
 	ctx, c.cancel = context.WithCancel(ctx)
 	s := newSweeper(c.acts)
-	reconcile := orDuration(cfg.Reconcile, 30*time.Second)
+	reconcile := orDuration(cfg.Reconcile, c.acts.Rules.Poll)
 	tasks := []task{
 		{name: "sweep", every: orDuration(cfg.Sweep, 15*time.Second), bound: 2 * time.Minute,
 			do: func(ctx context.Context) error { return c.guard(ctx, s.sweep) }},
@@ -135,18 +135,13 @@ func (c *Control) stopWorkers() {
 	}
 }
 
-// Hint says that something may have changed. It only stores what can't be
-// read later (who pushed) and wakes a workflow, so a webhook may wait for it.
+// Hint says that something may have changed. It only wakes a workflow, so a
+// webhook may wait for it.
 func (c *Control) Hint(ctx context.Context, h Hint) error {
 	if h.Kind == HintPush {
 		select {
 		case c.nudge <- struct{}{}:
 		default: // one is due already
-		}
-		if h.Commit != "" && h.By.ID != 0 {
-			if err := c.acts.Ledger.Pushed(ctx, h.Ref.Repo, h.Commit, h.By); err != nil {
-				return fmt.Errorf("remember who pushed %s: %w", h.Commit, err)
-			}
 		}
 	}
 	return c.hint(ctx, h)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -52,6 +53,9 @@ func (a *Activities) assess(ctx context.Context, pull Pull) (*assessment, error)
 	if pull.Fork {
 		s.refusal = "The pull request comes from a fork. Push the branch to this repository and open it from there."
 		return s, nil
+	}
+	if err := a.learnPushers(ctx, &s.pull); err != nil {
+		return nil, err
 	}
 	if err := a.evaluateHead(ctx, s); err != nil {
 		return nil, err
@@ -198,8 +202,62 @@ func unusable(p Pull) string {
 		return "The pull request is a draft. Mark it as ready before anybody can approve it."
 	case len(p.Unknown) > 0:
 		return fmt.Sprintf("GitHub knows no account for %d of the committers, so nobody can tell whether they approve their own work. Commit with an address that belongs to an account.", len(p.Unknown))
+	case len(p.Unpushed) > 0:
+		return fmt.Sprintf("GitHub did not tell who pushed %s, so nobody can tell whether they approve their own work. "+
+			"Tidegate goes on asking. If this stays: make the commits anew (`git commit --amend --no-edit`, or a rebase) and push them with `--force-with-lease`.", commitNames(p.Unpushed))
 	}
 	return ""
+}
+
+func commitNames(commits []string) string {
+	var out []string
+	for _, c := range commits[:min(len(commits), 3)] {
+		out = append(out, c[:min(len(c), 7)])
+	}
+	if n := len(commits) - len(out); n > 0 {
+		out = append(out, fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(out, ", ")
+}
+
+// learnPushers finds the commits of which no delivery said who pushed them,
+// and asks the forge. An answer that does not account for all of them teaches
+// nothing: whoever is missing from it could be the one who approves.
+func (a *Activities) learnPushers(ctx context.Context, pull *Pull) error {
+	missing, err := a.unpushed(ctx, *pull)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	pull.Unpushed = missing
+	who, whole, err := a.Forge.Pushers(ctx, *pull)
+	if err != nil {
+		return fmt.Errorf("ask who pushed to %s: %w", pull.Ref, err)
+	}
+	if !whole || len(who) == 0 {
+		return nil
+	}
+	for _, u := range who {
+		if err := a.Ledger.Pushed(ctx, pull.Ref.Repo, missing, u); err != nil {
+			return fmt.Errorf("remember who pushed to %s: %w", pull.Ref, err)
+		}
+	}
+	pull.Unpushed = nil
+	return nil
+}
+
+func (a *Activities) unpushed(ctx context.Context, pull Pull) ([]string, error) {
+	commits := branchCommits(pull)
+	known, err := a.Ledger.Pushers(ctx, pull.Ref.Repo, commits)
+	if err != nil {
+		return nil, fmt.Errorf("read who pushed to %s: %w", pull.Ref, err)
+	}
+	return slices.DeleteFunc(commits, func(c string) bool { return len(known[c]) > 0 }), nil
+}
+
+func branchCommits(pull Pull) []string {
+	commits := slices.Concat(pull.Commits, []string{pull.Head})
+	slices.Sort(commits)
+	return slices.Compact(commits)
 }
 
 // excluded says who never counts as an approver of the plan, and why.
@@ -208,12 +266,14 @@ func (a *Activities) excluded(ctx context.Context, pull Pull, plan access.Plan) 
 	if out == nil {
 		out = map[int64]string{}
 	}
-	pushers, err := a.Ledger.Pushers(ctx, pull.Ref.Repo, slices.Concat(pull.Commits, []string{pull.Head}))
+	pushers, err := a.Ledger.Pushers(ctx, pull.Ref.Repo, branchCommits(pull))
 	if err != nil {
 		return nil, fmt.Errorf("read who pushed: %w", err)
 	}
-	for _, u := range pushers {
-		out[u.ID] = "pushed to the branch"
+	for _, users := range pushers {
+		for _, u := range users {
+			out[u.ID] = "pushed to the branch"
+		}
 	}
 	for _, p := range plan.People {
 		out[p.ID] = "would receive the access"

@@ -37,6 +37,8 @@ type world struct {
 	main     string
 	behind   map[string]int // commit on main -> pull request
 	commands []Command
+	movers   []access.User // of the branch, as the forge says; nil is the author
+	silent   bool          // the forge can't say who pushed
 	reports  []Report
 	shown    []access.Held
 	merges   int
@@ -193,6 +195,18 @@ func (w fakeForge) Pull(_ context.Context, ref Ref) (Pull, error) {
 	out := *p
 	out.Reviews = slices.Clone(p.Reviews)
 	return out, nil
+}
+
+func (w fakeForge) Pushers(_ context.Context, p Pull) ([]access.User, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.silent {
+		return nil, false, nil
+	}
+	if w.movers != nil {
+		return slices.Clone(w.movers), true, nil
+	}
+	return []access.User{p.Author}, true, nil
 }
 
 func (w fakeForge) Tree(_ context.Context, commit string) (access.Tree, error) {
@@ -493,19 +507,23 @@ func (w *world) SeeReview(_ context.Context, _ Ref, r access.Review) (access.Rev
 	return r, nil
 }
 
-func (w *world) Pushed(_ context.Context, _ int64, commit string, by access.User) error {
+func (w *world) Pushed(_ context.Context, _ int64, commits []string, by access.User) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pushed[commit] = append(w.pushed[commit], by)
+	for _, c := range commits {
+		w.pushed[c] = append(w.pushed[c], by)
+	}
 	return nil
 }
 
-func (w *world) Pushers(_ context.Context, _ int64, commits []string) ([]access.User, error) {
+func (w *world) Pushers(_ context.Context, _ int64, commits []string) (map[string][]access.User, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []access.User
+	out := map[string][]access.User{}
 	for _, c := range commits {
-		out = append(out, w.pushed[c]...)
+		if users := w.pushed[c]; len(users) > 0 {
+			out[c] = slices.Clone(users)
+		}
 	}
 	return out, nil
 }

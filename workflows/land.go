@@ -13,20 +13,28 @@ import (
 
 // Land turns what a merged pull request brought to main into rows of the
 // ledger: landed where the bytes on main are the bytes that were approved,
-// refused otherwise. It is idempotent: an id that has a row keeps it.
-func (a *Activities) Land(ctx context.Context, pull Pull) error {
+// refused otherwise. It is idempotent: an id that has a row keeps it. waits
+// says that nothing was decided yet, because who pushed is not known yet.
+func (a *Activities) Land(ctx context.Context, pull Pull) (waits bool, err error) {
 	if pull.MergedAt.IsZero() {
-		return nil
+		return false, nil
 	}
 	dropLate(&pull)
 	s, err := a.assess(ctx, pull)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if s.eval.PolicyOnly || len(s.eval.Changes) == 0 {
-		return nil
+		return false, nil
 	}
-	merged, err := a.landedTree(ctx, pull)
+	if len(s.pull.Unpushed) > 0 && a.now().Sub(pull.MergedAt) < unclaimedForbid {
+		return true, nil // a refusal is for ever, and GitHub's list of pushes may only be late
+	}
+	return false, a.landAll(ctx, s)
+}
+
+func (a *Activities) landAll(ctx context.Context, s *assessment) error {
+	merged, err := a.landedTree(ctx, s.pull)
 	if err != nil {
 		return err
 	}
@@ -237,7 +245,8 @@ func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, 
 	if err != nil {
 		return FollowResult{}, fmt.Errorf("read pull request %s: %w", in.Ref, err)
 	}
-	if err := a.Land(ctx, pull); err != nil {
+	waits, err := a.Land(ctx, pull)
+	if err != nil {
 		return FollowResult{}, err
 	}
 	if !pull.MergedAt.IsZero() {
@@ -252,6 +261,9 @@ func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, 
 	}
 	if pull.Open && a.Rules.AutoMerge && s.approved() {
 		return a.merge(ctx, s)
+	}
+	if waits {
+		return FollowResult{}, nil
 	}
 	return a.standing(ctx, pull)
 }

@@ -21,6 +21,10 @@ type Forge interface {
 	// OpenPulls lists the pull requests that are open, and those closed since.
 	OpenPulls(ctx context.Context, closedSince time.Time) ([]Ref, error)
 	Pull(ctx context.Context, ref Ref) (Pull, error)
+	// Pushers lists everybody who ever moved the pull request's branch; whole
+	// says that they account for each commit on it. It is asked where the
+	// deliveries that would have told did not come.
+	Pushers(ctx context.Context, pull Pull) (who []access.User, whole bool, err error)
 	// Tree reads grants/ and policies/ of a commit, or of the main branch.
 	Tree(ctx context.Context, commit string) (access.Tree, error)
 	// Main is the main branch's commit, and the merged pull request behind it, if any.
@@ -48,7 +52,8 @@ type Pull struct {
 	URL      string           `json:"url"`
 	Author   access.User      `json:"author"`
 	Head     string           `json:"head"`
-	Base     string           `json:"base"` // the commit that head is compared with: the merge base
+	Branch   string           `json:"branch"` // the head's
+	Base     string           `json:"base"`   // the commit that head is compared with: the merge base
 	Open     bool             `json:"open"`
 	Draft    bool             `json:"draft"`
 	Fork     bool             `json:"fork"`
@@ -57,7 +62,8 @@ type Pull struct {
 	Reviews  []access.Review  `json:"reviews"`         // Digest and PolicyDigest are not the forge's to know
 	Commits  []string         `json:"commits"`         // the branch's commits: their pushers don't count as approvers
 	Excluded map[int64]string `json:"excluded"`        // author, committers, co-authors: id -> why
-	Unknown  []string         `json:"unknown"`         // committers whom the forge can't name: nobody's approval counts while there are any... said in the report
+	Unknown  []string         `json:"unknown"`         // committers whom the forge can't name: nobody's approval counts while there are any, which the report says
+	Unpushed []string         `json:"unpushed"`        // commits whose pusher is not known, which is not the forge's to know: the same
 }
 
 // Command is a slash command in a comment: "/tidegate approve H7 3fa9c2d1".
@@ -194,9 +200,10 @@ type Ledger interface {
 	// SeeReview keeps the first sight of a review: the policy digest then in
 	// force. It answers with what was first stored.
 	SeeReview(ctx context.Context, ref Ref, r access.Review) (access.Review, error)
-	// Pushed remembers who pushed a head; Pushers lists them for a pull request's branch commits.
-	Pushed(ctx context.Context, repo int64, commit string, by access.User) error
-	Pushers(ctx context.Context, repo int64, commits []string) ([]access.User, error)
+	// Pushed remembers who pushed commits; Pushers says it for each commit. One
+	// of which nobody is known is absent.
+	Pushed(ctx context.Context, repo int64, commits []string, by access.User) error
+	Pushers(ctx context.Context, repo int64, commits []string) (map[string][]access.User, error)
 
 	OpenHelds(ctx context.Context) ([]access.Held, error)
 	Held(ctx context.Context, id string) (access.Held, error)

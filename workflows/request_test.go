@@ -66,6 +66,17 @@ func TestWhoseApprovalCounts(t *testing.T) {
 			w.pulls[7].Excluded = map[int64]string{2: "committed"}
 			w.review(bob, access.ReviewApproved)
 		}, false},
+		"while nobody knows who pushed": {func(w *world) { w.silent = true; w.review(bob, access.ReviewApproved) }, false},
+		"while one push is not known": {func(w *world) {
+			w.pulls[7].Commits = []string{"c0"}
+			w.pushed["head1"], w.silent = []access.User{alice}, true
+			w.review(bob, access.ReviewApproved)
+		}, false},
+		"of who pushed, by GitHub's log": {func(w *world) { w.movers = []access.User{alice, bob}; w.review(bob, access.ReviewApproved) }, false},
+		"where only deliveries told": {func(w *world) {
+			w.pushed["head1"], w.silent = []access.User{alice}, true
+			w.review(bob, access.ReviewApproved)
+		}, true},
 		"beside an unknown":    {func(w *world) { w.pulls[7].Unknown = []string{"x@y"}; w.review(bob, access.ReviewApproved) }, false},
 		"of a draft":           {func(w *world) { w.pulls[7].Draft = true; w.review(bob, access.ReviewApproved) }, false},
 		"before a push":        {func(w *world) { w.review(bob, access.ReviewApproved); w.push("head2", request("inc-1", 7200)) }, false},
@@ -82,6 +93,53 @@ func TestWhoseApprovalCounts(t *testing.T) {
 				t.Errorf("approved is %t (%s), want %t", got.Met, got.Text, c.met)
 			}
 		})
+	}
+}
+
+// TestUnknownPusherIsSaidAndLearned: a lost delivery keeps the pull request
+// from being approved, says so, and mends itself once GitHub can tell.
+func TestUnknownPusherIsSaidAndLearned(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	w.open(3600)
+	w.silent = true
+	w.review(bob, access.ReviewApproved)
+	follow(t, a)
+	if got := approval(t, w); got.Met || !strings.Contains(got.Text, "did not tell who pushed head1") || !strings.Contains(got.Text, "--force-with-lease") {
+		t.Errorf("got %t: %s", got.Met, got.Text)
+	}
+	w.silent = false
+	follow(t, a)
+	if got := approval(t, w); !got.Met {
+		t.Errorf("not approved once the pusher was known: %s", got.Text)
+	}
+	w.silent = true // what was learned stays
+	follow(t, a)
+	if got := approval(t, w); !got.Met {
+		t.Errorf("forgot who pushed: %s", got.Text)
+	}
+}
+
+// TestLandingWaitsForWhoPushed: a refusal is for ever, and GitHub's log may be
+// some seconds behind its webhooks.
+func TestLandingWaitsForWhoPushed(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.open(7200)
+	w.review(bob, access.ReviewApproved)
+	w.merge()
+	w.silent = true
+	if out := follow(t, a); out.Done {
+		t.Error("followed no further while who pushed is not known")
+	}
+	if g, err := w.Grant(t.Context(), key1); access.CodeOf(err) != access.CodeNotFound {
+		t.Fatalf("got grant %s, error %v, want none yet", g, err)
+	}
+	later(w, 2*unclaimedForbid)
+	follow(t, a)
+	if g := w.grant(t, key1); g.State != access.StateRefused || !strings.Contains(g.Why, "who pushed") {
+		t.Errorf("state is %s: %s", g.State, g.Why)
 	}
 }
 

@@ -294,7 +294,8 @@ func (s *sweeper) direct(ctx context.Context, main access.Tree, refs []Ref) (boo
 		if err != nil {
 			return false, fmt.Errorf("read pull request %s: %w", ref, err)
 		}
-		if err := s.Land(ctx, pull); err != nil {
+		waits, err := s.Land(ctx, pull)
+		if err != nil || waits {
 			return false, err
 		}
 	}

@@ -63,38 +63,67 @@ func (l *Ledger) SeeReview(ctx context.Context, repo int64, pull int, r access.R
 	return first, err
 }
 
-// Pushed remembers who pushed a commit.
-func (l *Ledger) Pushed(ctx context.Context, repo int64, commit string, by access.User) error {
-	if err := named("a commit", commit); err != nil {
-		return err
+// Pushed remembers who pushed commits.
+func (l *Ledger) Pushed(ctx context.Context, repo int64, commits []string, by access.User) error {
+	for _, c := range commits {
+		if err := named("a commit", c); err != nil {
+			return err
+		}
 	}
 	b, err := encode(by)
-	if err != nil {
+	if err != nil || len(commits) == 0 {
 		return err
 	}
 	return l.write(ctx, func(ctx context.Context, t *tx) error {
-		_, err := t.ExecContext(ctx, `insert into pushers (repo, head, person, payload) values ($1,$2,$3,$4)
-			on conflict (repo, head, person) do update set payload=excluded.payload`, repo, commit, by.ID, b)
-		return err
+		for _, c := range commits {
+			if _, err := t.ExecContext(ctx, `insert into pushers (repo, head, person, payload) values ($1,$2,$3,$4)
+				on conflict (repo, head, person) do update set payload=excluded.payload`, repo, c, by.ID, b); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
-// Pushers lists, by id, who pushed any of the commits.
-func (l *Ledger) Pushers(ctx context.Context, repo int64, commits []string) ([]access.User, error) {
-	var all []access.User
-	for some := range slices.Chunk(commits, perQuery) {
+// Pushers says who pushed each of the commits, in the order of their ids. A
+// commit that nobody is known to have pushed is absent.
+func (l *Ledger) Pushers(ctx context.Context, repo int64, commits []string) (map[string][]access.User, error) {
+	all := map[string][]access.User{}
+	for some := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(commits))), perQuery) {
 		args, marks := []any{repo}, make([]string, len(some))
 		for i, c := range some {
 			args, marks[i] = append(args, c), fmt.Sprintf("$%d", i+2)
 		}
-		found, err := list[access.User](ctx, l.db, "select payload from pushers where repo=$1 and head in ("+strings.Join(marks, ",")+")", args...)
-		if err != nil {
+		query := "select head, payload from pushers where repo=$1 and head in (" + strings.Join(marks, ",") + ") order by head, person"
+		if err := l.pushers(ctx, all, query, args); err != nil {
 			return nil, err
 		}
-		all = append(all, found...)
 	}
-	slices.SortFunc(all, func(a, b access.User) int { return int(min(1, max(-1, a.ID-b.ID))) })
-	return slices.CompactFunc(all, func(a, b access.User) bool { return a.ID == b.ID }), nil
+	return all, nil
+}
+
+func (l *Ledger) pushers(ctx context.Context, all map[string][]access.User, query string, args []any) error {
+	rows, err := l.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return unavailable("read pushers", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var commit string
+		var b []byte
+		if err := rows.Scan(&commit, &b); err != nil {
+			return unavailable("read pushers", err)
+		}
+		var u access.User
+		if err := decode(b, &u); err != nil {
+			return err
+		}
+		all[commit] = append(all[commit], u)
+	}
+	if err := rows.Err(); err != nil {
+		return unavailable("read pushers", err)
+	}
+	return nil
 }
 
 // Once stores that a thing was done; false if it had been before.

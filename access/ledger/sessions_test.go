@@ -92,21 +92,21 @@ func testReviews(t *testing.T, r *rig) {
 
 func testPushers(t *testing.T, r *rig) {
 	alice, bob := access.User{ID: 9, Login: "alice"}, access.User{ID: 5, Login: "bob"}
-	check(t, r.Pushed(t.Context(), 1, "c1", alice))
-	check(t, r.Pushed(t.Context(), 1, "c1", alice))
-	check(t, r.Pushed(t.Context(), 1, "c1", bob))
-	check(t, r.Pushed(t.Context(), 1, "c2", alice))
-	check(t, r.Pushed(t.Context(), 2, "c3", access.User{ID: 6, Login: "carol"}))
+	check(t, r.Pushed(t.Context(), 1, []string{"c1", "c2"}, alice))
+	check(t, r.Pushed(t.Context(), 1, []string{"c1", "c1"}, alice))
+	check(t, r.Pushed(t.Context(), 1, []string{"c1"}, bob))
+	check(t, r.Pushed(t.Context(), 1, nil, bob))
+	check(t, r.Pushed(t.Context(), 2, []string{"c3"}, access.User{ID: 6, Login: "carol"}))
 	commits := []string{"c3", "c1", "c2"}
 	for i := range 2 * perQuery {
 		commits = append(commits, fmt.Sprint("x", i))
 	}
 	got, err := r.Pushers(t.Context(), 1, append(commits, "c1"))
 	check(t, err)
-	equal(t, "pushers", got, []access.User{bob, alice})
+	equal(t, "pushers", got, map[string][]access.User{"c1": {bob, alice}, "c2": {alice}})
 	got, err = r.Pushers(t.Context(), 1, nil)
 	check(t, err)
-	equal(t, "of nothing", got, []access.User(nil))
+	equal(t, "of nothing", got, map[string][]access.User{})
 }
 
 func testOnce(t *testing.T, r *rig) {

@@ -123,15 +123,15 @@ func (c *control) Close() error {
 }
 
 // keepPushers stores who pushed before the delivery is answered: the queue of
-// hints may drop, and GitHub can't be asked later.
+// hints may drop.
+// Whoever merges "pushes" the branch's commits to main and is no author of
+// them: pushes to main say nothing here.
 func (c *control) keepPushers(ctx context.Context, l *ledger.Ledger, e forge.Event) error {
-	for _, h := range c.hintsOf(e) {
-		if h.Kind != workflows.HintPush || h.Commit == "" || h.By.ID == 0 {
-			continue
-		}
-		if err := l.Pushed(ctx, h.Ref.Repo, h.Commit, h.By); err != nil {
-			return fmt.Errorf("remember who pushed %s: %w", h.Commit, err)
-		}
+	if e.Kind != forge.EventPush || e.Ref == c.main || e.Sender.ID == 0 {
+		return nil
+	}
+	if err := l.Pushed(ctx, c.repo, e.Pushed(), e.Sender); err != nil {
+		return fmt.Errorf("remember who pushed %s: %w", e.After, err)
 	}
 	return nil
 }
@@ -146,45 +146,30 @@ func (c *control) take(e forge.Event) {
 	}
 }
 
-// hints hands events on in their order: who pushed is stored before the pull
-// request that it changed is read.
+// hints hands events on in their order.
 func (c *control) hints(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-c.events:
-			for _, h := range c.hintsOf(e) {
-				if err := c.flows.Hint(ctx, h); err != nil {
-					c.log.Warn("hint not taken; reconciling will find it", "kind", e.Kind, "error", err)
-				}
+			if err := c.flows.Hint(ctx, c.hintOf(e)); err != nil {
+				c.log.Warn("hint not taken; reconciling will find it", "kind", e.Kind, "error", err)
 			}
 		}
 	}
 }
 
-// hintsOf is an event in the workflows' words.
-func (c *control) hintsOf(e forge.Event) []workflows.Hint {
-	ref := workflows.Ref{Repo: c.repo, Number: e.Number}
+// hintOf is an event in the workflows' words.
+func (c *control) hintOf(e forge.Event) workflows.Hint {
+	h := workflows.Hint{Kind: workflows.HintComment, Ref: workflows.Ref{Repo: c.repo, Number: e.Number}}
 	switch e.Kind {
 	case forge.EventPush:
-		if e.Ref == c.main {
-			// Whoever merges "pushes" the branch's commits to main, and is
-			// no author of them: only main is to be read again.
-			return []workflows.Hint{{Kind: workflows.HintPush, Ref: ref}}
-		}
-		hints := []workflows.Hint{{Kind: workflows.HintPush, Ref: ref, Commit: e.After, By: e.Sender}}
-		for _, commit := range e.Commits {
-			if commit != e.After {
-				hints = append(hints, workflows.Hint{Kind: workflows.HintPush, Ref: ref, Commit: commit, By: e.Sender})
-			}
-		}
-		return hints
+		h.Kind = workflows.HintPush
 	case forge.EventPull:
-		return []workflows.Hint{{Kind: workflows.HintPull, Ref: ref}}
-	default:
-		return []workflows.Hint{{Kind: workflows.HintComment, Ref: ref}}
+		h.Kind = workflows.HintPull
 	}
+	return h
 }
 
 // temporalLog brings the Temporal SDK's log into ours; its debug lines stay out.

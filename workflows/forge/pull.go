@@ -74,7 +74,7 @@ func (f *Forge) Pull(ctx context.Context, ref workflows.Ref) (workflows.Pull, er
 	if id := p.GetBase().GetRepo().GetID(); id != ref.Repo {
 		return workflows.Pull{}, access.Errorf(access.CodeConflict, "Pull request %d belongs to repository %d, want %d.", ref.Number, id, ref.Repo)
 	}
-	out := workflows.Pull{Ref: ref, URL: p.GetHTMLURL(), Author: user(p.User), Head: p.GetHead().GetSHA(),
+	out := workflows.Pull{Ref: ref, URL: p.GetHTMLURL(), Author: user(p.User), Head: p.GetHead().GetSHA(), Branch: p.GetHead().GetRef(),
 		Open: p.GetState() == "open", Draft: p.GetDraft(), Fork: p.GetHead().GetRepo().GetID() != ref.Repo}
 	if p.MergedAt != nil {
 		out.MergedAt, out.Merge = p.GetMergedAt().UTC(), p.GetMergeCommitSHA()

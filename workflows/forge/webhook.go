@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/go-github/v60/github"
@@ -49,6 +50,15 @@ type Event struct {
 	Ref     string      `json:"ref,omitempty"`
 	Before  string      `json:"before,omitempty"`
 	After   string      `json:"after,omitempty"`
+}
+
+// Pushed lists the commits that a push brought, the new head among them.
+func (e Event) Pushed() []string {
+	commits := slices.Clone(e.Commits)
+	if shaPattern.MatchString(e.After) && strings.Trim(e.After, "0") != "" && !slices.Contains(commits, e.After) {
+		commits = append(commits, e.After)
+	}
+	return commits
 }
 
 // WebhookConfig says what a Webhook believes and where events go.

@@ -114,7 +114,7 @@ func mergePull(c *call) error {
 	}
 	old := p.BaseSHA
 	c.setMerged(ctx, p, c.me, sha)
-	c.refMoved(context.WithoutCancel(ctx), move{"refs/heads/" + p.Base, old, sha}, c.me)
+	c.refMoved(context.WithoutCancel(ctx), move{ref: "refs/heads/" + p.Base, old: old, new: sha, merge: true}, c.me)
 	return c.reply(http.StatusOK, obj{"sha": sha, "merged": true, "message": "Pull Request successfully merged"})
 }
 

@@ -18,6 +18,7 @@ func (h *Hub) repoRoutes() []route {
 	return []route{
 		{"GET /repos/{owner}/{repo}", RoleRead, getRepo},
 		{"GET /repositories/{repo_id}", RoleRead, getRepo},
+		{"GET /repos/{owner}/{repo}/activity", RoleRead, listActivity},
 		{"GET /repos/{owner}/{repo}/collaborators/{login}/permission", RoleRead, getPermission},
 		{"GET /user", RoleRead, func(c *call) error { return c.reply(http.StatusOK, c.fullUser(c.me)) }},
 		{"GET /user/{user_id}", RoleRead, getUser},

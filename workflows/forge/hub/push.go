@@ -104,7 +104,10 @@ func isLoopback(addr string) bool {
 }
 
 // move is one ref that changed.
-type move struct{ ref, old, new string }
+type move struct {
+	ref, old, new string
+	merge         bool // of a pull request
+}
 
 // changeRefs runs a change of the repository alone and lets everything follow
 // that GitHub lets follow: heads of pull requests, events.
@@ -140,12 +143,12 @@ func moves(before, after map[string]string) []move {
 	var out []move
 	for ref, sha := range after {
 		if before[ref] != sha {
-			out = append(out, move{ref, before[ref], sha})
+			out = append(out, move{ref: ref, old: before[ref], new: sha})
 		}
 	}
 	for ref, sha := range before {
 		if _, ok := after[ref]; !ok {
-			out = append(out, move{ref, sha, ""})
+			out = append(out, move{ref: ref, old: sha})
 		}
 	}
 	slices.SortFunc(out, func(a, b move) int { return strings.Compare(a.ref, b.ref) })
@@ -153,6 +156,7 @@ func moves(before, after map[string]string) []move {
 }
 
 func (h *Hub) refMoved(ctx context.Context, m move, by User) {
+	h.keepActivity(ctx, m, by)
 	h.sendPush(ctx, m, by)
 	for _, p := range h.store.openPulls() {
 		if m.ref == "refs/heads/"+p.Head {

@@ -113,7 +113,7 @@ func updateRef(c *call) error {
 	if !in.Force && shaPattern.MatchString(in.SHA) && !c.git.isAncestor(c.r.Context(), old, in.SHA) {
 		return fail(http.StatusUnprocessableEntity, "Update is not a fast forward")
 	}
-	if err := c.moveRef(move{ref, old, in.SHA}); err != nil {
+	if err := c.moveRef(move{ref: ref, old: old, new: in.SHA}); err != nil {
 		return err
 	}
 	return c.reply(http.StatusOK, c.refView(ref, in.SHA))

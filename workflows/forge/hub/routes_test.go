@@ -29,6 +29,8 @@ func TestEveryRoute(t *testing.T) {
 	steps := []step{
 		{"bob", "GET", repo, "", 200, "", ""},
 		{"bob", "GET", "/repositories/1001", "", 200, "", ""},
+		{"bob", "GET", repo + "/activity?ref=b&per_page=1", "", 200, "", ""},
+		{"bob", "GET", repo + "/activity?activity_type=branch_creation", "", 200, "", ""},
 		{"bob", "GET", repo + "/collaborators/alice/permission", "", 200, "", ""},
 		{"bob", "GET", "/user", "", 200, "", ""},
 		{"bob", "GET", "/user/11", "", 200, "", ""},

@@ -47,6 +47,13 @@ type commitStatus struct {
 	Created, Updated       time.Time
 }
 
+// activity is one move of a ref, as GitHub logs it.
+type activity struct {
+	ID, Actor                int64
+	Ref, Before, After, Kind string
+	When                     time.Time
+}
+
 type meta struct {
 	NextNumber, NextID int64
 	Created            time.Time
@@ -63,6 +70,7 @@ type store struct {
 	checks     map[int64]*checkRun
 	statuses   map[int64]*commitStatus
 	deliveries map[int64]*delivery
+	activities map[int64]*activity
 	pending    []change
 }
 
@@ -99,13 +107,14 @@ func (s *store) load() error {
 	if m, ok := metas[0]; ok {
 		s.meta = *m
 	}
-	var errs [6]error
+	var errs [7]error
 	s.pulls, errs[0] = loadKind[pull](s.db, "pull")
 	s.comments, errs[1] = loadKind[comment](s.db, "comment")
 	s.reviews, errs[2] = loadKind[review](s.db, "review")
 	s.checks, errs[3] = loadKind[checkRun](s.db, "check")
 	s.statuses, errs[4] = loadKind[commitStatus](s.db, "status")
 	s.deliveries, errs[5] = loadKind[delivery](s.db, "delivery")
+	s.activities, errs[6] = loadKind[activity](s.db, "activity")
 	return errors.Join(errs[:]...)
 }
 

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/policies/example"
+	"github.com/tidegate/tidegate/workflows"
+	"github.com/tidegate/tidegate/workflows/forge"
+	"github.com/tidegate/tidegate/workflows/forge/hub"
+	"github.com/tidegate/tidegate/workflows/temporaltest"
+)
+
+// desk is the side of a house where people ask and agree: a real hub on real
+// git, the real control side, ledger and Temporal. Its target is a paper one.
+type desk struct {
+	people
+	t      *testing.T
+	hub    *hub.Hub
+	ledger *ledger.Ledger
+	log    *words
+
+	cfg  controlConfig
+	ctl  *control
+	hook *httptest.Server
+}
+
+// words is a log that a test can search.
+type words struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// paper is a target of which every role is there: what a mint does at a real
+// one is other tests' to see.
+type paper struct{}
+
+func (paper) Kind() string { return "postgres" }
+func (paper) Expand(context.Context, access.Plan) (access.Expansion, error) {
+	return access.Expansion{Body: json.RawMessage(`{}`)}, nil
+}
+func (paper) Mint(context.Context, access.Grant) (access.Minted, error) {
+	return access.Minted{Backing: []byte(`{}`)}, nil
+}
+func (paper) Revoke(context.Context, access.Grant) error { return nil }
+func (paper) Prove(context.Context, access.Grant) error  { return nil }
+func (paper) Lease(context.Context, access.Grant, string) (access.Lease, error) {
+	return access.Lease{}, errors.New("a paper target has no door")
+}
+
+// newDesk sets a desk up; change may edit what control is made of.
+func newDesk(t *testing.T, change ...func(*controlConfig, *hub.Config)) *desk {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a Temporal server")
+	}
+	server := temporaltest.Start(t, temporaltest.Options{InMemory: true})
+	d := &desk{t: t, log: &words{}}
+	d.people = people{devReady{Repo: "acme/access", HubTokens: map[string]string{}}, t.TempDir()}
+	cfg := d.hubConfig()
+	log := slog.New(slog.NewTextHandler(d.log, nil))
+	d.cfg = controlConfig{
+		Webhook: access.NewSecret(cfg.WebhookSecret), Minters: []leaser{paper{}}, Log: log,
+		Forge:    forge.Config{Owner: cfg.Owner, Repo: cfg.Repo, Token: access.NewSecret("t-" + devBot), Log: log},
+		Temporal: client.Options{HostPort: server.Address, Namespace: server.Namespace, Logger: temporalLog{slog.New(slog.DiscardHandler)}},
+		Rules: workflows.Rules{
+			AdoptFirst: true, Poll: time.Second, PolicyOwners: []access.Principal{{Kind: access.KindTeam, Name: "acme/dba"}},
+			Operators: []access.Principal{{Kind: access.KindUser, Name: "admin"}},
+		},
+	}
+	for _, f := range change {
+		f(&d.cfg, &cfg)
+	}
+	d.open(cfg)
+	d.startControl()
+	t.Cleanup(d.stopControl)
+	return d
+}
+
+func (d *desk) hubConfig() hub.Config {
+	seed, err := fs.Sub(example.FS, example.Root)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	cfg := hub.Config{
+		Dir: filepath.Join(d.t.TempDir(), "hub"), Owner: "acme", Repo: "access", Seed: seed, WebhookSecret: "hook-secret",
+		Teams: []hub.Team{
+			{Slug: "data-owners", ID: 71, Members: []string{"bob", "carol"}},
+			{Slug: "dba", ID: 72, Members: []string{"carol"}},
+		},
+	}
+	for i, who := range []string{"admin", devBot, "alice", "bob", "carol", "mallory"} {
+		u := hub.User{Login: who, ID: int64(i + 1), Token: "t-" + who, Email: who + "@acme.test"}
+		switch who {
+		case "admin":
+			u.Role = hub.RoleAdmin
+		case devBot:
+			u.Role, u.Kind = hub.RoleAdmin, "Bot"
+		}
+		cfg.Users = append(cfg.Users, u)
+		d.house.HubTokens[who] = u.Token
+	}
+	return cfg
+}
+
+func (d *desk) open(cfg hub.Config) {
+	d.t.Helper()
+	var err error
+	if d.hub, err = hub.Open(cfg); err != nil {
+		d.t.Fatal(err)
+	}
+	srv := httptest.NewServer(d.hub)
+	d.hub.SetBaseURL(srv.URL)
+	d.house.Hub, d.house.CloneURL, d.cfg.Forge.BaseURL = srv.URL, d.hub.CloneURL(), srv.URL
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.ledger, err = ledger.Open(d.t.Context(), ledger.Config{URL: "sqlite:" + filepath.Join(d.t.TempDir(), "ledger.db"), Signer: key, Installation: "desk1"})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.cfg.Ledger = d.ledger
+	d.t.Cleanup(func() {
+		srv.Close()
+		if err := errors.Join(d.hub.Close(), d.ledger.Close()); err != nil {
+			d.t.Errorf("close desk: %v", err)
+		}
+	})
+}
+
+// startControl starts the control side, with its webhook.
+func (d *desk) startControl() {
+	d.t.Helper()
+	var err error
+	if d.ctl, err = startControl(d.t.Context(), d.cfg); err != nil {
+		d.t.Fatal(err)
+	}
+	d.hook = httptest.NewServer(d.ctl.Webhook)
+	d.hub.SetWebhook(d.hook.URL, d.cfg.Webhook.Reveal())
+}
+
+// stopControl takes the control side down. What the hub has to tell meanwhile
+// is lost, as on GitHub, which delivers once.
+func (d *desk) stopControl() {
+	if d.ctl == nil {
+		return
+	}
+	d.hook.Close()
+	if err := d.ctl.Close(); err != nil {
+		d.t.Errorf("close control: %v", err)
+	}
+	d.ctl = nil
+}
+
+func (d *desk) openPull(who, branch string) int {
+	d.t.Helper()
+	number, err := d.pullRequest(d.t.Context(), who, branch, "Ask for "+branch)
+	d.must(err)
+	return number
+}
+
+func (d *desk) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatalf("%v\nthe log:\n%s", err, d.log.String())
+	}
+}
+
+// until waits until it is so.
+func (d *desk) until(what string, ok func() (bool, error)) {
+	d.t.Helper()
+	d.must(func() error {
+		err := eventually(d.t.Context(), 30*time.Second, ok)
+		if err != nil {
+			return fmt.Errorf("want %s: %w", what, err)
+		}
+		return nil
+	}())
+}
+
+// says waits until the bot's comment, or a reply in it, holds a text.
+func (d *desk) says(number int, text string) {
+	d.t.Helper()
+	last := ""
+	defer func() {
+		if d.t.Failed() {
+			d.t.Logf("the comment:\n%s", last)
+		}
+	}()
+	d.until(fmt.Sprintf("%q in the comment of %d", text, number), func() (bool, error) {
+		all, err := d.comments(d.t.Context(), number)
+		last = strings.Join(all, "\n----\n")
+		return strings.Contains(last, text), err
+	})
+}
+
+// is waits until a grant is in a state.
+func (d *desk) is(id string, state access.State) access.Grant {
+	d.t.Helper()
+	var g access.Grant
+	d.until(fmt.Sprintf("grant %s %s", id, state), func() (ok bool, err error) {
+		g, err = d.ledger.Grant(d.t.Context(), access.GrantKey{Repo: 1001, ID: id})
+		if access.CodeOf(err) == access.CodeNotFound {
+			return false, nil
+		}
+		if err == nil && g.State != state && g.State.Ended() {
+			err = fmt.Errorf("it is %s: %s", g.State, g.Why)
+		}
+		return g.State == state, err
+	})
+	return g
+}
+
+// TestControlDownDuringAPush: mallory, of the data owners here, pushes as
+// alice while nobody listens. What GitHub's log tells afterwards is enough.
+func TestControlDownDuringAPush(t *testing.T) {
+	d := newDesk(t, func(_ *controlConfig, h *hub.Config) { h.Teams[0].Members = []string{"bob", "mallory"} })
+	ctx := t.Context()
+	d.must(d.push(ctx, "alice", "inc-1", "notes.md", "one\n"))
+	d.stopControl()
+	d.must(d.forge(ctx, "mallory", "inc-1", "grants/alice/inc-1.hcl", grantFile("inc-1", "alice", "readonly", "5m")))
+	number := d.openPull("alice", "inc-1")
+	d.must(d.approve(ctx, "mallory", number))
+	d.startControl()
+	d.says(number, "mallory's approval does not count: pushed to the branch")
+	d.must(d.approve(ctx, "bob", number))
+	d.says(number, "bob agrees")
+	d.must(d.merge(ctx, "bob", number))
+	d.is("inc-1", access.StateActive)
+}
+
+// forge pushes a commit whose author and committer claim to be alice.
+func (d *desk) forge(ctx context.Context, who, branch, file, text string) error {
+	if err := errors.Join(d.clone(ctx, who), d.clone(ctx, "alice")); err != nil {
+		return err
+	}
+	dir := filepath.Join(d.work, who)
+	for _, args := range [][]string{{"fetch", "-q", "origin"}, {"checkout", "-q", "-B", branch, "origin/" + branch}} {
+		if _, err := d.git(ctx, who, args...); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(dir, filepath.FromSlash(file))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"-C", dir, "add", file}, {"-C", dir, "commit", "-q", "-m", "Ask for access"}} {
+		if _, err := d.git(ctx, "alice", args...); err != nil {
+			return err
+		}
+	}
+	_, err := d.git(ctx, who, "push", "-q", "origin", branch)
+	return err
+}
