@@ -67,7 +67,7 @@ func (a *Activities) once(ctx context.Context, ref Ref, c Command, nth int) (str
 	action := "command." + c.Verb
 	if err != nil {
 		a.log().WarnContext(ctx, "command refused", "pr", ref.String(), "verb", c.Verb, "error", err)
-		a.refused("command")
+		a.Signals.refused("command")
 		reply, action = access.Message(err), "command.refused"
 	}
 	detail := clip(c.Verb + " " + strings.Join(c.Args, " ") + ": " + reply)

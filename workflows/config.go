@@ -77,12 +77,6 @@ func orDuration(d, fallback time.Duration) time.Duration {
 	return fallback
 }
 
-// Metrics are what the workflows count. The zero value counts nothing.
-type Metrics struct {
-	Revoking func(key access.GrantKey, since time.Duration) // a revocation is late: alert
-	Refused  func(what string)                              // a landed file, a policy tree or a command was refused
-}
-
 // Activities are what the workflows do to the world. All of them are
 // idempotent, read again what they act on, and take and return small values:
 // plans and secrets never enter a history.
@@ -95,7 +89,7 @@ type Activities struct {
 	Rules    Rules
 	Now      func() time.Time // nil is time.Now
 	Log      *slog.Logger
-	Metrics  Metrics
+	Signals  *Signals // nil tells nothing
 
 	starter starter // Temporal, behind what activities need of it
 }
@@ -171,12 +165,6 @@ func (a *Activities) wake(ctx context.Context, key access.GrantKey) {
 	}
 	if err := a.starter.wakeGrant(ctx, key); err != nil {
 		a.log().WarnContext(ctx, "grant not woken", "grant", key.String(), "error", err)
-	}
-}
-
-func (a *Activities) refused(what string) {
-	if a.Metrics.Refused != nil {
-		a.Metrics.Refused(what)
 	}
 }
 

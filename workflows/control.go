@@ -116,9 +116,10 @@ func (c *Control) startLoops(ctx context.Context, cfg Config) {
 		{name: "reconcile", every: reconcile, bound: 2 * time.Minute, wake: c.nudge,
 			do: func(ctx context.Context) error { return c.guard(ctx, s.reconcile) }},
 		{name: "holds", every: 5 * time.Second, bound: 30 * time.Second, wake: cfg.Changed, do: c.startHolds},
+		{name: "measure", every: 15 * time.Second, bound: 10 * time.Second, do: c.measure},
 	}
 	for _, t := range tasks {
-		c.loops.Go(func() { t.run(ctx, c.acts.log()) })
+		c.loops.Go(func() { t.run(ctx, c.acts.log(), c.acts.Signals) })
 	}
 }
 

@@ -24,7 +24,8 @@ type assessment struct {
 	plans     map[string]access.Plan // complete: with their expansion
 	digests   map[string]string
 	approvals map[string]access.Reason
-	policy    *access.Reason // a change of policies only
+	ballots   map[string]access.Ballot // what the approvals were counted from
+	policy    *access.Reason           // a change of policies only
 }
 
 // approved reports whether everything in the pull request may land.
@@ -49,7 +50,7 @@ func (s *assessment) approved() bool {
 // assess reads everything again and judges it. Nothing is remembered but the
 // first sight of each review.
 func (a *Activities) assess(ctx context.Context, pull Pull) (*assessment, error) {
-	s := &assessment{pull: pull, plans: map[string]access.Plan{}, digests: map[string]string{}, approvals: map[string]access.Reason{}}
+	s := &assessment{pull: pull, plans: map[string]access.Plan{}, digests: map[string]string{}, approvals: map[string]access.Reason{}, ballots: map[string]access.Ballot{}}
 	if pull.Fork {
 		s.refusal = "The pull request comes from a fork. Push the branch to this repository and open it from there."
 		return s, nil
@@ -184,16 +185,17 @@ func (a *Activities) countAll(ctx context.Context, s *assessment) error {
 		if err != nil {
 			return err
 		}
-		s.approvals[id] = a.count(s, seen.of(id, s.plans[id]), out, id)
+		s.ballots[id] = access.Ballot{Reviews: seen.of(id, s.plans[id]), Excluded: out}
+		s.approvals[id] = a.count(s, s.ballots[id], id)
 	}
 	return nil
 }
 
-func (a *Activities) count(s *assessment, reviews []access.Review, out map[int64]string, id string) access.Reason {
+func (a *Activities) count(s *assessment, ballot access.Ballot, id string) access.Reason {
 	if why := unusable(s.pull); why != "" {
 		return access.Reason{Name: id, Text: why}
 	}
-	return a.Policies.Count(s.plans[id], access.Ballot{Reviews: reviews, Excluded: out})
+	return a.Policies.Count(s.plans[id], ballot)
 }
 
 func unusable(p Pull) string {

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/tracing"
 )
 
 // Land turns what a merged pull request brought to main into rows of the
@@ -139,6 +140,8 @@ func (a *Activities) create(ctx context.Context, s *assessment, key access.Grant
 	if err := a.audit(ctx, entry{"tidegate", "grant.landed", key.String(), "digest " + row.Digest}); err != nil {
 		return fmt.Errorf("audit grant %s: %w", key, err)
 	}
+	a.log().InfoContext(ctx, "grant landed", "grant", key.String(), "pr", s.pull.Ref.String(), "target", row.Plan.Target.TargetRef.String())
+	a.Signals.moved(ctx, tracing.Land, row)
 	return a.startIfOpen(ctx, row)
 }
 
@@ -164,7 +167,7 @@ func (a *Activities) refuse(ctx context.Context, r refusal) error {
 	now := a.now()
 	plan := r.plan
 	plan.Request = r.request
-	_, err := a.Ledger.Create(ctx, access.Grant{
+	row, err := a.Ledger.Create(ctx, access.Grant{
 		Key: r.key, Generation: 1, State: access.StateRefused, Plan: plan, Digest: plan.Digest(),
 		NotBefore: now, NotAfter: now, Pull: r.pull, Why: r.why, Closed: now,
 	})
@@ -174,7 +177,9 @@ func (a *Activities) refuse(ctx context.Context, r refusal) error {
 	if err != nil {
 		return fmt.Errorf("store refused grant %s: %w", r.key, err)
 	}
-	a.refused("grant")
+	a.log().WarnContext(ctx, "grant refused", "grant", r.key.String(), "pr", refOf(row).String(), "why", r.why)
+	a.Signals.refused("grant")
+	a.Signals.moved(ctx, tracing.Land, row)
 	return a.audit(ctx, entry{"tidegate", "grant.refused", r.key.String(), r.why})
 }
 
@@ -226,7 +231,9 @@ func (a *Activities) landedReport(ctx context.Context, row access.Grant, approva
 // Follow is one reading of a pull request: land it if it was merged, say how
 // it stands, merge it if that is wanted. What is most urgent comes first.
 func (a *Activities) Follow(ctx context.Context, in FollowInput) (FollowResult, error) {
+	ctx, end := a.Signals.reading(ctx, in.Ref)
 	out, err := a.follow(ctx, in)
+	end(err)
 	return out, a.again(ctx, "follow", in.Ref, err)
 }
 
@@ -276,6 +283,7 @@ func (a *Activities) publish(ctx context.Context, s *assessment, replies []strin
 	if err := a.auditPlans(ctx, s); err != nil {
 		return err
 	}
+	a.Signals.counted(ctx, s)
 	if err := a.Forge.Publish(ctx, s.pull.Ref, r); err != nil {
 		return fmt.Errorf("publish to %s: %w", s.pull.Ref, err)
 	}
@@ -302,6 +310,7 @@ func (a *Activities) auditPlans(ctx context.Context, s *assessment) error {
 		if err := a.audit(ctx, entry{"tidegate", "grant.planned", subject, state + ", head " + s.pull.Head}); err != nil {
 			return fmt.Errorf("audit plan %s: %w", subject, err)
 		}
+		a.Signals.planned(ctx, s.pull.Ref, s.plans[c.Request.ID], digest, s.approvals[c.Request.ID].Met)
 	}
 	return nil
 }

@@ -227,7 +227,7 @@ func (a *Activities) keepOld(ctx context.Context, main access.Tree, why string) 
 	if err != nil || !first {
 		return err
 	}
-	a.refused("policies")
+	a.Signals.refused("policies")
 	a.log().ErrorContext(ctx, "policies on main are not in force", "commit", main.Commit, "why", why)
 	return a.audit(ctx, entry{"tidegate", "policies.refused", main.Commit, why})
 }

@@ -249,7 +249,7 @@ func TestRequestMergesLandsAndEndsOnce(t *testing.T) {
 			t.Errorf("grant is %s after %d merges", g.State, w.merges)
 		}
 		g := w.grant(t, key1)
-		if _, err := a.closeRow(context.Background(), CloseInput{Key: g.Key, Why: "done"}); err != nil {
+		if _, err := a.closeRow(context.Background(), CloseInput{Key: g.Key, Why: "done"}, byWorkflow); err != nil {
 			t.Error(err)
 		}
 	}, 2*time.Minute)

@@ -50,7 +50,7 @@ func (a *sweeper) sweep(ctx context.Context) error {
 		if g.State.Ended() {
 			why = g.Why
 		}
-		if _, err := a.closeRow(ctx, CloseInput{Key: g.Key, Why: why}); err != nil {
+		if _, err := a.closeRow(ctx, CloseInput{Key: g.Key, Why: why}, bySweep); err != nil {
 			errs = append(errs, err)
 			a.alertLate(ctx, g)
 			open = append(open, g)
@@ -315,6 +315,17 @@ func (c *Control) startHolds(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// measure looks at what is not closed, for the numbers. Each control does it,
+// also one that leaves the sweeping to another.
+func (c *Control) measure(ctx context.Context) error {
+	rows, err := c.acts.Ledger.Unclosed(ctx)
+	if err != nil {
+		return fmt.Errorf("list unclosed grants: %w", err)
+	}
+	c.acts.Signals.measured(rows)
+	return nil
+}
+
 // task is one of Control's loops. The loops are apart because one that hangs
 // on the forge must not delay the revocations.
 type task struct {
@@ -325,7 +336,7 @@ type task struct {
 	do    func(context.Context) error
 }
 
-func (t task) run(ctx context.Context, log *slog.Logger) {
+func (t task) run(ctx context.Context, log *slog.Logger, signals *Signals) {
 	ticker := time.NewTicker(t.every)
 	defer ticker.Stop()
 	for {
@@ -335,6 +346,7 @@ func (t task) run(ctx context.Context, log *slog.Logger) {
 		if ctx.Err() != nil {
 			return
 		}
+		signals.ran(t.name, err)
 		if err != nil {
 			log.ErrorContext(ctx, t.name+" failed", "error", err)
 		}

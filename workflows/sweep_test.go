@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tidegate/tidegate/access"
 )
 
@@ -53,8 +55,11 @@ func TestSweepAlertsAndTriesAgain(t *testing.T) {
 	w, a, _ := active(t)
 	a.starter = nil
 	s := newSweeper(a)
-	alerts := 0
-	a.Metrics.Revoking = func(access.GrantKey, time.Duration) { alerts++ }
+	reg := prometheus.NewPedanticRegistry()
+	var err error
+	if a.Signals, err = NewSignals(reg, nil); err != nil {
+		t.Fatal(err)
+	}
 	w.failRevoke = func(n int) error {
 		if n < 3 {
 			return errors.New("connection refused")
@@ -69,8 +74,8 @@ func TestSweepAlertsAndTriesAgain(t *testing.T) {
 	}
 	sweepOnce(t, s)
 	wantGone(t, w, access.StateExpired)
-	if alerts != 2 {
-		t.Errorf("%d alerts, want 2", alerts)
+	if alerts := number(t, reg, "tidegate_control_alerts_total", ""); alerts != 2 {
+		t.Errorf("%v alerts, want 2", alerts)
 	}
 }
 
@@ -145,7 +150,7 @@ func TestMergeThatNobodySawLandsBesideADirectPush(t *testing.T) {
 
 func TestRevertDoesNotBringAGrantBack(t *testing.T) {
 	w, a, _ := active(t)
-	if _, err := a.closeRow(t.Context(), CloseInput{Key: key1, Why: "enough"}); err != nil {
+	if _, err := a.closeRow(t.Context(), CloseInput{Key: key1, Why: "enough"}, byWorkflow); err != nil {
 		t.Fatal(err)
 	}
 	w.trees["revert"] = access.Tree{Commit: "revert", Files: w.trees["head1"].Files}

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/tracing"
 )
 
 // What is done to one grant. The workflow's activities, the commands and the
@@ -95,7 +96,7 @@ func (a *Activities) MintGrant(ctx context.Context, key access.GrantKey) (GrantV
 	if g.State != access.StateLanded {
 		return view(g), nil
 	}
-	minted, err := a.mint(ctx, g)
+	minted, err := a.timedMint(ctx, g)
 	if isRefusal(err) {
 		g, err = a.end(ctx, ending{key: key, state: access.StateRefused, by: "tidegate", why: access.Message(err)})
 		return view(g), a.logged(ctx, "refuse", key, err)
@@ -113,6 +114,15 @@ func (a *Activities) logged(ctx context.Context, what string, key access.GrantKe
 		a.log().ErrorContext(ctx, "grant: "+what+" failed", "grant", key.String(), "error", err)
 	}
 	return activityError(err)
+}
+
+func (a *Activities) timedMint(ctx context.Context, g access.Grant) (access.Minted, error) {
+	ctx, span := a.Signals.start(ctx, tracing.Mint, g)
+	done := a.Signals.minting()
+	minted, err := a.mint(ctx, g)
+	done(err)
+	a.Signals.finish(span, tracing.Mint, g.Key, err)
+	return minted, err
 }
 
 func (a *Activities) mint(ctx context.Context, g access.Grant) (access.Minted, error) {
@@ -198,6 +208,8 @@ func (a *Activities) activate(ctx context.Context, g access.Grant, minted access
 	if err := a.audit(ctx, entry{"tidegate", "grant.active", g.Key.String(), "until " + active.NotAfter.Format(time.RFC3339)}); err != nil {
 		return active, fmt.Errorf("audit grant %s: %w", g.Key, err)
 	}
+	a.log().InfoContext(ctx, "grant active", "grant", g.Key.String(), "pr", refOf(g).String(), "until", active.NotAfter)
+	a.Signals.moved(ctx, tracing.Activate, active)
 	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(active)})
 	return active, nil
 }
@@ -229,6 +241,8 @@ func (a *Activities) end(ctx context.Context, e ending) (access.Grant, error) {
 	if err := a.audit(ctx, entry{e.by, "grant." + string(e.state), e.key.String(), e.why}); err != nil {
 		return g, fmt.Errorf("audit grant %s: %w", e.key, err)
 	}
+	a.log().InfoContext(ctx, "grant ended", "grant", e.key.String(), "pr", refOf(g).String(), "state", string(g.State), "why", e.why)
+	a.Signals.moved(ctx, tracing.End, g)
 	return g, nil
 }
 
@@ -270,11 +284,17 @@ func (a *Activities) CloseGrant(ctx context.Context, in CloseInput) (GrantView, 
 	if in.Why == "" && !g.State.Ended() && a.now().Before(g.NotAfter) {
 		return view(g), nil
 	}
-	g, err = a.closeRow(ctx, in)
+	g, err = a.closeRow(ctx, in, byWorkflow)
 	return view(g), a.logged(ctx, "close", in.Key, err)
 }
 
-func (a *Activities) closeRow(ctx context.Context, in CloseInput) (access.Grant, error) {
+// Who closes a grant.
+const (
+	byWorkflow = "workflow"
+	bySweep    = "sweep"
+)
+
+func (a *Activities) closeRow(ctx context.Context, in CloseInput, by string) (access.Grant, error) {
 	e := ending{key: in.Key, state: access.StateRevoked, by: "tidegate", why: in.Why}
 	if in.Why == "" {
 		e.state, e.why = access.StateExpired, "Its time is up."
@@ -283,11 +303,20 @@ func (a *Activities) closeRow(ctx context.Context, in CloseInput) (access.Grant,
 	if err != nil {
 		return g, err
 	}
+	ctx, span := a.Signals.start(ctx, tracing.Close, g, tracing.KeyBy.Text(by), tracing.KeyState.Text(string(g.State)))
+	g, err = a.proveClosed(ctx, g, by)
+	a.Signals.finish(span, tracing.Close, in.Key, err)
+	return g, err
+}
+
+// proveClosed takes an ended grant's access away and marks the row when
+// nothing is left.
+func (a *Activities) proveClosed(ctx context.Context, g access.Grant, by string) (access.Grant, error) {
 	if err := a.take(ctx, g); err != nil {
 		return g, err
 	}
-	first := false
-	g, err = a.change(ctx, in.Key, func(row *access.Grant) (bool, error) {
+	first, key := false, g.Key
+	g, err := a.change(ctx, key, func(row *access.Grant) (bool, error) {
 		if first = row.Closed.IsZero(); first {
 			row.Closed = a.now()
 		}
@@ -296,15 +325,17 @@ func (a *Activities) closeRow(ctx context.Context, in CloseInput) (access.Grant,
 	if err != nil || !first {
 		return g, err
 	}
-	if err := a.audit(ctx, entry{"tidegate", "grant.closed", in.Key.String(), "nothing is left at " + g.Plan.Target.TargetRef.String()}); err != nil {
-		return g, fmt.Errorf("audit grant %s: %w", in.Key, err)
+	if err := a.audit(ctx, entry{"tidegate", "grant.closed", key.String(), "nothing is left at " + g.Plan.Target.TargetRef.String()}); err != nil {
+		return g, fmt.Errorf("audit grant %s: %w", key, err)
 	}
+	a.log().InfoContext(ctx, "grant closed", "grant", key.String(), "pr", refOf(g).String(), "target", g.Plan.Target.TargetRef.String(), "by", by)
+	a.Signals.closed(g, by)
 	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(g)})
 	return g, nil
 }
 
 // take takes the access away at the target and asks the target for proof.
-func (a *Activities) take(ctx context.Context, g access.Grant) error {
+func (a *Activities) take(ctx context.Context, g access.Grant) (err error) {
 	if !g.State.Ended() {
 		return fmt.Errorf("revoke grant %s: its state is %s, and only an ended grant is revoked", g.Key, g.State)
 	}
@@ -312,13 +343,22 @@ func (a *Activities) take(ctx context.Context, g access.Grant) error {
 	if err != nil {
 		return err
 	}
-	if err := m.Revoke(ctx, g); err != nil {
+	done := a.Signals.revoking()
+	defer func() { done(err) }()
+	if err := a.spanned(ctx, tracing.Revoke, g, m.Revoke); err != nil {
 		return fmt.Errorf("revoke grant %s: %w", g.Key, err)
 	}
-	if err := m.Prove(ctx, g); err != nil {
+	if err := a.spanned(ctx, tracing.Prove, g, m.Prove); err != nil {
 		return fmt.Errorf("prove the end of grant %s: %w", g.Key, err)
 	}
 	return nil
+}
+
+func (a *Activities) spanned(ctx context.Context, name tracing.Name, g access.Grant, do func(context.Context, access.Grant) error) error {
+	ctx, span := a.Signals.start(ctx, name, g)
+	err := do(ctx, g)
+	a.Signals.finish(span, name, g.Key, err)
+	return err
 }
 
 // AlertInput says which revocation is late.
@@ -330,9 +370,7 @@ type AlertInput struct {
 // Alert says that a revocation is late: log, metric and audit.
 func (a *Activities) Alert(ctx context.Context, in AlertInput) error {
 	a.log().ErrorContext(ctx, "revocation is late", "grant", in.Key.String(), "late", in.Late)
-	if a.Metrics.Revoking != nil {
-		a.Metrics.Revoking(in.Key, in.Late)
-	}
+	a.Signals.alert()
 	return a.audit(ctx, entry{"tidegate", "grant.alert", in.Key.String(), fmt.Sprintf("not revoked after %s", in.Late)})
 }
 
@@ -369,6 +407,7 @@ func (a *Activities) extend(ctx context.Context, in ExtendInput) (access.Grant, 
 	if err != nil || !moved {
 		return g, err
 	}
+	a.Signals.moved(ctx, tracing.Extend, g)
 	detail := fmt.Sprintf("until %s: %s", g.NotAfter.Format(time.RFC3339), in.Why)
 	if err := a.audit(ctx, entry{in.By.Login, "grant.extended", in.Key.String(), detail}); err != nil {
 		return g, fmt.Errorf("audit grant %s: %w", in.Key, err)

@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/rand"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
@@ -81,7 +82,25 @@ func (t *Tracer) Root(ctx context.Context, at time.Time, p Pull, name Name, attr
 	return t.start(context.WithValue(ctx, rootKey{}, access.TraceOf(t.installation, p.Repo, p.Number)), at, p, name, attrs)
 }
 
+// Watch begins a span that is told only if one below it is: end drops it
+// otherwise. It is for what looks again and again and mostly finds nothing.
+func (t *Tracer) Watch(ctx context.Context, p Pull, name Name) (_ context.Context, end func(error)) {
+	ctx, span := t.Start(ctx, p, name)
+	if !span.On() {
+		return ctx, func(error) {}
+	}
+	found := new(atomic.Bool)
+	return context.WithValue(ctx, watchKey{}, found), func(err error) {
+		if found.Load() {
+			span.Done(err)
+		}
+	}
+}
+
 func (t *Tracer) start(ctx context.Context, at time.Time, p Pull, name Name, attrs []Attr) (context.Context, Span) {
+	if found, ok := ctx.Value(watchKey{}).(*atomic.Bool); ok {
+		found.Store(true)
+	}
 	opts := []trace.SpanStartOption{
 		trace.WithAttributes(KeyPull.Text(strconv.FormatInt(p.Repo, 10) + "-" + strconv.Itoa(p.Number))), trace.WithAttributes(attrs...),
 	}
@@ -144,7 +163,10 @@ func (s Span) Done(err error) {
 	s.End()
 }
 
-type rootKey struct{}
+type (
+	rootKey  struct{}
+	watchKey struct{}
+)
 
 // IDs makes span ids at random, and trace ids as [Tracer.Root] wants them. It
 // is an IDGenerator of the OpenTelemetry SDK.
