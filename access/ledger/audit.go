@@ -42,6 +42,7 @@ func (l *Ledger) audit(ctx context.Context, t *tx, e entry) error {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
+	e.Actor, e.Subject, e.Detail = clean(e.Actor), clean(e.Subject), clean(e.Detail) // PostgreSQL reads the row, too
 	e.Seq++
 	e.At = l.config.Now().UTC()
 	b, err := encode(e)

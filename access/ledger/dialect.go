@@ -116,17 +116,13 @@ func (v *dataVersion) close() {
 // migrate brings the schema up to date. Two processes may meet here: the one
 // that fails looks again at what the other left.
 func migrate(ctx context.Context, db *sql.DB, d dialect) error {
-	dir, err := fs.Sub(migrations, d.folder)
+	p, err := provider(db, d)
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	p, err := goose.NewProvider(d.goose, db, dir)
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return err
 	}
 	for i := range attempts {
 		err = up(ctx, p)
-		if err == nil || access.CodeOf(err) == access.CodeInvalid {
+		if err == nil || access.CodeOf(err) == access.CodeInvalid || sqlState(err) == denied {
 			return err
 		}
 		select {
@@ -138,15 +134,36 @@ func migrate(ctx context.Context, db *sql.DB, d dialect) error {
 	return err
 }
 
+func provider(db *sql.DB, d dialect) (*goose.Provider, error) {
+	dir, err := fs.Sub(migrations, d.folder)
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	p, err := goose.NewProvider(d.goose, db, dir)
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return p, nil
+}
+
+// up changes nothing where the schema is up to date, so that a login without
+// the right to change it may look.
 func up(ctx context.Context, p *goose.Provider) error {
 	have, want, err := p.GetVersions(ctx)
 	if err != nil {
 		return unavailable("read schema version", err)
 	}
 	if have > want {
-		return access.Errorf(access.CodeInvalid, "The ledger's schema is version %d and this program knows %d: use a newer program.", have, want)
+		return newer(have, want)
 	}
-	if _, err := p.Up(ctx); err != nil {
+	if have == want {
+		return nil
+	}
+	_, err = p.Up(ctx)
+	if sqlState(err) == denied {
+		return older(have, want, err)
+	}
+	if err != nil {
 		return unavailable("migrate ledger", err)
 	}
 	return nil

@@ -143,10 +143,10 @@ func (l *Ledger) believeHeld(h access.Held, id string) error {
 	return nil
 }
 
-// OpenHelds lists those that wait for an answer, oldest first. Control voids
+// OpenHelds lists those that wait for an answer, oldest first, at most 1000. Control voids
 // what it can't believe: nobody is shown it, and who waits for it hears no.
 func (l *Ledger) OpenHelds(ctx context.Context) ([]access.Held, error) {
-	rows, err := l.openRows(ctx)
+	rows, err := l.heldRows(ctx, "select id, payload from held where state='open' order by expires, id limit $1")
 	if err != nil {
 		return nil, err
 	}
@@ -173,9 +173,9 @@ type heldRow struct {
 	payload []byte
 }
 
-// openRows are the rows of those that wait, the oldest first, at most 1000.
-func (l *Ledger) openRows(ctx context.Context) ([]heldRow, error) {
-	found, err := l.db.QueryContext(ctx, "select id, payload from held where state='open' order by expires, id limit $1", maxList)
+// heldRows reads id and payload of at most 1000 rows.
+func (l *Ledger) heldRows(ctx context.Context, query string) ([]heldRow, error) {
+	found, err := l.db.QueryContext(ctx, query, maxList)
 	if err != nil {
 		return nil, unavailable("list held operations", err)
 	}

@@ -45,6 +45,10 @@ type Config struct {
 	// says that it is not enrolled. A ledger that answers (one with a Signer)
 	// shows and answers nothing that is not signed so.
 	Gateways func(name string) (ed25519.PublicKey, error)
+
+	// ForGateway is a gateway alone: its login may write little, and one that
+	// could write what opens access is refused.
+	ForGateway bool
 }
 
 // Ledger is an open ledger.
@@ -55,7 +59,8 @@ type Ledger struct {
 	hub     hub
 }
 
-// Open opens the ledger, makes it if need be, and brings its schema up to date.
+// Open opens the ledger, makes it if need be, and brings its schema up to
+// date. A login that may not do that is told so where it is not.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -67,7 +72,11 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, db, d); err != nil {
+	ready := migrate
+	if c.ForGateway {
+		ready = openForGateway
+	}
+	if err := ready(ctx, db, d); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &Ledger{config: c, db: db, dialect: d, hub: newHub()}, nil

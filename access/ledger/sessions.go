@@ -62,6 +62,37 @@ func (l *Ledger) CloseSession(ctx context.Context, id string, reason string) err
 	})
 }
 
+// Abandon ends what a gateway left behind when it ended without a word: the
+// sessions that it lists, and what it held. It is for the start of the one
+// gateway of that name.
+func (l *Ledger) Abandon(ctx context.Context, gateway string) error {
+	open, err := list[access.SessionInfo](ctx, l.db, "select payload from sessions where ended is null")
+	if err != nil {
+		return err
+	}
+	for _, s := range open {
+		if s.Gateway != gateway {
+			continue
+		}
+		if err := l.CloseSession(ctx, s.ID, "The gateway ended before the session was closed."); err != nil {
+			return err
+		}
+	}
+	waiting, err := list[access.Held](ctx, l.db, "select payload from held where state in ('open', 'answered')")
+	if err != nil {
+		return err
+	}
+	for _, h := range waiting {
+		if h.Gateway != gateway {
+			continue
+		}
+		if err := l.CancelHeld(ctx, h.ID, access.HeldCancelled); err != nil && access.CodeOf(err) != access.CodeConflict {
+			return err
+		}
+	}
+	return nil
+}
+
 // Sessions lists the sessions of a grant, oldest first.
 func (l *Ledger) Sessions(ctx context.Context, grant access.GrantKey) ([]access.SessionInfo, error) {
 	return list[access.SessionInfo](ctx, l.db, "select payload from sessions where repo=$1 and grant_id=$2 order by started, id", grant.Repo, grant.ID)

@@ -38,7 +38,7 @@ func verbs() []verb {
 		{"sessions", "[--json]", "lists recorded sessions", runSessions},
 		{"replay", "ID|FILE", "shows a session", runReplay},
 		{"verify", "ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
-		{"setup", "postgres|gateway …", "prints the SQL for a target, or enrols a gateway", runSetup},
+		{"setup", "postgres|ledger|gateway …", "prints the SQL for a target or a ledger; enrols a gateway", runSetup},
 		{"version", "", "prints the version", runVersion},
 		{"bench", "[--grants N] [--due M]", "", runBench}, // for `make bench`; without a word about it, help is silent
 	}

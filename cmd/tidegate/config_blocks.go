@@ -38,7 +38,7 @@ func (c *serveConfig) read(b *block) {
 	if c.Parts.Control {
 		c.readControl(b)
 	} else {
-		b.elsewhere(partControl, "installation", "github", "temporal", "secret", "rules", "control")
+		b.elsewhere(partControl, "github", "temporal", "secret", "rules", "control")
 	}
 	c.readLedger(b.needBlock("ledger", "it is where the truth is"))
 	if c.Parts.Gateway {
@@ -55,11 +55,6 @@ func (c *serveConfig) read(b *block) {
 
 // readControl takes apart what the control side alone needs.
 func (c *serveConfig) readControl(b *block) {
-	id := b.need("installation", "roles at the targets carry it")
-	if id.ok() && !mint.ValidInstallation(id.text) {
-		b.errorf(id.at, "Wrong installation", "Got %q, want 4 to 12 small letters and digits.", id.text)
-	}
-	c.Installation = id.text
 	c.readGitHub(b.needBlock("github", "where people ask and agree"))
 	c.readTemporal(b.needBlock("temporal", "it drives the grants' lives"))
 	c.readSecrets(b)
@@ -69,8 +64,12 @@ func (c *serveConfig) readControl(b *block) {
 
 func (c *serveConfig) readTop(b *block) {
 	c.Parts = b.parts()
+	id := b.need("installation", "roles at the targets carry it")
+	if id.ok() && !mint.ValidInstallation(id.text) {
+		b.errorf(id.at, "Wrong installation", "Got %q, want 4 to 12 small letters and digits.", id.text)
+	}
 	dir := b.need("state_dir", "the keys lie there")
-	c.StateDir = b.path(dir.text)
+	c.Installation, c.StateDir = id.text, b.path(dir.text)
 	b.stateDir(dir, c.Parts)
 }
 

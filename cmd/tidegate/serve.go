@@ -211,7 +211,7 @@ func (h *serveHouse) controlKey() ed25519.PublicKey {
 
 func (h *serveHouse) openLedger(ctx context.Context) (err error) {
 	h.ledger, err = ledger.Open(ctx, ledger.Config{
-		URL: h.cfg.Ledger.Reveal(), Signer: h.keys.control, Gateways: h.gatewayKeys(),
+		URL: h.cfg.Ledger.Reveal(), Signer: h.keys.control, Gateways: h.gatewayKeys(), ForGateway: !h.cfg.Parts.Control,
 		Installation: h.cfg.Installation, Log: h.log.With("part", "ledger"),
 	})
 	if err != nil {

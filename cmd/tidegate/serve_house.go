@@ -123,6 +123,9 @@ func (h *house) openGate(ctx context.Context, p gatePart) error {
 	if err != nil {
 		return err
 	}
+	if err := p.Ledger.Abandon(ctx, cfg.Name); err != nil {
+		return fmt.Errorf("end what the gateway left behind: %w", err)
+	}
 	if err := srv.Refresh(ctx); err != nil {
 		return err
 	}

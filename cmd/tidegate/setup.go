@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 )
 
@@ -16,6 +17,8 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 		switch args[0] {
 		case "gateway":
 			return runSetupGateway(ctx, args[1:], io)
+		case "ledger":
+			return runSetupLedger(args[1:], io)
 		}
 	}
 	flags := flag.NewFlagSet("setup", flag.ContinueOnError)
@@ -37,6 +40,24 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 	}
 	o.Schemas, o.Owners = list(*schemas), list(*owners)
 	_, err = fmt.Fprint(io.out, mint.SetupSQL(o))
+	return err
+}
+
+// runSetupLedger prints what a superuser of the ledger's server runs, once the
+// control side has made the tables, for a gateway that runs alone.
+func runSetupLedger(args []string, io stdio) error {
+	flags := flag.NewFlagSet("setup ledger", flag.ContinueOnError)
+	var o ledger.SetupOptions
+	flags.StringVar(&o.Database, "database", "", "the ledger's `database`")
+	flags.StringVar(&o.Schema, "schema", "public", "`schema` of the ledger's tables")
+	flags.StringVar(&o.Gateway, "gateway", "", "`name` of the gateway's login, to be made")
+	if err := parse(flags, args, io, 0); err != nil {
+		return err
+	}
+	if o.Database == "" || o.Gateway == "" {
+		return fmt.Errorf("%w: want --database and --gateway", errUsage)
+	}
+	_, err := fmt.Fprint(io.out, ledger.SetupSQL(o))
 	return err
 }
 

@@ -1,5 +1,6 @@
-parts     = ["gateway"]
-state_dir = "/var/lib/tidegate-config-test"
+parts        = ["gateway"]
+installation = "acme1"
+state_dir    = "/var/lib/tidegate-config-test"
 
 ledger {
   url = "postgres://tidegate_gateway@ledger.internal/tidegate?sslmode=verify-full"
