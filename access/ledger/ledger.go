@@ -40,6 +40,7 @@ type Config struct {
 	Installation string
 	Now          func() time.Time // nil is time.Now
 	Log          *slog.Logger     // nil discards
+	Failed       func()           // called when the database did not do what it was asked; nil counts nothing
 
 	// Gateways is the key by which a gateway signs what it holds; CodeDenied
 	// says that it is not enrolled. A ledger that answers (one with a Signer)
@@ -54,7 +55,7 @@ type Config struct {
 // Ledger is an open ledger.
 type Ledger struct {
 	config  Config
-	db      *sql.DB
+	db      database
 	dialect dialect
 	hub     hub
 }
@@ -79,7 +80,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := ready(ctx, db, d); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Ledger{config: c, db: db, dialect: d, hub: newHub()}, nil
+	return &Ledger{config: c, db: database{db, c.failed}, dialect: d, hub: newHub()}, nil
 }
 
 func connect(url string) (*sql.DB, dialect, error) {
@@ -121,7 +122,35 @@ func (l *Ledger) write(ctx context.Context, f func(context.Context, *tx) error) 
 			break
 		}
 	}
-	return classify(err)
+	err = classify(err)
+	l.config.failed(err)
+	return err
+}
+
+// failed counts an error that is the database's, and not its caller's.
+func (c Config) failed(err error) {
+	code := access.CodeOf(err)
+	if err != nil && c.Failed != nil && (code == access.CodeUnavailable || code == access.CodeInternal) && !errors.Is(err, context.Canceled) {
+		c.Failed()
+	}
+}
+
+// database counts what it could not answer outside of transactions.
+type database struct {
+	*sql.DB
+	failed func(error)
+}
+
+func (d database) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	rows, err := d.DB.QueryContext(ctx, query, args...)
+	d.failed(err)
+	return rows, err
+}
+
+func (d database) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	row := d.DB.QueryRowContext(ctx, query, args...)
+	d.failed(row.Err())
+	return row
 }
 
 func (l *Ledger) writeOnce(ctx context.Context, f func(context.Context, *tx) error) error {
@@ -167,11 +196,15 @@ func (l *Ledger) read(ctx context.Context, f func(context.Context, queryer) erro
 	defer cancel()
 	t, err := l.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: l.dialect.reading})
 	if err != nil {
-		return unavailable("begin", err)
+		err = unavailable("begin", err)
+		l.config.failed(err)
+		return err
 	}
 	err = f(ctx, t)
 	_ = t.Rollback() // it wrote nothing
-	return classify(err)
+	err = classify(err)
+	l.config.failed(err)
+	return err
 }
 
 func classify(err error) error {

@@ -38,6 +38,7 @@ type serveConfig struct {
 	Gateway      gatewayConfig
 	Recordings   recordingsConfig
 	Metrics      string // listen address; none if empty
+	Traces       tracesConfig
 	Log          logConfig
 }
 

@@ -49,6 +49,7 @@ func (c *serveConfig) read(b *block) {
 		b.elsewhere(partGateway, "issuer", "gateway", "recordings")
 	}
 	c.readMetrics(b.block("metrics"))
+	c.readTraces(b.block("traces"))
 	c.readLog(b.block("log"))
 	b.done()
 }

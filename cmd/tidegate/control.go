@@ -30,6 +30,7 @@ type controlConfig struct {
 	Minters  []leaser
 	Webhook  access.Secret
 	Log      *slog.Logger
+	Signals  *signals
 }
 
 // control is the running control side: it plans, counts, mints and revokes.
@@ -43,14 +44,20 @@ type control struct {
 	repo    int64
 	main    string // the main branch's full ref
 	log     *slog.Logger
-	events  chan forge.Event
+	events  chan received
+	signals *controlSignals
 	done    sync.WaitGroup
 	cancel  context.CancelFunc
 }
 
 // startControl joins forge, policies, ledger and minters to the workflows.
 func startControl(ctx context.Context, cfg controlConfig) (*control, error) {
-	c := &control{log: cfg.Log, minters: map[string]leaser{}, events: make(chan forge.Event, 1024)}
+	c := &control{log: cfg.Log, minters: map[string]leaser{}, events: make(chan received, 1024)}
+	var err error
+	if c.signals, err = newControlSignals(cfg.Signals); err != nil {
+		return nil, err
+	}
+	cfg.Forge.Transport, cfg.Temporal.MetricsHandler = c.signals.hub.watch(cfg.Forge.Transport), c.signals.orchestrate.handler()
 	gh, err := forge.New(cfg.Forge)
 	if err != nil {
 		return nil, err
@@ -81,7 +88,8 @@ func (c *control) start(ctx context.Context, cfg controlConfig, gh *forge.Forge)
 	}
 	hook, err := forge.NewWebhook(forge.WebhookConfig{
 		Secret: cfg.Webhook, Repo: c.repo, OnEvent: c.take, Log: cfg.Log,
-		Keep: func(ctx context.Context, e forge.Event) error { return c.keepPushers(ctx, cfg.Ledger, e) },
+		Result: func(result string) { c.signals.deliveries.WithLabelValues(result).Inc() },
+		Keep:   func(ctx context.Context, e forge.Event) error { return c.keepPushers(ctx, cfg.Ledger, e) },
 		Seen: func(ctx context.Context, delivery string) (bool, error) {
 			first, err := cfg.Ledger.Once(ctx, "delivery", delivery)
 			return !first, err
@@ -96,7 +104,7 @@ func (c *control) start(ctx context.Context, cfg controlConfig, gh *forge.Forge)
 		Client: c.client, Changed: changed,
 		Activities: workflows.Activities{
 			Repo: c.repo, Forge: gh, Policies: policy{}, Ledger: controlLedger{cfg.Ledger}, Minters: minters,
-			Rules: cfg.Rules, Log: cfg.Log,
+			Rules: cfg.Rules, Log: cfg.Log, Signals: c.signals.Signals,
 		},
 	})
 	if err != nil {
@@ -140,8 +148,9 @@ func (c *control) keepPushers(ctx context.Context, l *ledger.Ledger, e forge.Eve
 // what a hint would only have found sooner.
 func (c *control) take(e forge.Event) {
 	select {
-	case c.events <- e:
+	case c.events <- received{e, time.Now()}:
 	default:
+		c.signals.hintsLost.WithLabelValues("queue").Inc()
 		c.log.Warn("webhook event dropped: the queue is full; reconciling will find it", "kind", e.Kind)
 	}
 }
@@ -153,7 +162,11 @@ func (c *control) hints(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-c.events:
-			if err := c.flows.Hint(ctx, c.hintOf(e)); err != nil {
+			ctx, span := c.signals.delivery(ctx, c.repo, e)
+			err := c.flows.Hint(ctx, c.hintOf(e.Event))
+			span.Done(err)
+			if err != nil {
+				c.signals.hintsLost.WithLabelValues("temporal").Inc()
 				c.log.Warn("hint not taken; reconciling will find it", "kind", e.Kind, "error", err)
 			}
 		}

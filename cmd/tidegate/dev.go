@@ -47,6 +47,7 @@ const devAudience = "tidegate"
 type devOptions struct {
 	Dir        string    // all state
 	AccessRepo string    // a folder for the first commit; empty: the example
+	Traces     io.Writer // spans, as JSON lines; nil: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere
 	Log        io.Writer // our log and those of the children
 }
 
@@ -60,6 +61,7 @@ type devReady struct {
 	Postgres  string            `json:"postgres"`
 	CA        string            `json:"ca"`
 	Temporal  string            `json:"temporal"`
+	Metrics   string            `json:"metrics"`
 	Tokens    map[string]string `json:"tokens"`
 	HubTokens map[string]string `json:"hub_tokens"`
 
@@ -95,7 +97,7 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 		return nil, err
 	}
 	for _, start := range []func(context.Context) error{
-		h.startTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway,
+		h.startSignals, h.startTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway,
 	} {
 		if err := start(ctx); err != nil {
 			return nil, err
@@ -215,11 +217,22 @@ func (h *devHouse) startIssuer() error {
 	return h.serveHTTP("issuer", issuer)
 }
 
+// startSignals opens the port for numbers, and what the spans go to.
+func (h *devHouse) startSignals(ctx context.Context) error {
+	control := h.keys.control.Public().(ed25519.PublicKey)
+	if err := h.openSignals(ctx, tracesConfig{File: h.opts.Traces, Environment: true}, control); err != nil {
+		return err
+	}
+	h.ready.Metrics = h.state.url("metrics") + "/metrics"
+	return h.serveMetrics(h.state.addr("metrics"))
+}
+
 func (h *devHouse) openLedger(ctx context.Context) error {
 	var err error
 	h.ledger, err = ledger.Open(ctx, ledger.Config{
 		URL: "sqlite:" + filepath.Join(h.opts.Dir, ledgerFile), Signer: h.keys.control,
 		Gateways: onlyGateway(ownGateway, h.keys.recorder), Installation: h.state.Installation, Log: h.log,
+		Failed: h.signals.ledger.Inc,
 	})
 	if err != nil {
 		return err
@@ -296,6 +309,7 @@ func runDev(ctx context.Context, args []string, io stdio) error {
 	}
 	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
 	dir, asJSON := dirFlag(flags), flags.Bool("json", false, "print one line of JSON when ready")
+	traces := flags.String("traces", "", "write spans to this `file`, one JSON object a line")
 	repo := flags.String("access-repo", "", "`folder` for the access repository's first commit (default: the example)")
 	if err := parse(flags, args, io, 0); err != nil {
 		return err
@@ -308,7 +322,16 @@ func runDev(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	defer closeLog()
-	house, err := startDev(ctx, devOptions{Dir: *dir, AccessRepo: *repo, Log: log})
+	opts := devOptions{Dir: *dir, AccessRepo: *repo, Log: log}
+	if *traces != "" {
+		f, err := os.OpenFile(*traces, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("open traces: %w", err)
+		}
+		defer f.Close()
+		opts.Traces = f
+	}
+	house, err := startDev(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("%w\nthe log is %s", err, filepath.Join(*dir, "log"))
 	}
@@ -349,7 +372,7 @@ func (r devReady) tell(w io.Writer, dir string) {
 
 The access repository, as alice (token as password: %s):
   git clone %s
-Pull requests: %s/%s
+Pull requests: %s/%s; numbers for Prometheus: %s
 Or play every part from here:
   tidegate dev pr open inc-1.hcl --as alice --dir %s
   tidegate dev pr approve 1 --as bob --dir %s
@@ -359,5 +382,5 @@ A grant for alice that bob has approved and merged opens:
 What happened:
   tidegate ls --dir %s
   tidegate sessions --dir %s
-`, dir, r.HubTokens["alice"], r.CloneURL, r.Hub, r.Repo, dir, dir, dir, host, port, r.CA, pass, dir, dir)
+`, dir, r.HubTokens["alice"], r.CloneURL, r.Hub, r.Repo, r.Metrics, dir, dir, dir, host, port, r.CA, pass, dir, dir)
 }

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -51,7 +53,30 @@ func openDevState(dir string) (*devState, error) {
 	if s.Mark != devMark {
 		return nil, fmt.Errorf("read dev state %s: it is not of `tidegate dev`; choose another --dir", s.path)
 	}
-	return s, nil
+	return s, s.addPorts()
+}
+
+// devPorts are the parts that listen.
+var devPorts = []string{"hub", "issuer", "webhook", "gateway", "postgres", "temporal", "metrics"}
+
+// addPorts chooses ports for parts that a folder of an older version lacks.
+func (s *devState) addPorts() error {
+	missing := slices.DeleteFunc(slices.Clone(devPorts), func(name string) bool { return s.Ports[name] != 0 })
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := s.choosePorts(missing...); err != nil {
+		return err
+	}
+	return s.write()
+}
+
+func (s *devState) write() error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode dev state: %w", err)
+	}
+	return writeNew(s.path, text)
 }
 
 func (s *devState) make(dir string) error {
@@ -63,26 +88,28 @@ func (s *devState) make(dir string) error {
 	for _, who := range append([]string{"admin", "tidegate-bot"}, devPeople...) {
 		s.HubTokens[who] = "hub_" + rand.Text()
 	}
-	if err := s.choosePorts("hub", "issuer", "webhook", "gateway", "postgres", "temporal"); err != nil {
+	if err := s.choosePorts(devPorts...); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode dev state: %w", err)
-	}
-	return writeNew(s.path, text)
+	return s.write()
 }
 
 // choosePorts takes free loopback ports, all held open until all are chosen.
+// One that is kept for a part that does not listen at the moment is not free.
 func (s *devState) choosePorts(names ...string) error {
-	s.Ports = map[string]int{}
-	for _, name := range names {
+	if s.Ports == nil {
+		s.Ports = map[string]int{}
+	}
+	kept := slices.Collect(maps.Values(s.Ports))
+	for len(names) > 0 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("choose ports: %w", err)
 		}
 		defer l.Close()
-		s.Ports[name] = l.Addr().(*net.TCPAddr).Port
+		if port := l.Addr().(*net.TCPAddr).Port; !slices.Contains(kept, port) {
+			s.Ports[names[0]], names = port, names[1:]
+		}
 	}
 	return nil
 }

@@ -8,15 +8,10 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
@@ -33,13 +28,12 @@ const startTimeout = time.Minute
 // process.
 type serveHouse struct {
 	house
-	cfg     *serveConfig
-	keys    *keyring  // without the control side's in a gateway alone
-	known   *gateways // of other processes; nil unless control runs alone
-	ledger  *ledger.Ledger
-	store   *record.Store
-	ctl     *control
-	metrics *prometheus.Registry
+	cfg    *serveConfig
+	keys   *keyring  // without the control side's in a gateway alone
+	known  *gateways // of other processes; nil unless control runs alone
+	ledger *ledger.Ledger
+	store  *record.Store
+	ctl    *control
 }
 
 // runServe is the verb.
@@ -102,7 +96,7 @@ func serve(ctx context.Context, cfg *serveConfig, log *slog.Logger) error {
 
 // startServe starts everything, or nothing.
 func startServe(ctx context.Context, cfg *serveConfig, log *slog.Logger) (_ *serveHouse, err error) {
-	h := &serveHouse{house: newHouse(log), cfg: cfg, metrics: prometheus.NewRegistry()}
+	h := &serveHouse{house: newHouse(log), cfg: cfg}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Close())
@@ -121,7 +115,7 @@ func startServe(ctx context.Context, cfg *serveConfig, log *slog.Logger) (_ *ser
 // steps are what starts, in order.
 func (h *serveHouse) steps() []func(context.Context) error {
 	p := h.cfg.Parts
-	steps := []func(context.Context) error{h.openState, h.openLedger}
+	steps := []func(context.Context) error{h.openState, h.startSignals, h.openLedger}
 	if p.Gateway {
 		steps = append(steps, h.openStore)
 	}
@@ -212,7 +206,7 @@ func (h *serveHouse) controlKey() ed25519.PublicKey {
 func (h *serveHouse) openLedger(ctx context.Context) (err error) {
 	h.ledger, err = ledger.Open(ctx, ledger.Config{
 		URL: h.cfg.Ledger.Reveal(), Signer: h.keys.control, Gateways: h.gatewayKeys(), ForGateway: !h.cfg.Parts.Control,
-		Installation: h.cfg.Installation, Log: h.log.With("part", "ledger"),
+		Installation: h.cfg.Installation, Log: h.log.With("part", "ledger"), Failed: h.signals.ledger.Inc,
 	})
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
@@ -246,7 +240,7 @@ func (h *serveHouse) startControl(ctx context.Context) (err error) {
 
 func (h *serveHouse) startGateway(ctx context.Context) error {
 	base := h.cfg.Gateway.Base
-	base.Metrics, base.ControlKey, base.Key = h.metrics, h.controlKey(), h.keys.recorder
+	base.ControlKey, base.Key = h.controlKey(), h.keys.recorder
 	minter, err := h.minter()
 	if err != nil {
 		return err
@@ -299,14 +293,15 @@ func (f tlsFiles) server() *tls.Config {
 	}
 }
 
+func (h *serveHouse) startSignals(ctx context.Context) error {
+	return h.openSignals(ctx, h.cfg.Traces, h.controlKey())
+}
+
 func (h *serveHouse) startMetrics(context.Context) error {
 	if h.cfg.Metrics == "" {
 		return nil
 	}
-	h.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	return h.openDoor(httpDoor{Part: "metrics", Listen: h.cfg.Metrics, Handler: mux})
+	return h.serveMetrics(h.cfg.Metrics)
 }
 
 func (h *serveHouse) startWebhook(context.Context) error {

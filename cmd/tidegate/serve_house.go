@@ -20,9 +20,10 @@ import (
 // house is what one process started, to be closed in reverse. dev and serve
 // join the same parts in it.
 type house struct {
-	log    *slog.Logger
-	close  []func() error
-	failed chan error // parts that stopped by themselves
+	log     *slog.Logger
+	signals *signals
+	close   []func() error
+	failed  chan error // parts that stopped by themselves
 }
 
 func newHouse(log *slog.Logger) house { return house{log: log, failed: make(chan error, 8)} }
@@ -87,7 +88,7 @@ func (h *house) openControl(ctx context.Context, minting mint.Config, cfg contro
 	if err != nil {
 		return nil, err
 	}
-	cfg.Minters = []leaser{postgresMinter{minter, cfg.Ledger}}
+	cfg.Minters, cfg.Signals = []leaser{postgresMinter{minter, cfg.Ledger}}, h.signals
 	ctl, err := startControl(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, minter.Close())
@@ -103,7 +104,7 @@ type gatePart struct {
 	Ledger  *ledger.Ledger
 	Store   *record.Store
 	Issuers []identify.Issuer
-	Base    gateway.Config // name, bounds, keys, metrics, and where credentials come from
+	Base    gateway.Config // name, bounds, keys, and where credentials come from
 }
 
 // openGate opens the rooms' port.
@@ -114,7 +115,10 @@ func (h *house) openGate(ctx context.Context, p gatePart) error {
 	}
 	cfg := p.Base
 	cfg.Ledger, cfg.Identifier, cfg.Compiler, cfg.Recorders = gatewayLedger{p.Ledger}, identifier, policy{}, recorders{p.Store}
-	cfg.Log = h.log.With("part", "gateway")
+	cfg.Log, cfg.Metrics, cfg.Tracing = h.log.With("part", "gateway"), h.signals.metrics, h.signals.tracing
+	if err := h.signals.recorded(p.Store); err != nil {
+		return err
+	}
 	srv, err := gateway.New(cfg)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -32,6 +33,8 @@ type Config struct {
 type Store struct {
 	cfg   Config
 	keyID string
+
+	written atomic.Uint64
 
 	mu      sync.Mutex
 	writers map[*Writer]struct{}
@@ -106,6 +109,15 @@ func (s *Store) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Written is how many bytes the store wrote since it was opened.
+func (s *Store) Written() uint64 { return s.written.Load() }
+
+// Free is how many bytes the disk has left for it.
+func (s *Store) Free() (uint64, error) { return freeBytes(s.cfg.Dir) }
+
+// Need is how many bytes must be free for a session to open.
+func (s *Store) Need() uint64 { return s.cfg.MinFree }
 
 // Record starts a session's recording; the caller appends its first event.
 // anchor is told the chain's head after a segment closed, never on the path of

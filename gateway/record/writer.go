@@ -155,6 +155,7 @@ func (w *Writer) close(last bool) error {
 	if _, err := w.file.WriteString(line); err != nil {
 		return err
 	}
+	w.store.written.Add(uint64(len(line)))
 	w.dirty, w.hash, w.prev = true, nil, hex.EncodeToString(sum)
 	w.head = &access.Head{Session: w.session, Segment: w.number, Hash: w.prev, Sealed: last, Time: now}
 	w.number++
@@ -177,6 +178,7 @@ func (w *Writer) line(tag byte, body any) error {
 	if _, err := w.file.Write(w.buf.Bytes()); err != nil {
 		return err
 	}
+	w.store.written.Add(uint64(w.buf.Len()))
 	w.hash.Write(w.buf.Bytes())
 	w.size += w.buf.Len()
 	w.dirty = true

@@ -72,7 +72,33 @@ type WebhookConfig struct {
 	Keep func(ctx context.Context, e Event) error
 	// OnEvent takes an event; it must not wait for work to be done.
 	OnEvent func(Event)
-	Log     *slog.Logger
+	// Result counts a delivery by what became of it: one of Results. Nil counts nothing.
+	Result func(string)
+	Log    *slog.Logger
+}
+
+// Results are what may become of a delivery: taken as an event, seen before,
+// without a use here, refused for what it is, or failed on our side and to be
+// sent again.
+func Results() []string { return []string{"taken", "repeated", "unused", "refused", "failed"} }
+
+const (
+	sayTaken    = "Taken."
+	sayRepeated = "Taken before."
+)
+
+func resultOf(status int, say string) string {
+	switch {
+	case status >= 500:
+		return "failed"
+	case status >= 400:
+		return "refused"
+	case say == sayTaken:
+		return "taken"
+	case say == sayRepeated:
+		return "repeated"
+	}
+	return "unused"
 }
 
 // Webhook receives GitHub's deliveries. It is an http.Handler.
@@ -92,6 +118,9 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Result == nil {
+		cfg.Result = func(string) {}
+	}
 	return &Webhook{cfg: cfg, slots: make(chan struct{}, maxInFlight)}, nil
 }
 
@@ -101,11 +130,13 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
+		h.cfg.Result("failed")
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, "Too many deliveries at once.", http.StatusServiceUnavailable)
 		return
 	}
 	status, say := h.take(w, r)
+	h.cfg.Result(resultOf(status, say))
 	if status >= 400 {
 		h.cfg.Log.Warn("refuse webhook", "status", status, "reason", say, "delivery", clip(line(r.Header.Get("X-GitHub-Delivery")), 64))
 	}
@@ -187,10 +218,11 @@ func (h *Webhook) hand(ctx context.Context, delivery, event string, body []byte)
 		h.cfg.Log.Error("remember delivery", "delivery", delivery, "error", err)
 		return http.StatusServiceUnavailable, "The delivery could not be remembered; send it again."
 	}
-	if !seen {
-		h.cfg.OnEvent(e)
+	if seen {
+		return http.StatusAccepted, sayRepeated
 	}
-	return http.StatusAccepted, "Taken."
+	h.cfg.OnEvent(e)
+	return http.StatusAccepted, sayTaken
 }
 
 func organizational(event string) bool {
