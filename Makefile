@@ -25,6 +25,8 @@ parts: ## installs what demo and tests need (PostgreSQL, git), as root; else pri
 
 test: parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
 	@.ci/parts/github-openapi.sh
+	@.ci/parts/github-graphql.sh
+	@.ci/parts/github-webhooks.sh
 	@$(MAKE) --no-print-directory lint
 	$(GO) test -race -timeout 15m ./...
 	cd cmd/tidegate-temporal && $(GO) test -timeout 5m ./...

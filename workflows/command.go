@@ -23,11 +23,14 @@ func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
 }
 
 func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
-	list, err := a.Forge.Commands(ctx, ref)
+	list, meddled, err := a.Forge.Comments(ctx, ref)
 	if err != nil {
 		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
 	}
-	var said []string
+	said, err := a.meddling(ctx, ref, meddled)
+	if err != nil {
+		return nil, err
+	}
 	nth := map[int64]int{} // which of its comment's commands a command is
 	for _, c := range list {
 		nth[c.Comment]++

@@ -37,6 +37,7 @@ type world struct {
 	main     string
 	behind   map[string]int // commit on main -> pull request
 	commands []Command
+	meddled  []Meddling
 	movers   []access.User // of the branch, as the forge says; nil is the author
 	silent   bool          // the forge can't say who pushed
 	reports  []Report
@@ -254,10 +255,10 @@ func (w fakeForge) PublishHeld(_ context.Context, _ Ref, h access.Held) error {
 	return nil
 }
 
-func (w fakeForge) Commands(context.Context, Ref) ([]Command, error) {
+func (w fakeForge) Comments(context.Context, Ref) ([]Command, []Meddling, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.commands), nil
+	return slices.Clone(w.commands), slices.Clone(w.meddled), nil
 }
 
 func (w fakeForge) Merge(_ context.Context, ref Ref, head string) error {
@@ -588,6 +589,12 @@ func (w *world) Once(_ context.Context, kind, id string) (bool, error) {
 	first := !w.done[kind+" "+id]
 	w.done[kind+" "+id] = true
 	return first, nil
+}
+
+func (w *world) Done(_ context.Context, kind, id string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.done[kind+" "+id], nil
 }
 
 func (w *world) Audit(_ context.Context, actor, action, subject, detail string) error {

@@ -38,8 +38,9 @@ type Forge interface {
 	Publish(ctx context.Context, ref Ref, r Report) error
 	// PublishHeld shows (or closes) a held operation in its check run and names it in the comment.
 	PublishHeld(ctx context.Context, ref Ref, h access.Held) error
-	// Commands lists the commands in new, unedited comments.
-	Commands(ctx context.Context, ref Ref) ([]Command, error)
+	// Comments lists the commands in unedited comments, and what others than
+	// Tidegate did to the comments of its own.
+	Comments(ctx context.Context, ref Ref) ([]Command, []Meddling, error)
 	// Merge merges exactly the head that was approved.
 	Merge(ctx context.Context, ref Ref, head string) error
 	// Tidy removes files of ended grants from main by one commit or pull request.
@@ -72,6 +73,14 @@ type Command struct {
 	By      access.User `json:"by"`
 	Verb    string      `json:"verb"`
 	Args    []string    `json:"args"`
+	At      time.Time   `json:"at"`
+}
+
+// Meddling is one edit of Tidegate's own comment by somebody else.
+type Meddling struct {
+	Comment int64       `json:"comment"`
+	Edit    string      `json:"edit"` // the forge's id of it
+	By      access.User `json:"by"`   // nobody: the forge can't say
 	At      time.Time   `json:"at"`
 }
 
@@ -214,6 +223,8 @@ type Ledger interface {
 
 	// Once stores that a thing (a delivery, a command) was done; false if it had been before.
 	Once(ctx context.Context, kind, id string) (bool, error)
+	// Done reports whether Once stored a thing before.
+	Done(ctx context.Context, kind, id string) (bool, error)
 	// Audit appends to the chained audit log.
 	Audit(ctx context.Context, actor, action, subject, detail string) error
 	Sessions(ctx context.Context, grant access.GrantKey) ([]access.SessionInfo, error)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tidegate/tidegate/access"
 )
 
@@ -365,6 +367,42 @@ func hold(t *testing.T, w *world, expires time.Time) access.Held {
 	defer w.mu.Unlock()
 	w.helds[h.ID] = h
 	return h
+}
+
+// TestEditedCommentVoidsHolds: what people read in a comment that mallory
+// edited may have been anything, so nothing that waits is answered by it.
+func TestEditedCommentVoidsHolds(t *testing.T) {
+	w, a, _ := active(t)
+	reg := prometheus.NewPedanticRegistry()
+	var err error
+	if a.Signals, err = NewSignals(reg, nil); err != nil {
+		t.Fatal(err)
+	}
+	h := hold(t, w, w.clock().Add(time.Minute))
+	w.meddled = []Meddling{{Comment: 3, Edit: "e1", By: mallory, At: w.clock()}}
+	w.comment(bob, "approve", "H7", h.Short())
+	said, err := a.Commands(t.Context(), pr7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := w.Held(t.Context(), h.ID); got.State != access.HeldCancelled {
+		t.Errorf("held is %s, want it void", got.State)
+	}
+	words := strings.Join(said, " ")
+	if !strings.Contains(words, "@mallory edited this comment") || !strings.Contains(words, "does not wait any more") {
+		t.Errorf("said %q", words)
+	}
+	if !slices.ContainsFunc(w.audits, func(s string) bool { return strings.HasPrefix(s, "mallory comment.edited ") }) {
+		t.Errorf("not audited: %v", w.audits)
+	}
+	other := hold(t, w, w.clock().Add(time.Minute)) // the same edit voids once
+	if _, err := a.Commands(t.Context(), pr7); err != nil {
+		t.Fatal(err)
+	}
+	alarms := number(t, reg, "tidegate_control_meddled_total", "")
+	if got, _ := w.Held(t.Context(), other.ID); got.State != access.HeldOpen || alarms != 1 {
+		t.Errorf("held is %s after %v alarms, want it open after one", got.State, alarms)
+	}
 }
 
 func TestWhoAnswersAHold(t *testing.T) {

@@ -32,7 +32,7 @@ type numbers struct {
 	unclosed, lastLoop                                  *prometheus.GaugeVec
 	mint, revoke                                        *prometheus.HistogramVec
 	opening, closing                                    prometheus.Histogram
-	alerts, swept                                       prometheus.Counter
+	alerts, swept, meddled                              prometheus.Counter
 }
 
 // maxTold bounds the memory; a full one is begun anew.
@@ -45,7 +45,7 @@ func NewSignals(reg prometheus.Registerer, t *tracing.Tracer) (*Signals, error) 
 		Name: "tidegate_control_revocation_late_seconds", Help: "How long ago the longest overdue access had to be gone; 0 if none is overdue.",
 	}, s.late)
 	for _, c := range []prometheus.Collector{
-		s.readings, s.plans, s.approvals, s.grants, s.refusals, s.loops, s.unclosed, s.lastLoop, s.mint, s.revoke, s.opening, s.closing, s.alerts, s.swept, late,
+		s.readings, s.plans, s.approvals, s.grants, s.refusals, s.loops, s.unclosed, s.lastLoop, s.mint, s.revoke, s.opening, s.closing, s.alerts, s.swept, s.meddled, late,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
@@ -78,6 +78,7 @@ func newNumbers() numbers {
 		opening:   prometheus.NewHistogram(times("start_to_active_seconds", "From a grant's start, its merge unless it names one, until gateways may open it.")),
 		closing:   prometheus.NewHistogram(times("end_to_closed_seconds", "From the end of a grant that ran its time until it was proved to be gone.")),
 		alerts:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late."}),
+		meddled:   prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_meddled_total", Help: "Alerts: somebody else edited a comment of ours."}),
 		swept:     prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_swept_total", Help: "Grants that the sweep had to close, since their workflow had not."}),
 	}
 }
@@ -201,6 +202,13 @@ func (s *Signals) closed(g access.Grant, by string) {
 	}
 	if g.State == access.StateExpired {
 		s.closing.Observe(g.Closed.Sub(g.NotAfter).Seconds())
+	}
+}
+
+// edited counts an edit of our comment by somebody else.
+func (s *Signals) edited() {
+	if s != nil {
+		s.meddled.Inc()
 	}
 }
 

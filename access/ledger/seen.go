@@ -126,6 +126,14 @@ func (l *Ledger) pushers(ctx context.Context, all map[string][]access.User, quer
 	return nil
 }
 
+// Done reports whether Once has stored a thing.
+func (l *Ledger) Done(ctx context.Context, kind, id string) (done bool, err error) {
+	err = l.read(ctx, func(ctx context.Context, q queryer) error {
+		return q.QueryRowContext(ctx, "select count(*) > 0 from done where kind=$1 and id=$2", kind, id).Scan(&done)
+	})
+	return done, err
+}
+
 // Once stores that a thing was done; false if it had been before.
 func (l *Ledger) Once(ctx context.Context, kind, id string) (first bool, err error) {
 	if err := errors.Join(named("a kind", kind), named("an id", id)); err != nil {

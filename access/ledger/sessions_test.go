@@ -116,6 +116,11 @@ func testOnce(t *testing.T, r *rig) {
 	}{{"delivery", "1", true}, {"delivery", "1", false}, {"command", "1", true}, {"delivery", "2", true}} {
 		first, err := r.Once(t.Context(), c.kind, c.id)
 		check(t, err)
+		done, err := r.Done(t.Context(), c.kind, c.id)
+		check(t, err)
+		if unknown, err := r.Done(t.Context(), c.kind, c.id+"x"); err != nil || unknown || !done {
+			t.Errorf("%s %s: got done %v and %v for another, error %v, want true and false", c.kind, c.id, done, unknown, err)
+		}
 		if first != c.first {
 			t.Errorf("%s %s: got %v, want %v", c.kind, c.id, first, c.first)
 		}

@@ -37,6 +37,8 @@ type desk struct {
 	ledger *ledger.Ledger
 	log    *words
 
+	gateway ed25519.PrivateKey // signs what is held
+
 	cfg  controlConfig
 	ctl  *control
 	hook *httptest.Server
@@ -145,7 +147,15 @@ func (d *desk) open(cfg hub.Config) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.ledger, err = ledger.Open(d.t.Context(), ledger.Config{URL: "sqlite:" + filepath.Join(d.t.TempDir(), "ledger.db"), Signer: key, Installation: "desk1"})
+	public, gateway, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.gateway = gateway
+	d.ledger, err = ledger.Open(d.t.Context(), ledger.Config{
+		URL: "sqlite:" + filepath.Join(d.t.TempDir(), "ledger.db"), Signer: key, Installation: "desk1",
+		Gateways: func(string) (ed25519.PublicKey, error) { return public, nil },
+	})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -180,6 +190,13 @@ func (d *desk) stopControl() {
 		d.t.Errorf("close control: %v", err)
 	}
 	d.ctl = nil
+}
+
+// ask opens a pull request of somebody with one grant.
+func (d *desk) ask(who string, a asked) int {
+	d.t.Helper()
+	d.must(d.push(d.t.Context(), who, a.id, fmt.Sprintf("grants/%s/%s.hcl", who, a.id), grantFile(a.id, who, a.role, a.lasts)))
+	return d.openPull(who, a.id)
 }
 
 func (d *desk) openPull(who, branch string) int {
@@ -281,4 +298,59 @@ func (d *desk) forge(ctx context.Context, who, branch, file, text string) error 
 	}
 	_, err := d.git(ctx, who, "push", "-q", "origin", branch)
 	return err
+}
+
+// TestEditedCommentIsRestored: mallory writes into the bot's comment.
+func TestEditedCommentIsRestored(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	number := d.ask("alice", asked{"inc-1", "readonly", "5m"})
+	d.says(number, "inc-1")
+	d.must(d.approve(ctx, "bob", number))
+	d.says(number, "bob agrees")
+	d.must(d.merge(ctx, "bob", number))
+	g := d.is("inc-1", access.StateActive)
+	h := access.Held{ID: "5f0c7a52-8f62-4a5e-9d7e-0d3b8a5f0a11", Grant: g.Key, Generation: 1, Session: "s1", Who: "alice", Target: g.Plan.Target.TargetRef,
+		Rule: "big-delete", Say: "why", Ask: g.Plan.Requirements[0].From, Operation: access.Operation{Kind: "query", Text: "DELETE FROM orders"},
+		Opened: time.Now(), Expires: time.Now().Add(time.Minute), State: access.HeldOpen}
+	h = d.hold(h)
+	d.says(number, h.Short())
+	comment := d.botComment(number)
+	d.must(d.api(ctx, "mallory", "PATCH", fmt.Sprintf("/issues/comments/%d", comment), map[string]string{"body": "all is well"}, nil))
+	d.says(number, "mallory edited this comment")
+	if got := d.botComment(number); got != comment {
+		t.Errorf("got comment %d, want %d drawn anew", got, comment)
+	}
+	if got, err := d.ledger.Held(ctx, h.ID); err != nil || got.State != access.HeldCancelled {
+		t.Errorf("held is %s, error %v, want it void", got.State, err)
+	}
+	if !strings.Contains(d.log.String(), "edited by somebody else") {
+		t.Error("no alarm in the log")
+	}
+}
+
+// hold stores what is held, as a gateway does.
+func (d *desk) hold(h access.Held) access.Held {
+	d.t.Helper()
+	h.Gateway, h.Digest, h.Opened, h.Expires = "g1", h.ShownDigest(), h.Opened.UTC(), h.Expires.UTC()
+	h.Signature = ed25519.Sign(d.gateway, h.SigningBytes())
+	h, err := d.ledger.OpenHeld(d.t.Context(), h)
+	d.must(err)
+	return h
+}
+
+func (d *desk) botComment(number int) int64 {
+	d.t.Helper()
+	var all []struct {
+		ID   int64
+		User struct{ Login string }
+	}
+	d.must(d.api(d.t.Context(), "bob", "GET", fmt.Sprintf("/issues/%d/comments", number), nil, &all))
+	for _, c := range all {
+		if c.User.Login == devBot {
+			return c.ID
+		}
+	}
+	d.t.Fatal("the bot has no comment")
+	return 0
 }

@@ -1,7 +1,6 @@
 package forge
 
 import (
-	"context"
 	"strings"
 
 	"github.com/tidegate/tidegate/workflows"
@@ -72,28 +71,4 @@ func parseCommand(l string) (workflows.Command, bool) {
 		return workflows.Command{}, false
 	}
 	return workflows.Command{Verb: verb, Args: words[1:]}, true
-}
-
-// Commands lists the commands of people in comments that were never edited: an
-// edited comment may have been written by anybody with write access.
-func (f *Forge) Commands(ctx context.Context, ref workflows.Ref) ([]workflows.Command, error) {
-	if err := f.serve(ctx, ref.Repo); err != nil {
-		return nil, err
-	}
-	all, err := f.comments(ctx, ref.Number)
-	if err != nil {
-		return nil, err
-	}
-	var out []workflows.Command
-	for _, c := range all {
-		by := user(c.User)
-		if by.ID == 0 || by.Bot || !isNew(c) {
-			continue
-		}
-		for _, cmd := range ParseCommands(c.GetBody()) {
-			cmd.Comment, cmd.By, cmd.At = c.GetID(), by, c.GetCreatedAt().UTC()
-			out = append(out, cmd)
-		}
-	}
-	return out, nil
 }

@@ -45,7 +45,7 @@ func (f *Forge) Pushers(ctx context.Context, pull workflows.Pull) (who []access.
 	}
 	switch access.CodeOf(err) {
 	case access.CodeNotFound, access.CodeDenied, access.CodeTooLarge, access.CodeInvalid:
-		f.log.Warn("ask who pushed: GitHub does not say", "pr", pull.Ref.String(), "err", err)
+		f.log.Warn("ask who pushed: GitHub does not say", "pr", pull.Ref.String(), "error", err)
 		return nil, false, nil
 	}
 	return nil, false, err

@@ -87,6 +87,7 @@ func (h *Hub) routes() http.Handler {
 			mux.Handle(r.pattern, h.serve(r))
 		}
 	}
+	mux.Handle("POST /graphql", h.serve(route{"POST /graphql", RoleRead, graphQL}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { writeError(w, notFound) })
 	return mux
 }

@@ -166,7 +166,18 @@ func (r *checkRun) apply(in checkInput, now time.Time) {
 	}
 }
 
+// app refuses people: on GitHub only Apps write check runs.
+func (c *call) app() error {
+	if c.me.Kind != "Bot" {
+		return fail(http.StatusForbidden, "You must authenticate via a GitHub App.")
+	}
+	return nil
+}
+
 func createCheck(c *call) error {
+	if err := c.app(); err != nil {
+		return err
+	}
 	var in checkInput
 	if err := c.decode(&in); err != nil {
 		return err
@@ -210,6 +221,9 @@ func getCheck(c *call) error {
 }
 
 func updateCheck(c *call) error {
+	if err := c.app(); err != nil {
+		return err
+	}
 	r, err := c.check()
 	if err != nil {
 		return err

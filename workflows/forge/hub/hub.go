@@ -200,6 +200,8 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveGit(w, r)
 	case r.URL.Path == repo || strings.HasPrefix(r.URL.Path, repo+"/"):
 		h.servePage(w, r)
+	case r.URL.Path == "/api/graphql":
+		http.StripPrefix("/api", h.api).ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, "/api/v3/"):
 		http.StripPrefix("/api/v3", h.api).ServeHTTP(w, r)
 	default:

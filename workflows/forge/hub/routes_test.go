@@ -77,6 +77,7 @@ func TestEveryRoute(t *testing.T) {
 		{"mallory", "PATCH", repo + "/issues/comments/{comment}", `{"body":"x"}`, 403, "", ""},
 		{"alice", "DELETE", repo + "/issues/comments/{comment}", "", 204, "", ""},
 		{"tidegate[bot]", "POST", repo + "/check-runs", `{"name":"tidegate/plan","head_sha":"{head}","status":"in_progress"}`, 201, "check", "id"},
+		{"root", "PATCH", repo + "/check-runs/{check}", `{"conclusion":"success"}`, 403, "", ""},
 		{"tidegate[bot]", "PATCH", repo + "/check-runs/{check}", `{"conclusion":"failure","output":{"title":"t","summary":"s","annotations":[{"path":"grants/a.hcl","start_line":1,"end_line":1,"annotation_level":"failure","message":"m"}]},"actions":[{"label":"Retry","identifier":"retry","description":"again"}]}`, 200, "", ""},
 		{"bob", "GET", repo + "/check-runs/{check}", "", 200, "", ""},
 		{"bob", "GET", repo + "/check-runs/{check}/annotations", "", 200, "", ""},

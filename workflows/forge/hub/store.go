@@ -31,6 +31,12 @@ type comment struct {
 	ID, Number, Author int64
 	Body               string
 	Created, Updated   time.Time
+	Edits              []commentEdit // the writing first, once it was edited
+}
+
+type commentEdit struct {
+	ID, By int64
+	At     time.Time
 }
 
 type review struct {

@@ -154,6 +154,10 @@ func editComment(c *call) error {
 		return err
 	}
 	from := cm.Body
+	if len(cm.Edits) == 0 {
+		cm.Edits = append(cm.Edits, commentEdit{c.store.newID(), cm.Author, cm.Created})
+	}
+	cm.Edits = append(cm.Edits, commentEdit{c.store.newID(), c.me.ID, c.now()})
 	cm.Body, cm.Updated = body, c.now()
 	c.store.put("comment", cm.ID, cm)
 	c.sendComment(c.store.pulls[cm.Number], cm, c.me, "edited", obj{"changes": obj{"body": obj{"from": from}}})

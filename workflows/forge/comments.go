@@ -1,0 +1,216 @@
+package forge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/workflows"
+)
+
+// commentsQuery asks for the comments with their edits. REST has whole seconds
+// and no editor: there a comment that was edited within its second looks new,
+// and nobody can tell who edited it.
+const commentsQuery = `query TidegateComments($owner: String!, $name: String!, $number: Int!, $after: String) {
+  repository(owner: $owner, name: $name) {
+    databaseId
+    pullRequest(number: $number) {
+      comments(first: 50, after: $after) {
+        pageInfo { hasNextPage endCursor }
+        nodes {
+          fullDatabaseId
+          body
+          createdAt
+          lastEditedAt
+          includesCreatedEdit
+          author { ...who }
+          editor { ...who }
+          newest: userContentEdits(first: 25) { nodes { id editedAt editor { ...who } } }
+          oldest: userContentEdits(last: 25) { nodes { id editedAt editor { ...who } } }
+        }
+      }
+    }
+  }
+}
+fragment who on Actor {
+  __typename
+  login
+  ... on User { databaseId }
+  ... on Bot { databaseId }
+}`
+
+// actor is somebody in GraphQL's words.
+type actor struct {
+	Type  string `json:"__typename"`
+	Login string `json:"login"`
+	ID    int64  `json:"databaseId"`
+}
+
+func (a *actor) user() access.User {
+	if a == nil || a.ID <= 0 {
+		return access.User{}
+	}
+	return access.User{ID: a.ID, Login: a.Login, Bot: a.Type != "User" || strings.HasSuffix(a.Login, "[bot]")}
+}
+
+type edit struct {
+	ID     string    `json:"id"`
+	At     time.Time `json:"editedAt"`
+	Editor *actor    `json:"editor"`
+}
+
+// talk is a comment with its edits.
+type talk struct {
+	ID         string       `json:"fullDatabaseId"` // a number, as text
+	Body       string       `json:"body"`
+	Created    time.Time    `json:"createdAt"`
+	LastEdited *time.Time   `json:"lastEditedAt"`
+	WasEdited  bool         `json:"includesCreatedEdit"`
+	Author     *actor       `json:"author"`
+	Editor     *actor       `json:"editor"`
+	Newest     nodes[*edit] `json:"newest"` // both ends: GitHub does not say which comes first
+	Oldest     nodes[*edit] `json:"oldest"`
+}
+
+type nodes[T any] struct {
+	Nodes []T `json:"nodes"`
+}
+
+func (c *talk) edited() bool { return c.LastEdited != nil || c.WasEdited || c.Editor != nil }
+
+// Comments lists the commands of people in comments that were never edited: an
+// edited comment may have been written by anybody with write access. And it
+// lists what others did to our own comments.
+func (f *Forge) Comments(ctx context.Context, ref workflows.Ref) ([]workflows.Command, []workflows.Meddling, error) {
+	if err := f.serve(ctx, ref.Repo); err != nil {
+		return nil, nil, err
+	}
+	me, err := f.Self(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := f.talks(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	var commands []workflows.Command
+	var meddled []workflows.Meddling
+	for _, c := range all {
+		id, err := strconv.ParseInt(c.ID, 10, 64)
+		if err != nil || id <= 0 {
+			return nil, nil, access.Errorf(access.CodeUnavailable, "GitHub did not say the id of a comment.")
+		}
+		by := c.Author.user()
+		if by.ID == me.ID {
+			meddled = append(meddled, c.meddling(id, me)...)
+		}
+		if by.ID != 0 && !by.Bot && !c.edited() {
+			commands = append(commands, c.commands(id, by)...)
+		}
+	}
+	return commands, meddled, nil
+}
+
+func (c *talk) commands(id int64, by access.User) []workflows.Command {
+	list := ParseCommands(c.Body)
+	for i := range list {
+		list[i].Comment, list[i].By, list[i].At = id, by, c.Created.UTC()
+	}
+	return list
+}
+
+// meddling are the edits of our comment that are not ours. Who is not named, a
+// deleted account, is not us.
+func (c *talk) meddling(id int64, me access.User) []workflows.Meddling {
+	var out []workflows.Meddling
+	seen := map[string]bool{}
+	for _, e := range append(c.Newest.Nodes, c.Oldest.Nodes...) {
+		if e == nil || seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		if by := e.Editor.user(); by.ID != me.ID {
+			out = append(out, workflows.Meddling{Comment: id, Edit: e.ID, By: by, At: e.At.UTC()})
+		}
+	}
+	return out
+}
+
+// talks reads all comments of a pull request, the oldest first.
+func (f *Forge) talks(ctx context.Context, ref workflows.Ref) ([]*talk, error) {
+	var all []*talk
+	after := (*string)(nil)
+	for range maxCommentPages * 2 {
+		var out struct {
+			Repository *struct {
+				ID   int64 `json:"databaseId"`
+				Pull *struct {
+					Comments struct {
+						Page struct {
+							More bool   `json:"hasNextPage"`
+							End  string `json:"endCursor"`
+						} `json:"pageInfo"`
+						nodes[*talk]
+					} `json:"comments"`
+				} `json:"pullRequest"`
+			} `json:"repository"`
+		}
+		vars := map[string]any{"owner": f.cfg.Owner, "name": f.cfg.Repo, "number": ref.Number, "after": after}
+		if err := f.graph(ctx, commentsQuery, vars, &out); err != nil {
+			return nil, err
+		}
+		if out.Repository == nil || out.Repository.Pull == nil || out.Repository.ID != ref.Repo {
+			return nil, access.Errorf(access.CodeNotFound, "GitHub does not have pull request %d, or does not show it to Tidegate.", ref.Number)
+		}
+		list := &out.Repository.Pull.Comments
+		for _, c := range list.Nodes {
+			if c != nil {
+				all = append(all, c)
+			}
+		}
+		if !list.Page.More {
+			return all, nil
+		}
+		after = &list.Page.End
+	}
+	return nil, access.Errorf(access.CodeTooLarge, "The pull request has more than %d comments; open a new one.", maxCommentPages*2*50)
+}
+
+// graph asks GitHub's GraphQL interface, which stands beside REST on
+// github.com and beside /api/v3 elsewhere.
+func (f *Forge) graph(ctx context.Context, query string, vars map[string]any, data any) error {
+	at := "graphql"
+	if strings.HasSuffix(f.gh.BaseURL.Path, "/api/v3/") {
+		at = "../graphql"
+	}
+	req, err := f.gh.NewRequest(http.MethodPost, at, map[string]any{"query": query, "variables": vars})
+	if err != nil {
+		return fmt.Errorf("ask GraphQL: %w", err)
+	}
+	var out struct {
+		Data   json.RawMessage `json:"data"`
+		Errors []struct {
+			Type    string `json:"type"`
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if _, err := f.gh.Do(ctx, req, &out); err != nil {
+		return failed("ask GraphQL", err)
+	}
+	if len(out.Errors) > 0 { // half an answer is none
+		code := access.CodeUnavailable
+		if out.Errors[0].Type == "NOT_FOUND" {
+			code = access.CodeNotFound
+		}
+		return access.Errorf(code, "GitHub says: %s", clip(visible(out.Errors[0].Message), maxSaid))
+	}
+	if err := json.Unmarshal(out.Data, data); err != nil {
+		return &access.Error{Code: access.CodeUnavailable, Message: "GitHub's answer is not understood; Tidegate tries again.", Cause: fmt.Errorf("decode GraphQL: %w", err)}
+	}
+	return nil
+}

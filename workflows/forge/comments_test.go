@@ -1,0 +1,224 @@
+package forge
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-github/v60/github"
+	"github.com/vektah/gqlparser/v2"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/validator/rules"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/workflows"
+	"github.com/tidegate/tidegate/workflows/forge/hub"
+)
+
+func (w *world) edit(who string, comment int64, body string) {
+	w.t.Helper()
+	if _, _, err := w.client(who).Issues.EditComment(w.t.Context(), "acme", "access", comment, &github.IssueComment{Body: &body}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestCommandEditedWithinItsSecond: by REST's times alone mallory's command
+// under bob's name looks new.
+func TestCommandEditedWithinItsSecond(t *testing.T) {
+	still := time.Date(2026, 11, 28, 3, 0, 0, 0, time.UTC)
+	w := newWorld(t, func(c *hub.Config) { c.Now = func() time.Time { return still } })
+	ref, _ := w.request()
+	c := w.say("bob", ref, "hello")
+	w.edit("mallory", c.GetID(), "/tidegate approve H7 3fa9c2d1")
+	rest, err := w.forge.comments(t.Context(), ref.Number)
+	if err != nil || !isNew(rest[0]) {
+		t.Fatalf("got error %v: the test needs a comment that looks new by REST", err)
+	}
+	got, _, err := w.forge.Comments(t.Context(), ref)
+	if err != nil || len(got) != 0 {
+		t.Errorf("got commands %+v, error %v, want none", got, err)
+	}
+}
+
+// TestEditsOfOurComment finds who edited it, even if it was put back.
+func TestEditsOfOurComment(t *testing.T) {
+	w := newWorld(t)
+	ref, head := w.request()
+	publish := func(refusal string) {
+		t.Helper()
+		if err := w.forge.Publish(t.Context(), ref, workflows.Report{Head: head, Refusal: refusal}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	meddled := func() []workflows.Meddling {
+		t.Helper()
+		_, list, err := w.forge.Comments(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	publish("one")
+	for range 60 { // our own edits are many, and none of them is anybody else's
+		publish("two")
+		publish("one")
+	}
+	if list := meddled(); len(list) != 0 {
+		t.Fatalf("got %+v of our own edits, want nothing", list)
+	}
+	ours := w.botComments(ref)[0]
+	w.edit("mallory", ours.GetID(), "/tidegate approve H6 is fine")
+	w.edit("mallory", ours.GetID(), ours.GetBody())
+	publish("one")
+	list := meddled()
+	if len(list) != 2 || list[0].By.ID != 14 || list[0].Comment != ours.GetID() || list[0].Edit == list[1].Edit {
+		t.Fatalf("got %+v, want mallory's two edits", list)
+	}
+	if body := w.botComments(ref)[0].GetBody(); body != ours.GetBody() {
+		t.Errorf("the comment is not as it was: %s", body)
+	}
+}
+
+// TestCommentsAreWholeOrRefused: half an answer is none.
+func TestCommentsAreWholeOrRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		want   access.Code
+	}{
+		"errors beside data": {200, `{"data":{"repository":null},"errors":[{"type":"FORBIDDEN","message":"no"}]}`, access.CodeUnavailable},
+		"not found":          {200, `{"data":null,"errors":[{"type":"NOT_FOUND","message":"no"}]}`, access.CodeNotFound},
+		"nothing":            {200, `{}`, access.CodeUnavailable},
+		"other repository":   {200, `{"data":{"repository":{"databaseId":5,"pullRequest":{"comments":{"pageInfo":{},"nodes":[]}}}}}`, access.CodeNotFound},
+		"no id": {200, `{"data":{"repository":{"databaseId":1001,"pullRequest":{"comments":{"pageInfo":{"hasNextPage":false},"nodes":[{"body":"/tidegate revoke"}]}}}}}`,
+			access.CodeUnavailable},
+		"without end": {200, `{"data":{"repository":{"databaseId":1001,"pullRequest":{"comments":{"pageInfo":{"hasNextPage":true,"endCursor":"x"},"nodes":[]}}}}}`,
+			access.CodeTooLarge},
+		"forbidden": {403, `{"message":"no"}`, access.CodeDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ref, _ := w.request()
+			real := http.Handler(w.hub)
+			changed := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/api/graphql" {
+					real.ServeHTTP(rw, r)
+					return
+				}
+				rw.Header().Set("Content-Type", "application/json")
+				rw.WriteHeader(c.status)
+				_, _ = io.WriteString(rw, c.body)
+			}))
+			w.wrap.Store(&changed)
+			_, _, err := w.forge.Comments(t.Context(), ref)
+			wantCode(t, err, c.want)
+		})
+	}
+}
+
+// part reads a file that .ci/parts brings.
+func part(t *testing.T, dir, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", ".cache", "parts", dir, name))
+	if errors.Is(err, os.ErrNotExist) && os.Getenv("TIDEGATE_REQUIRE_PARTS") != "1" {
+		t.Skipf("%v (run .ci/parts/%s.sh)", err, dir)
+	}
+	if err != nil {
+		t.Fatalf("%v (run .ci/parts/%s.sh)", err, dir)
+	}
+	return data
+}
+
+// TestQueryIsGitHubs asks GitHub's own schema whether the query is one of its,
+// and whether the pocket GitHub's answers have the types that it says.
+func TestQueryIsGitHubs(t *testing.T) {
+	schema, err := gqlparser.LoadSchema(&ast.Source{Name: "github", Input: string(part(t, "github-graphql", "schema.graphql"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, errs := gqlparser.LoadQueryWithRules(schema, commentsQuery, rules.NewDefaultRules())
+	if len(errs) > 0 {
+		t.Fatalf("GitHub's schema refuses the query: %v", errs)
+	}
+	w := newWorld(t)
+	ref, head := w.request()
+	c := w.say("bob", ref, "hello")
+	if err := w.forge.Publish(t.Context(), ref, workflows.Report{Head: head}); err != nil {
+		t.Fatal(err)
+	}
+	w.edit("mallory", c.GetID(), "other")
+	body, err := json.Marshal(map[string]any{"query": commentsQuery, "variables": map[string]any{"owner": "acme", "name": "access", "number": ref.Number, "after": nil}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := w.client("alice").Client().Post(w.srv.URL+"/api/graphql", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var out struct {
+		Data map[string]any `json:"data"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&out); err != nil || out.Data == nil {
+		t.Fatalf("got %v, error %v", out.Data, err)
+	}
+	if n := checkSelection(t, "data", query.Operations[0].SelectionSet, out.Data); n < 30 {
+		t.Errorf("looked at %d fields, want all of two comments'", n)
+	}
+}
+
+// checkSelection compares an answer with the types of what was selected.
+func checkSelection(t *testing.T, at string, set ast.SelectionSet, got map[string]any) (fields int) {
+	t.Helper()
+	for _, s := range set {
+		switch s := s.(type) {
+		case *ast.Field:
+			v, there := got[s.Alias]
+			if !there {
+				t.Errorf("%s has no %s", at, s.Alias)
+				continue
+			}
+			fields += 1 + checkValue(t, at+"."+s.Alias, s, s.Definition.Type, v)
+		case *ast.FragmentSpread:
+			fields += checkSelection(t, at, s.Definition.SelectionSet, got)
+		case *ast.InlineFragment:
+			if s.TypeCondition == got["__typename"] {
+				fields += checkSelection(t, at, s.SelectionSet, got)
+			}
+		}
+	}
+	return fields
+}
+
+func checkValue(t *testing.T, at string, f *ast.Field, want *ast.Type, v any) (fields int) {
+	t.Helper()
+	switch v := v.(type) {
+	case nil:
+		if want.NonNull {
+			t.Errorf("%s is null, want %s", at, want)
+		}
+	case []any:
+		if want.Elem == nil {
+			t.Errorf("%s is a list, want %s", at, want)
+			return 0
+		}
+		for _, item := range v {
+			fields += checkValue(t, at, f, want.Elem, item)
+		}
+	case map[string]any:
+		return checkSelection(t, at, f.SelectionSet, v)
+	default:
+		kinds := map[string]string{"String": "string", "ID": "string", "DateTime": "string", "BigInt": "string", "Boolean": "bool", "Int": "float64"}
+		if got := fmt.Sprintf("%T", v); got != kinds[want.Name()] {
+			t.Errorf("%s is %v, a %s, want %s", at, v, got, want)
+		}
+	}
+	return fields
+}
