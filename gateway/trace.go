@@ -109,13 +109,13 @@ func (s *session) holding(o *openOp, h access.Held) (answered func(error)) {
 	span, began := o.span.Child(time.Time{}, tracing.Hold, tracing.KeyHeld.Text(h.ID)), time.Now()
 	m := s.server.metrics
 	m.holds.Inc()
-	s.log.Info("operation held", "held", h.ID, "name", h.Name(), "rule", h.Rule)
+	s.log.Info("operation held", "held", h.ID, "number", h.Number, "rule", h.Rule)
 	return func(err error) {
 		state := answer(err)
 		m.holds.Dec()
 		m.held.WithLabelValues(state).Inc()
 		m.holdWait.Observe(time.Since(began).Seconds())
-		s.log.Info("held operation ended", "held", h.ID, "name", h.Name(), "state", state)
+		s.log.Info("held operation ended", "held", h.ID, "number", h.Number, "state", state)
 		span.Set(tracing.KeyState.Text(state))
 		span.End() // a no is no failure of ours
 	}

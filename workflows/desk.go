@@ -146,7 +146,7 @@ func (d *Desk) denied(ctx context.Context, by access.User, subject string, refus
 		return refusal
 	}
 	if err := d.acts.audit(ctx, entry{by.Login, "console.refused", subject, clip(access.Message(refusal))}); err != nil {
-		d.acts.log().ErrorContext(ctx, "refusal not audited", "subject", subject, "err", err)
+		d.acts.log().ErrorContext(ctx, "refusal not audited", "subject", subject, "error", err)
 	}
 	return refusal
 }

@@ -73,7 +73,7 @@ func (a *Activities) ShowHeld(ctx context.Context, id string) (HeldView, error) 
 // hide ends an operation that is not as its gateway wrote it: no more of it
 // is shown, and who waits for it hears no.
 func (a *Activities) hide(ctx context.Context, id string, why error) error {
-	a.log().ErrorContext(ctx, "held operation is not shown", "held", id, "err", why)
+	a.log().ErrorContext(ctx, "held operation is not shown", "held", id, "error", why)
 	err := a.Ledger.CancelHeld(ctx, id, access.HeldCancelled)
 	if err != nil && access.CodeOf(err) != access.CodeConflict { // a conflict: it is over already
 		return fmt.Errorf("cancel held %s: %w", id, err)

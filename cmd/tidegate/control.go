@@ -151,7 +151,7 @@ func (c *control) take(e forge.Event) {
 	case c.events <- received{e, time.Now()}:
 	default:
 		c.signals.hintsLost.WithLabelValues("queue").Inc()
-		c.log.Warn("webhook event dropped: the queue is full; reconciling will find it", "kind", e.Kind)
+		c.log.Warn("webhook event dropped: the queue is full; reconciling will find it", "event", e.Kind)
 	}
 }
 
@@ -167,7 +167,7 @@ func (c *control) hints(ctx context.Context) {
 			span.Done(err)
 			if err != nil {
 				c.signals.hintsLost.WithLabelValues("temporal").Inc()
-				c.log.Warn("hint not taken; reconciling will find it", "kind", e.Kind, "error", err)
+				c.log.Warn("hint not taken; reconciling will find it", "event", e.Kind, "error", err)
 			}
 		}
 	}

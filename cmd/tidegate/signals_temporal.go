@@ -21,7 +21,7 @@ func newTemporalNumbers() *temporalNumbers {
 	counter := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_temporal_" + name, Help: help}, []string{label})
 	}
-	return &temporalNumbers{
+	n := &temporalNumbers{
 		taskFailures:     counter("workflow_task_failures_total", "Workflow tasks that failed: code that does not fit a history stops its grant's workflow.", "reason"),
 		activityFailures: counter("activity_failures_total", "Activities that failed and are tried again, by type.", "activity"),
 		requestFailures:  counter("request_failures_total", "Calls to Temporal that failed, by operation.", "operation"),
@@ -30,6 +30,10 @@ func newTemporalNumbers() *temporalNumbers {
 		}, []string{"queue", "task"}),
 		pollers: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidegate_temporal_pollers", Help: "Polls for tasks that are open, by queue; 0 is a worker that hears nothing."}, []string{"queue", "task"}),
 	}
+	for _, reason := range []string{"WorkflowError", "NonDeterminismError"} {
+		n.taskFailures.WithLabelValues(reason) // there from the start, so that an alert sees the first one
+	}
+	return n
 }
 
 func (n *temporalNumbers) all() []prometheus.Collector {

@@ -138,7 +138,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, say := h.take(w, r)
 	h.cfg.Result(resultOf(status, say))
 	if status >= 400 {
-		h.cfg.Log.Warn("refuse webhook", "status", status, "reason", say, "delivery", clip(line(r.Header.Get("X-GitHub-Delivery")), 64))
+		h.cfg.Log.Warn("refuse webhook", "status", status, "why", say, "delivery", clip(line(r.Header.Get("X-GitHub-Delivery")), 64))
 	}
 	if status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
