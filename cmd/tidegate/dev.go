@@ -219,8 +219,7 @@ func (h *devHouse) startIssuer() error {
 
 // startSignals opens the port for numbers, and what the spans go to.
 func (h *devHouse) startSignals(ctx context.Context) error {
-	control := h.keys.control.Public().(ed25519.PublicKey)
-	if err := h.openSignals(ctx, tracesConfig{File: h.opts.Traces, Environment: true}, control); err != nil {
+	if err := h.openSignals(ctx, tracesConfig{File: h.opts.Traces, Environment: true}, h.state.Installation); err != nil {
 		return err
 	}
 	h.ready.Metrics = h.state.url("metrics") + "/metrics"

@@ -294,7 +294,7 @@ func (f tlsFiles) server() *tls.Config {
 }
 
 func (h *serveHouse) startSignals(ctx context.Context) error {
-	return h.openSignals(ctx, h.cfg.Traces, h.controlKey())
+	return h.openSignals(ctx, h.cfg.Traces, h.cfg.Installation)
 }
 
 func (h *serveHouse) startMetrics(context.Context) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,9 +27,8 @@ type signals struct {
 	ledger  prometheus.Counter
 }
 
-// openSignals starts to tell. Traces of one installation meet by control's
-// public key, which each of its processes knows.
-func (h *house) openSignals(ctx context.Context, cfg tracesConfig, control ed25519.PublicKey) error {
+// openSignals starts to tell.
+func (h *house) openSignals(ctx context.Context, cfg tracesConfig, installation string) error {
 	s := &signals{
 		metrics: prometheus.NewRegistry(),
 		ledger:  prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_ledger_errors_total", Help: "What the ledger's database could not do."}),
@@ -46,7 +44,7 @@ func (h *house) openSignals(ctx context.Context, cfg tracesConfig, control ed255
 	if err != nil {
 		return err
 	}
-	s.tracing = tracing.New(provider, string(control))
+	s.tracing = tracing.New(provider, installation)
 	h.onClose(func() error { return flushTraces(provider, h.log) })
 	return nil
 }

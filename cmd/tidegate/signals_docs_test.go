@@ -28,7 +28,7 @@ func registered(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.openSignals(t.Context(), tracesConfig{File: &strings.Builder{}}, publicOf(keys.control)); err != nil {
+	if err := h.openSignals(t.Context(), tracesConfig{File: &strings.Builder{}}, "test1"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := newControlSignals(h.signals); err != nil {

@@ -245,11 +245,7 @@ func TestHangingCollector(t *testing.T) {
 	defer srv.Close()
 	defer close(block)
 	h := newHouse(slog.New(slog.DiscardHandler))
-	keys, err := openOwnKeys(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.openSignals(t.Context(), tracesConfig{Endpoint: srv.URL + "/v1/traces"}, publicOf(keys.control)); err != nil {
+	if err := h.openSignals(t.Context(), tracesConfig{Endpoint: srv.URL + "/v1/traces"}, "test1"); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -273,11 +269,7 @@ func TestHangingCollector(t *testing.T) {
 func TestTracesFile(t *testing.T) {
 	var out bytes.Buffer
 	h := newHouse(slog.New(slog.DiscardHandler))
-	keys, err := openOwnKeys(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.openSignals(t.Context(), tracesConfig{File: &out}, publicOf(keys.control)); err != nil {
+	if err := h.openSignals(t.Context(), tracesConfig{File: &out}, "test1"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
