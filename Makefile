@@ -20,13 +20,15 @@ $(BIN)/tidegate-temporal: $(wildcard cmd/tidegate-temporal/*.go) cmd/tidegate-te
 	@echo "building the embedded Temporal server (once, some minutes)"
 	@cd cmd/tidegate-temporal && $(GO) build -trimpath -ldflags='-s -w' -o ../../$(BIN)/tidegate-temporal .
 
-parts: ## installs what demo and tests need (PostgreSQL, git), as root; else prints the line to run
-	@.ci/parts/debian.sh
+parts: ## installs what the demo needs (PostgreSQL, git), as root; else prints the line to run
+	@.ci/parts/debian.sh demo
 
-test: parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
-	@.ci/parts/github-openapi.sh
-	@.ci/parts/github-graphql.sh
-	@.ci/parts/github-webhooks.sh
+.PHONY: test-parts
+test-parts: # what the tests need besides: each script brings one part, and nothing when it is there
+	@.ci/parts/debian.sh test
+	@set -e; for part in $(filter-out .ci/parts/debian.sh,$(sort $(wildcard .ci/parts/*.sh))); do $$part; done
+
+test: test-parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
 	@$(MAKE) --no-print-directory lint
 	$(GO) test -race -timeout 15m ./...
 	cd cmd/tidegate-temporal && $(GO) test -timeout 5m ./...

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the programs that the demo and the tests start: PostgreSQL's server
-# and client, git, curl. Nothing is left running: the package's own cluster, if
-# the install made one, is dropped again.
+# debian.sh demo installs what the demo starts: PostgreSQL's server and client,
+# git. debian.sh test installs what the tests need besides. Nothing is left
+# running: the package's own cluster, if the install made one, is dropped again.
 set -euo pipefail
+what=${1:?want demo or test}
 
 packages=()
 need() { # program package
@@ -11,9 +12,10 @@ need() { # program package
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 need psql postgresql-client
 need git git
-need curl curl
 need gcc gcc
-need npm npm
+if [ "$what" = test ]; then
+  need npm npm # fetches what has no Debian package, at versions of our choice
+fi
 [ ${#packages[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
