@@ -77,6 +77,10 @@ func TestGrantOpen(t *testing.T) {
 			t.Errorf("open %s after its start: %v, want %v", at, got, want)
 		}
 	}
+	paused := g
+	if paused.Paused = "bob: why"; paused.Open(from) {
+		t.Error("a grant on hold is open")
+	}
 	for _, s := range []State{"", StateProposed, StatePlanned, StateApproved, StateLanded, StateExpired, StateRevoked, StateSuperseded, StateRefused} {
 		if g.State = s; g.Open(from) {
 			t.Errorf("a grant that is %q is open", s)

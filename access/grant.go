@@ -53,6 +53,7 @@ type Grant struct {
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
 	Pull       Pull      `json:"pull"`
+	Paused     string    `json:"paused,omitempty"`  // who put it on hold, and why: nothing opens or goes on; empty: it is not
 	Why        string    `json:"why,omitempty"`     // the last transition's reason, one sentence
 	Closed     time.Time `json:"closed,omitzero"`   // proved that nothing is left at the target
 	Backing    []byte    `json:"backing,omitempty"` // the room's own plan from mint (views and names): no secret
@@ -60,7 +61,7 @@ type Grant struct {
 
 // Open reports whether the grant lets a session open or go on at the moment.
 func (g Grant) Open(now time.Time) bool {
-	return g.State == StateActive && !now.Before(g.NotBefore) && now.Before(g.NotAfter)
+	return g.State == StateActive && g.Paused == "" && !now.Before(g.NotBefore) && now.Before(g.NotAfter)
 }
 
 // Holder finds the person among those the grant names whom the identity is.

@@ -201,6 +201,8 @@ func continues(old, g access.Grant, ok bool) error {
 		return access.Errorf(access.CodeUnavailable, "The ledger went back in time for your grant %s. See %s", old.Key.ID, old.Pull.URL)
 	case g.State != access.StateActive:
 		return access.Errorf(access.CodeEnded, "Your grant %s is %s: %s See %s", g.Key.ID, g.State, why(g), g.Pull.URL)
+	case g.Paused != "":
+		return access.Errorf(access.CodeEnded, "Your grant %s was put on hold by %s. See %s", g.Key.ID, g.Paused, g.Pull.URL)
 	case g.Generation != old.Generation:
 		return access.Errorf(access.CodeEnded, "Your grant %s was made anew. Connect again; see %s", g.Key.ID, g.Pull.URL)
 	case g.Digest != old.Digest:

@@ -136,6 +136,20 @@ func TestRevokedSessionEnds(t *testing.T) {
 	})
 }
 
+func TestGrantOnHoldEndsItsSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gatewaytest.New(t, gatewaytest.Options{})
+		s := g.Open("alice")
+		g.Change("inc-1", func(x *access.Grant) { x.Paused = "bob: odd queries" })
+		wantCause(t, s, access.CodeEnded, "put on hold by bob: odd queries")
+		if _, err := try(t, g, "inc-1"); access.CodeOf(err) != access.CodeDenied {
+			t.Error("a session opened under a grant on hold")
+		}
+		g.Change("inc-1", func(x *access.Grant) { x.Paused = "" })
+		g.Open("alice")
+	})
+}
+
 func TestRecorderFailureCutsBeforeForwarding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gatewaytest.New(t, gatewaytest.Options{})

@@ -13,7 +13,7 @@ import (
 )
 
 const helpText = "Commands, one at the start of a new comment: `/tidegate explain`, `/tidegate extend [id] 30m why…`, " +
-	"`/tidegate revoke [id]`, `/tidegate approve H7 3fa9c2d1`, `/tidegate deny H7`, `/tidegate retry`, `/tidegate help`."
+	"`/tidegate revoke [id]`, `/tidegate hold [id] why…`, `/tidegate resume [id]`, `/tidegate approve H7 3fa9c2d1`, `/tidegate deny H7`, `/tidegate retry`, `/tidegate help`."
 
 // Commands handles the new commands of a pull request, each once, and answers
 // with what is to be said.
@@ -88,6 +88,8 @@ func (a *Activities) obey(ctx context.Context, ref Ref, c Command) (string, erro
 		return a.explain(ctx, ref)
 	case "revoke":
 		return a.commandRevoke(ctx, ref, c)
+	case "hold", "resume":
+		return a.commandPause(ctx, ref, c)
 	case "extend":
 		return a.commandExtend(ctx, ref, c)
 	case "retry":
@@ -195,10 +197,8 @@ func (a *Activities) mayRevoke(ctx context.Context, g access.Grant, u access.Use
 	if isHolder(g, u) {
 		return nil
 	}
-	for _, r := range g.Plan.Requirements {
-		if contains(r.From, u) {
-			return nil
-		}
+	if may, err := a.approvesToday(ctx, g, u); err != nil || may {
+		return err
 	}
 	operators, err := a.parties(ctx, a.Rules.Operators)
 	if err != nil {
@@ -248,6 +248,9 @@ func parseExtend(args []string) (time.Duration, string, error) {
 
 func (a *Activities) commandRetry(ctx context.Context, ref Ref, c Command) (string, error) {
 	rows, _, err := a.choose(ctx, ref, c.Args)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return a.retryReading(ctx, ref, c, err)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -261,6 +264,22 @@ func (a *Activities) commandRetry(ctx context.Context, ref Ref, c Command) (stri
 		a.wake(ctx, g.Key)
 	}
 	return "trying again.", nil
+}
+
+// retryReading is a retry before there is a grant: every command is followed
+// by a reading of the whole pull request.
+func (a *Activities) retryReading(ctx context.Context, ref Ref, c Command, none error) (string, error) {
+	pull, err := a.Forge.Pull(ctx, ref)
+	if err != nil {
+		return "", fmt.Errorf("read pull request %s: %w", ref, err)
+	}
+	if !pull.Open {
+		return "", none
+	}
+	if c.By.ID == 0 || pull.Author.ID != c.By.ID {
+		return "", access.Errorf(access.CodeDenied, "Only who opened the pull request can have it read again; it is read every now and then by itself.")
+	}
+	return "reading the pull request again.", nil
 }
 
 var holdName = regexp.MustCompile(`\A[Hh]([1-9][0-9]{0,8})\z`)
@@ -337,16 +356,12 @@ func (a *Activities) mayAnswer(ctx context.Context, ref Ref, h access.Held, u ac
 	if err != nil {
 		return fmt.Errorf("read grant %s: %w", h.Grant, err)
 	}
-	pull, err := a.Forge.Pull(ctx, ref)
-	if err != nil {
-		return fmt.Errorf("read pull request %s: %w", ref, err)
-	}
-	out, err := a.excluded(ctx, pull, g.Plan)
+	why, err := a.barred(ctx, ref, g, u)
 	if err != nil {
 		return err
 	}
-	if why, no := out[u.ID]; no || u.Bot || u.ID == 0 {
-		return access.Errorf(access.CodeDenied, "You can't answer %s: somebody who %s can't agree to it.", h.Name(), orText(why, "is a bot"))
+	if why != "" {
+		return access.Errorf(access.CodeDenied, "You can't answer %s: somebody who %s can't agree to it.", h.Name(), why)
 	}
 	asked, err := a.askedToday(ctx, h.Ask)
 	if err != nil {

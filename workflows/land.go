@@ -221,7 +221,7 @@ func (a *Activities) landedReport(ctx context.Context, row access.Grant, approva
 	if err != nil {
 		return GrantReport{}, fmt.Errorf("read sessions of %s: %w", row.Key, err)
 	}
-	g := GrantReport{Plan: row.Plan, Digest: row.Digest, Approval: approval, State: row.State, Until: row.NotAfter, Why: row.Why}
+	g := GrantReport{Plan: row.Plan, Digest: row.Digest, Approval: approval, State: row.State, Until: row.NotAfter, Paused: row.Paused != "", Why: row.Why}
 	for _, s := range sessions {
 		g.Sessions = append(g.Sessions, SessionLine{ID: s.ID, Person: s.Person, Started: s.Started, Ended: s.Ended})
 	}

@@ -101,6 +101,7 @@ type GrantReport struct {
 	Approval access.Reason `json:"approval"`
 	State    access.State  `json:"state"`
 	Until    time.Time     `json:"until,omitzero"`
+	Paused   bool          `json:"paused,omitempty"`
 	Why      string        `json:"why,omitempty"`
 	Sessions []SessionLine `json:"sessions,omitempty"`
 }

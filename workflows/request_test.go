@@ -310,6 +310,11 @@ func TestCommandsByWhomTheyMayBeGiven(t *testing.T) {
 		{alice, "extend", []string{"-30m", "more"}, "Say how long and why"},
 		{alice, "extend", []string{"30m", "more"}, "inc-1 now ends at"},
 		{alice, "extend", []string{"9h", "more"}, "at most 8h0m0s"},
+		{bob, "hold", []string{"odd", "queries"}, "inc-1 is on hold"},
+		{bob, "resume", nil, "inc-1 goes on"},
+		{alice, "hold", nil, "You can't stop inc-1"},
+		{mallory, "hold", nil, "Only who may approve"},
+		{carol, "hold", nil, "Only who may approve"}, // an operator revokes
 		{mallory, "retry", nil, "Only who asked"},
 		{alice, "retry", nil, "trying again"},
 	} {
@@ -331,6 +336,9 @@ func TestCommandsByWhomTheyMayBeGiven(t *testing.T) {
 			if !w.validUntil.Equal(after.NotAfter) {
 				t.Errorf("the credential ends at %s, the grant at %s", w.validUntil, after.NotAfter)
 			}
+			if held := c.verb == "hold" && c.by == bob; held != (after.Paused == "bob: odd queries") || held == after.Open(w.clock()) && after.State == access.StateActive {
+				t.Errorf("on hold %q, open %t", after.Paused, after.Open(w.clock()))
+			}
 			if again, err := a.Commands(t.Context(), pr7); err != nil || len(again) != 0 {
 				t.Errorf("handled again: %q %v", again, err)
 			}
@@ -338,6 +346,51 @@ func TestCommandsByWhomTheyMayBeGiven(t *testing.T) {
 				t.Errorf("no audit in %q", w.audits)
 			}
 		})
+	}
+}
+
+// TestHoldIsLiftedByAnApproverOnly: whom a hold stops can't lift it, nor go
+// around it by more time.
+func TestHoldIsLiftedByAnApproverOnly(t *testing.T) {
+	w, a, _ := active(t)
+	for _, c := range []struct {
+		by   access.User
+		verb string
+		args []string
+		want string
+		held bool
+	}{
+		{bob, "hold", []string{"inc-1", "look", "first"}, "is on hold", true},
+		{alice, "resume", nil, "You can't stop inc-1 or let it go on", true},
+		{mallory, "resume", nil, "Only who may approve", true},
+		{alice, "extend", []string{"30m", "more"}, "on hold by bob: look first", true},
+		{alice, "retry", nil, "trying again", true},
+		{bob, "hold", nil, "is on hold", true},
+		{bob, "resume", nil, "goes on", false},
+	} {
+		if got := says(t, w, a, c.by, c.verb, c.args...); !strings.Contains(got, c.want) {
+			t.Errorf("%s %s: reply %q, want %q in it", c.by.Login, c.verb, got, c.want)
+		}
+		if g := w.grant(t, key1); c.held == g.Open(w.clock()) {
+			t.Errorf("%s %s: open %t, on hold %q", c.by.Login, c.verb, g.Open(w.clock()), g.Paused)
+		}
+	}
+	follow(t, a)
+	if r := w.lastReport(t); r.Grants[0].Paused {
+		t.Error("still shown on hold")
+	}
+}
+
+// TestRetryOfAPullRequest is its author's, and reads it again.
+func TestRetryOfAPullRequest(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	w.open(3600)
+	if got := says(t, w, a, alice, "retry"); !strings.Contains(got, "reading the pull request again") {
+		t.Errorf("reply %q", got)
+	}
+	if got := says(t, w, a, mallory, "retry"); !strings.Contains(got, "Only who opened") {
+		t.Errorf("reply %q", got)
 	}
 }
 

@@ -439,6 +439,8 @@ func (a *Activities) mayExtend(ctx context.Context, row access.Grant, in ExtendI
 	switch {
 	case row.State != access.StateActive || !a.now().Before(row.NotAfter):
 		return access.Errorf(access.CodeEnded, "The grant %s is %s; only an active one can be extended. Ask for a new one.", row.Key.ID, row.State)
+	case row.Paused != "":
+		return access.Errorf(access.CodeDenied, "The grant %s is on hold by %s; it can't be extended meanwhile.", row.Key.ID, row.Paused)
 	case in.Until.After(latest(row)):
 		return access.Errorf(access.CodeDenied, "The role %s is given for at most %s: until %s, and not until %s.",
 			row.Plan.Role.Name, row.Plan.Role.Longest, latest(row).Format(time.RFC3339), in.Until.Format(time.RFC3339))

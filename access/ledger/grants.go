@@ -65,6 +65,9 @@ func readActive(ctx context.Context, q queryer, key access.GrantKey) (access.Gra
 	if err == nil && g.State != access.StateActive {
 		return g, access.Errorf(access.CodeEnded, "Grant %s is %s, not active: nothing opens under it.", key, g.State)
 	}
+	if err == nil && g.Paused != "" {
+		return g, access.Errorf(access.CodeEnded, "Grant %s is on hold: nothing opens under it.", key)
+	}
 	return g, err
 }
 

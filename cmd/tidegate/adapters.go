@@ -190,7 +190,7 @@ func (l leases) Lease(ctx context.Context, key access.GrantKey, session string) 
 		return access.Lease{}, err
 	}
 	if !g.Open(l.now()) {
-		return access.Lease{}, access.Errorf(access.CodeEnded, "Grant %s is not active: it is %s.", key.ID, g.State)
+		return access.Lease{}, access.Errorf(access.CodeEnded, "Grant %s is not open: it is %s. %s", key.ID, g.State, g.Why)
 	}
 	kind := g.Plan.Target.Kind
 	m, ok := l.minters[kind]

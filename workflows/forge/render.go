@@ -101,6 +101,9 @@ func plural(n int, word string) string {
 }
 
 func stateWords(g workflows.GrantReport) string {
+	if g.Paused && !g.State.Ended() {
+		return "access is on hold, until somebody lets it go on or it ends at " + when(g.Until)
+	}
 	switch g.State {
 	case access.StateLanded:
 		return "approved and merged; access is being made"
