@@ -334,3 +334,36 @@ func spanOf(s *signals) tracing.Span {
 	_, span := s.tracing.Start(context.Background(), tracing.Pull{Repo: 1, Number: 1}, tracing.Webhook)
 	return span
 }
+
+// TestTemporalNumbers keeps what is listed, and no label that could grow.
+func TestTemporalNumbers(t *testing.T) {
+	n, reg := newTemporalNumbers(), prometheus.NewPedanticRegistry()
+	reg.MustRegister(n.all()...)
+	sticky := n.handler().WithTags(map[string]string{"task_queue": "host-4711:uuid", "workflow_type": "w-1", "namespace": "tidegate"})
+	sticky.WithTags(map[string]string{"failure_reason": "NonDeterminismError"}).Counter("temporal_workflow_task_execution_failed").Inc(2)
+	sticky.Timer("temporal_workflow_task_schedule_to_start_latency").Record(time.Second)
+	n.handler().WithTags(map[string]string{"task_queue": "tidegate-revoke"}).Timer("temporal_activity_schedule_to_start_latency").Record(time.Second)
+	n.handler().WithTags(map[string]string{"task_queue": "tidegate-revoke", "poller_type": "activity_task"}).Gauge("temporal_num_pollers").Update(2)
+	sticky.Counter("temporal_request").Inc(1)
+	sticky.Gauge("temporal_sticky_cache_size").Update(1)
+	sticky.Timer("temporal_request_latency").Record(time.Second)
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range all {
+		for _, m := range f.Metric {
+			var labels []string
+			for _, l := range m.Label {
+				labels = append(labels, l.GetValue())
+			}
+			got = append(got, strings.TrimPrefix(f.GetName(), "tidegate_temporal_")+" "+strings.Join(labels, " "))
+		}
+	}
+	want := []string{"pollers revoke activity_task", "schedule_to_start_seconds main workflow", "schedule_to_start_seconds revoke activity",
+		"workflow_task_failures_total NonDeterminismError", "workflow_task_failures_total WorkflowError"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

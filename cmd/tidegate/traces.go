@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
@@ -60,12 +61,16 @@ func openTraces(ctx context.Context, cfg tracesConfig, spans *prometheus.Counter
 	if sample == 0 {
 		sample = 1
 	}
+	patient := &patientExporter{next: out, spans: spans, log: log, now: time.Now}
+	// What the SDK has to say besides, such as a collector that takes a batch
+	// in part, it says to the whole process, and by default to standard error.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { patient.complain("tracing", 0, err) }))
 	return sdk.NewTracerProvider(
 		sdk.WithIDGenerator(tracing.IDs{}),
 		// By the trace's id alone: every process picks the same pull requests.
 		sdk.WithSampler(sdk.TraceIDRatioBased(sample)),
 		sdk.WithResource(resource.NewSchemaless(attribute.String("service.name", "tidegate"), attribute.String("service.version", versionText()))),
-		sdk.WithBatcher(&patientExporter{next: out, spans: spans, log: log, now: time.Now},
+		sdk.WithBatcher(patient,
 			sdk.WithMaxQueueSize(spanQueue), sdk.WithMaxExportBatchSize(spanBatch), sdk.WithExportTimeout(spanTimeout), sdk.WithBatchTimeout(2*time.Second)),
 	), nil
 }
@@ -110,13 +115,18 @@ func (e *patientExporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlyS
 		return nil
 	}
 	e.spans.WithLabelValues("lost").Add(float64(len(spans)))
+	e.complain("spans lost: the collector does not take them", len(spans), err)
+	return nil
+}
+
+// complain writes at most one line a minute.
+func (e *patientExporter) complain(what string, spans int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if now := e.now(); now.Sub(e.said) >= time.Minute {
 		e.said = now
-		e.log.Warn("spans lost: the collector does not take them", "spans", len(spans), "error", firstWords(err))
+		e.log.Warn(what, "spans", spans, "error", firstWords(err))
 	}
-	return nil
 }
 
 // firstWords is an error that may quote the collector's whole answer, cut.

@@ -51,7 +51,7 @@ type bridge struct {
 
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan backing.Backing) *bridge {
 	return &bridge{
-		room: r, log: r.log.With("session", s.Info().ID), session: s, plan: plan, client: client, up: up,
+		room: r, log: r.log.With("session", s.Info().ID, "grant", s.Info().Grant.String()), session: s, plan: plan, client: client, up: up,
 		out: newOutlet(client), frames: newQueue(), replies: newReplies(),
 		stmts: newNames("tg_s"), portals: newNames("tg_p"),
 	}
