@@ -49,6 +49,7 @@ type Forge struct {
 	asApp *github.Client // authenticates as the App itself; nil with a token
 	log   *slog.Logger
 	blobs *lru[[]byte]
+	trees *lru[[]*github.TreeEntry] // the files of a commit, which never change
 
 	// writers keeps one writer at a time for each pull request.
 	writers [stripes]sync.Mutex
@@ -74,7 +75,7 @@ func New(cfg Config) (*Forge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make forge: %w", err)
 	}
-	f := &Forge{cfg: cfg, log: cfg.Log, repo: cfg.RepoID, blobs: newLRU[[]byte](maxBlobCache)}
+	f := &Forge{cfg: cfg, log: cfg.Log, repo: cfg.RepoID, blobs: newLRU[[]byte](maxBlobCache), trees: newLRU[[]*github.TreeEntry](maxTreeCache)}
 	if err := f.connect(base); err != nil {
 		return nil, fmt.Errorf("make forge: %w", err)
 	}

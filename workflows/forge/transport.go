@@ -17,6 +17,7 @@ const (
 	maxETagEntry = 1 << 20
 	maxETagCache = 16 << 20
 	maxBlobCache = 16 << 20
+	maxTreeCache = 20_000 // files of all the commits together
 )
 
 // signIn adds the token, for the one host it belongs to.

@@ -59,6 +59,9 @@ func (f *Forge) entries(ctx context.Context, commit string) ([]*github.TreeEntry
 	if _, err := f.Repo(ctx); err != nil {
 		return nil, err
 	}
+	if files, ok := f.trees.get(commit); ok {
+		return files, nil
+	}
 	root, err := f.gitTree(ctx, commit, false)
 	if err != nil {
 		return nil, err
@@ -78,7 +81,11 @@ func (f *Forge) entries(ctx context.Context, commit string) ([]*github.TreeEntry
 		}
 		out = append(out, below...)
 	}
-	return out, checkSizes(out)
+	if err := checkSizes(out); err != nil {
+		return nil, err
+	}
+	f.trees.put(commit, out, len(out)+1)
+	return out, nil
 }
 
 func (f *Forge) folder(ctx context.Context, dir *github.TreeEntry) ([]*github.TreeEntry, error) {
