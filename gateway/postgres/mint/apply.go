@@ -40,7 +40,9 @@ func (m *Minter) Mint(ctx context.Context, g access.Grant) (access.Minted, error
 		err = m.prepare(ctx, p)
 	}
 	if err == nil {
-		err = m.locked(ctx, p, func(tx pgx.Tx) error { return m.mint(ctx, tx, j, g.Plan, approved) })
+		err = m.transact(ctx, func() error {
+			return pgx.BeginFunc(ctx, p, func(tx pgx.Tx) error { return m.mint(ctx, p, tx, j, g.Plan, approved) })
+		})
 	}
 	if err != nil {
 		return access.Minted{}, explain("mint grant "+g.Key.ID, g.Plan.Target, err)
@@ -59,7 +61,9 @@ func (m *Minter) mintable(g access.Grant) error {
 	return check(g.Plan.Target)
 }
 
-func (m *Minter) mint(ctx context.Context, tx pgx.Tx, j *job, plan access.Plan, approved body) error {
+// mint reads the catalog first, which may run beside other mints, and then
+// holds the lock for as short as it can.
+func (m *Minter) mint(ctx context.Context, p *pool, tx pgx.Tx, j *job, plan access.Plan, approved body) error {
 	today, err := expand(ctx, tx, plan)
 	if err != nil {
 		return err
@@ -73,6 +77,9 @@ func (m *Minter) mint(ctx context.Context, tx pgx.Tx, j *job, plan access.Plan, 
 	j.body = intersect(approved, today)
 	if len(j.body.Tables) == 0 {
 		return access.Errorf(access.CodeInvalid, "Nothing of what was approved is left on target %s: plan the request again.", plan.Target.TargetRef)
+	}
+	if err := m.lock(ctx, p, tx); err != nil {
+		return err
 	}
 	statements, err := m.plan(ctx, tx, j)
 	if err != nil {
@@ -172,27 +179,42 @@ func (m *Minter) stripStatements(ctx context.Context, tx pgx.Tx, role string) ([
 }
 
 // locked runs f in a transaction that no other mint or revoke on the database
-// runs beside, and again if the server was in the way.
+// runs beside.
 func (m *Minter) locked(ctx context.Context, p *pool, f func(pgx.Tx) error) error {
-	var err error
-	for try := range tries {
-		err = pgx.BeginTxFunc(ctx, p, pgx.TxOptions{}, func(tx pgx.Tx) error {
-			// A row in a schema that only the minter can use: an advisory lock
-			// could be taken by any minted role, and would block a revoke.
-			tag, err := tx.Exec(ctx, "select from "+ident(m.names.lock(), "lock")+" for update")
-			if err != nil {
-				p.forget()
-				return fmt.Errorf("lock target: %w", err)
-			}
-			if tag.RowsAffected() != 1 {
-				return fmt.Errorf("lock target: table %s.lock has %d rows, want 1; insert its default row", m.names.lock(), tag.RowsAffected())
+	return m.transact(ctx, func() error {
+		return pgx.BeginFunc(ctx, p, func(tx pgx.Tx) error {
+			if err := m.lock(ctx, p, tx); err != nil {
+				return err
 			}
 			return f(tx)
 		})
-		if err == nil || !passing(err) || ctx.Err() != nil {
+	})
+}
+
+// lock waits until no other mint or revoke runs; the transaction's end lets
+// the next go.
+func (m *Minter) lock(ctx context.Context, p *pool, tx pgx.Tx) error {
+	// A row in a schema that only the minter can use: an advisory lock
+	// could be taken by any minted role, and would block a revoke.
+	tag, err := tx.Exec(ctx, "select from "+ident(m.names.lock(), "lock")+" for update")
+	if err != nil {
+		p.forget()
+		return fmt.Errorf("lock target: %w", err)
+	}
+	if tag.RowsAffected() != 1 {
+		return fmt.Errorf("lock target: table %s.lock has %d rows, want 1; insert its default row", m.names.lock(), tag.RowsAffected())
+	}
+	return nil
+}
+
+// transact runs a transaction, and again if the server was in the way.
+func (m *Minter) transact(ctx context.Context, transaction func() error) error {
+	var err error
+	for try := range tries {
+		if err = transaction(); err == nil || !passing(err) || ctx.Err() != nil {
 			return err
 		}
-		m.cfg.Log.Info("target was busy, trying again", "try", try+1, "error", err)
+		m.cfg.Log.Info("target was busy, trying again", "try", try+1, "reason", err)
 		wait := time.Duration(10<<try)*time.Millisecond + rand.N(10*time.Millisecond)
 		if !sleep(ctx, wait) {
 			return context.Cause(ctx)
