@@ -44,7 +44,7 @@ demo: parts build ## the story from pull request to proven end, on this machine 
 	@$(BIN)/tidegate demo
 
 GRANTS ?= 200
-bench: parts build ## how fast access opens and closes here: GRANTS one after another (200), 50 in one second
+bench: parts build ## how fast access opens and closes here: GRANTS one after another (200), 200 in one second
 	@$(BIN)/tidegate bench --grants $(GRANTS)
 
 fuzz: ## every fuzz target for FUZZTIME (20s each)

@@ -20,17 +20,20 @@ import (
 // What bench asks for, and how far it goes.
 const (
 	benchMaxGrants = 500
-	benchMaxDue    = 50    // a pull request has no more
-	benchLasts     = "20s" // of the grants that open one after another
-	benchDueLasts  = "60s" // of those that end together: all must be open by then
-	benchUsable    = 50 * time.Second
-	benchClosed    = 2 * time.Minute
+	benchMaxDue    = 200              // one person has at most 100 sessions, and two hold them
+	benchPerPull   = 50               // a pull request has no more
+	benchLasts     = "20s"            // of the grants that open one after another
+	benchDueIn     = 45 * time.Second // the end of those that are due together, from their start;
+	benchDueEach   = time.Second      // more for each grant: all must be open by then
+	benchUsable    = 5 * time.Minute
+	benchClosed    = 3 * time.Minute
 )
 
 // benched is what bench prints.
 type benched struct {
+	ByHand   *spread `json:"by_hand,omitempty"` // the SQL alone, without Tidegate
 	OneByOne *spread `json:"one_by_one,omitempty"`
-	Together *spread `json:"together,omitempty"` // one merge, one end
+	Together *spread `json:"together,omitempty"` // merged together, one end
 }
 
 // bench measures a dev house from outside, with the clients that people have.
@@ -49,22 +52,27 @@ type life struct {
 	cut    time.Time
 }
 
+func newBench(d *demo) *bench { return &bench{demo: d, seen: map[string]*life{}} }
+
 // runBench opens a house of its own, measures and closes it.
 func runBench(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	grants := flags.Int("grants", 50, "`number` of grants that open one after another")
-	due, asJSON := flags.Int("due", 50, "`number` of grants that end in the same second"), flags.Bool("json", false, "print JSON")
+	due, asJSON := flags.Int("due", 200, "`number` of grants that end in the same second"), flags.Bool("json", false, "print JSON")
 	if err := parse(flags, args, io, 0); err != nil {
 		return err
 	}
 	if *grants < 0 || *grants > benchMaxGrants || *due < 0 || *due > benchMaxDue {
 		return fmt.Errorf("%w: want 0 to %d grants and 0 to %d due", errUsage, benchMaxGrants, benchMaxDue)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+time.Duration(*grants)*10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute+time.Duration(*grants)*10*time.Second)
 	defer cancel()
 	var found benched
 	err := inHouse(ctx, func(d *demo) (err error) {
 		fmt.Fprintf(io.err, "bench: %d grants one after another, then %d together\n", *grants, *due)
+		if found.ByHand, err = byHand(ctx, d); err != nil {
+			return err
+		}
 		if found.OneByOne, err = oneByOne(ctx, d, *grants); err != nil {
 			return err
 		}
@@ -82,7 +90,7 @@ func runBench(ctx context.Context, args []string, io stdio) error {
 
 // oneByOne lands each grant when the one before was merged and usable.
 func oneByOne(ctx context.Context, d *demo, n int) (*spread, error) {
-	b := &bench{demo: d, seen: map[string]*life{}}
+	b := newBench(d)
 	ctx, cancel := context.WithCancel(ctx)
 	defer b.watchers.Wait()
 	defer cancel()
@@ -92,78 +100,65 @@ func oneByOne(ctx context.Context, d *demo, n int) (*spread, error) {
 		if err != nil {
 			return nil, fmt.Errorf("grant %d of %d: %w", i+1, n, err)
 		}
-		<-b.watch(ctx, id, l.merged)
+		<-b.watch(ctx, watched{id: id, who: "alice", merged: l.merged})
 	}
 	return b.result(ctx)
 }
 
-// together lands n grants by one merge: their ends are the same moment.
-func together(ctx context.Context, d *demo, n int) (*spread, error) {
-	b := &bench{demo: d, seen: map[string]*life{}}
-	ctx, cancel := context.WithCancel(ctx)
-	defer b.watchers.Wait()
-	defer cancel()
-	var ids []string
-	for i := range n {
-		id := fmt.Sprintf("due-%d", i+1)
-		if err := d.push(ctx, "alice", "due", "grants/alice/"+id+".hcl", grantFile(id, "alice", "readonly", benchDueLasts)); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	if n == 0 {
-		return nil, nil
-	}
-	l, err := d.agreed(ctx, "due")
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		b.watch(ctx, id, l.merged)
-	}
-	return b.result(ctx)
+// watched is a grant whose life is measured.
+type watched struct {
+	id, who string
+	merged  time.Time
+	active  <-chan struct{} // nil: not known; then its holder keeps trying
 }
 
 // watch uses a grant as soon as it can be used and holds the session until it
 // is cut. The channel closes with the first answer, or when there is none.
-func (b *bench) watch(ctx context.Context, id string, merged time.Time) <-chan struct{} {
+func (b *bench) watch(ctx context.Context, w watched) <-chan struct{} {
 	usable := make(chan struct{})
 	b.watchers.Go(func() {
-		l, err := b.live(ctx, id, merged, usable)
+		l, err := b.live(ctx, w, usable)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.seen[id] = l; err != nil {
-			b.errs = append(b.errs, fmt.Errorf("grant %s: %w", id, err))
+		if b.seen[w.id] = l; err != nil {
+			b.errs = append(b.errs, fmt.Errorf("grant %s: %w", w.id, err))
 		}
 	})
 	return usable
 }
 
-func (b *bench) live(ctx context.Context, id string, merged time.Time, usable chan<- struct{}) (*life, error) {
-	conn, err := b.use(ctx, id)
-	l := &life{usable: time.Since(merged)}
+func (b *bench) live(ctx context.Context, w watched, usable chan<- struct{}) (*life, error) {
+	conn, err := b.use(ctx, w)
+	l := &life{usable: time.Since(w.merged)}
 	close(usable)
 	if err != nil {
 		return l, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	_, err = conn.Exec(ctx, "SELECT pg_sleep(300)")
+	_, err = conn.Exec(ctx, "SELECT pg_sleep(900)")
 	l.cut = time.Now()
 	if err == nil {
-		return l, errors.New("want the session cut, it went on for 300 s")
+		return l, errors.New("want the session cut, it went on for 900 s")
 	}
 	return l, ctx.Err()
 }
 
 // use connects until a SELECT is answered.
-func (b *bench) use(ctx context.Context, id string) (conn *pgx.Conn, err error) {
+func (b *bench) use(ctx context.Context, w watched) (conn *pgx.Conn, err error) {
+	if w.active != nil {
+		select {
+		case <-w.active:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	host, port, _ := strings.Cut(b.house.Postgres, ":")
-	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s dbname=%s+%s user=alice sslmode=verify-full sslrootcert=%s",
-		host, port, demoTarget, id, b.house.CA))
+	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s dbname=%s+%s user=%s sslmode=verify-full sslrootcert=%s",
+		host, port, demoTarget, w.id, w.who, b.house.CA))
 	if err != nil {
 		return nil, fmt.Errorf("read connection: %w", err)
 	}
-	cfg.Password = b.house.Tokens["alice"]
+	cfg.Password = b.house.Tokens[w.who]
 	var last error
 	err = eventually(ctx, benchUsable, func() (bool, error) {
 		if conn, last = pgx.ConnectConfig(ctx, cfg); last != nil {
@@ -187,12 +182,12 @@ func (b *bench) result(ctx context.Context) (*spread, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.targetEmpty(ctx); err != nil {
+		return nil, err
+	}
 	var usable, cut, gone []time.Duration
 	for id, l := range b.seen {
 		g := grants[id]
-		if _, err := b.nothingLeft(ctx, id); err != nil {
-			return nil, err
-		}
 		usable, cut, gone = append(usable, l.usable), append(cut, l.cut.Sub(g.NotAfter)), append(gone, g.Closed.Sub(g.NotAfter))
 	}
 	return &spread{len(b.seen), percentiles(usable), percentiles(cut), percentiles(gone)}, nil
@@ -201,17 +196,16 @@ func (b *bench) result(ctx context.Context) (*spread, error) {
 // gone reads the grants once all of them are proved closed.
 func (b *bench) gone(ctx context.Context) (map[string]access.Grant, error) {
 	found := map[string]access.Grant{}
-	err := eventually(ctx, benchClosed, func() (bool, error) {
-		err := withLedger(ctx, b.dir, func(l *ledger.Ledger) error {
+	err := withLedger(ctx, b.dir, func(l *ledger.Ledger) error {
+		return eventually(ctx, benchClosed, func() (bool, error) {
 			grants, err := l.ListGrants(ctx)
 			for _, g := range grants {
 				if b.seen[g.Key.ID] != nil && !g.Closed.IsZero() {
 					found[g.Key.ID] = g
 				}
 			}
-			return err
+			return len(found) == len(b.seen), err
 		})
-		return len(found) == len(b.seen), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("want %d grants closed, got %d: %w", len(b.seen), len(found), err)
@@ -219,12 +213,29 @@ func (b *bench) gone(ctx context.Context) (map[string]access.Grant, error) {
 	return found, nil
 }
 
+// targetEmpty asks the target itself, past the minter.
+func (b *bench) targetEmpty(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, b.house.admin)
+	if err != nil {
+		return fmt.Errorf("look at the target: %w", err)
+	}
+	defer conn.Close(ctx)
+	var roles, schemas, sessions int
+	err = conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM pg_roles WHERE rolname ~ '^tg_.*_g[0-9]+$'),
+		(SELECT count(*) FROM pg_namespace WHERE nspname ~ '^tg_.*_g[0-9]+_m_'),
+		(SELECT count(*) FROM pg_stat_activity WHERE usename ~ '^tg_')`).Scan(&roles, &schemas, &sessions)
+	if err == nil && roles+schemas+sessions > 0 {
+		err = fmt.Errorf("%d roles, %d schemas and %d sessions are left", roles, schemas, sessions)
+	}
+	return err
+}
+
 func (r benched) tell(w io.Writer) error {
 	t := table(w, "", "GRANTS", "MERGE TO USABLE p50/p99", "END TO CUT p50/p99", "END TO ROLE GONE p50/p99")
 	for _, line := range []struct {
 		name string
 		*spread
-	}{{"one after another", r.OneByOne}, {"in the same second", r.Together}} {
+	}{{"one after another", r.OneByOne}, {"in the same second", r.Together}, {"the SQL by hand", r.ByHand}} {
 		if s := line.spread; s != nil {
 			row(t, line.name, fmt.Sprint(s.Grants), s.Usable.String(), s.Cut.String(), s.Gone.String())
 		}

@@ -26,7 +26,7 @@ type devTarget struct {
 func startTarget(ctx context.Context, dir string, s *devState) (*devTarget, error) {
 	pg, err := pgtest.Run(ctx, pgtest.Options{
 		SSL: true, Dir: filepath.Join(dir, "postgres"), Port: s.Ports["postgres"],
-		Config: map[string]string{"log_statement": "all"},
+		Config: map[string]string{"log_statement": "all", "max_connections": "300"}, // one for each session
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start target: %w", err)

@@ -95,6 +95,11 @@ func isDir(path string) bool {
 
 // push commits one file on a branch made from main (or going on) and pushes.
 func (p *people) push(ctx context.Context, who, branch, file, text string) error {
+	return p.pushAll(ctx, who, branch, map[string]string{file: text})
+}
+
+// pushAll is push for several files in one commit.
+func (p *people) pushAll(ctx context.Context, who, branch string, files map[string]string) error {
 	if err := p.clone(ctx, who); err != nil {
 		return err
 	}
@@ -105,17 +110,19 @@ func (p *people) push(ctx context.Context, who, branch, file, text string) error
 	if _, err := p.git(ctx, who, "rev-parse", "-q", "--verify", from); err != nil {
 		from = "origin/main"
 	}
-	path := filepath.Join(p.work, who, file)
 	if _, err := p.git(ctx, who, "checkout", "-q", "-B", branch, from); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make folder: %w", err)
+	for file, text := range files {
+		path := filepath.Join(p.work, who, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write grant: %w", err)
+		}
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("write grant: %w", err)
-	}
-	for _, args := range [][]string{{"add", file}, {"commit", "-q", "-m", "Ask for access"}, {"push", "-q", "origin", branch}} {
+	for _, args := range [][]string{{"add", "--all"}, {"commit", "-q", "-m", "Ask for access"}, {"push", "-q", "origin", branch}} {
 		if _, err := p.git(ctx, who, args...); err != nil {
 			return err
 		}
