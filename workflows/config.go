@@ -91,7 +91,9 @@ type Activities struct {
 	Log      *slog.Logger
 	Signals  *Signals // nil tells nothing
 
-	starter starter // Temporal, behind what activities need of it
+	starter starter                   // Temporal, behind what activities need of it
+	today   *shared[Ref, *assessment] // readings of landed pull requests; nil shares none
+	gate    *gate                     // keeps targets apart; nil does not
 }
 
 // starter starts and wakes workflows.

@@ -24,7 +24,7 @@ type Config struct {
 	Queue      string          // task queue; "" is "tidegate". Revocations have their own: "<queue>-revoke"
 	Sweep      time.Duration   // between sweeps of ledger and targets; 0 is 15 s
 	Reconcile  time.Duration   // between readings of main and the pull requests; 0 is Rules.Poll
-	Changed    <-chan struct{} // the ledger changed: look for held operations
+	Changed    <-chan struct{} // the ledger changed: look for held operations and early ends
 	// Guard runs a sweep only if no other control does; nil runs it.
 	Guard func(ctx context.Context, sweep func(context.Context) error) error
 }
@@ -79,7 +79,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if c.guard == nil {
 		c.guard = func(ctx context.Context, sweep func(context.Context) error) error { return sweep(ctx) }
 	}
-	acts.starter = c
+	acts.starter, acts.today, acts.gate = c, newShared[Ref, *assessment](), newGate()
 	if err := c.startWorkers(); err != nil {
 		return nil, err
 	}
@@ -87,11 +87,19 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	return c, nil
 }
 
+// What one worker does side by side. Many grants may end in one second.
+const (
+	maxAtOnce = 512
+	pollers   = 8
+)
+
 func (c *Control) startWorkers() error {
-	main := worker.New(c.client, c.queue, worker.Options{MaxConcurrentActivityExecutionSize: 64})
+	main := worker.New(c.client, c.queue, worker.Options{
+		MaxConcurrentActivityExecutionSize: maxAtOnce, MaxConcurrentActivityTaskPollers: pollers, MaxConcurrentWorkflowTaskPollers: pollers,
+	})
 	Register(main, c.acts)
 	revoke := worker.New(c.client, revokeQueue(c.queue), worker.Options{
-		MaxConcurrentActivityExecutionSize: 64, DisableWorkflowWorker: true,
+		MaxConcurrentActivityExecutionSize: maxAtOnce, MaxConcurrentActivityTaskPollers: pollers, DisableWorkflowWorker: true,
 	})
 	RegisterRevoke(revoke, c.acts)
 	for _, w := range []worker.Worker{revoke, main} {
@@ -115,7 +123,7 @@ func (c *Control) startLoops(ctx context.Context, cfg Config) {
 			do: func(ctx context.Context) error { return c.guard(ctx, s.sweep) }},
 		{name: "reconcile", every: reconcile, bound: 2 * time.Minute, wake: c.nudge,
 			do: func(ctx context.Context) error { return c.guard(ctx, s.reconcile) }},
-		{name: "holds", every: 5 * time.Second, bound: 30 * time.Second, wake: cfg.Changed, do: c.startHolds},
+		{name: "changes", every: 5 * time.Second, bound: 30 * time.Second, wake: cfg.Changed, do: (&waker{Control: c}).changed},
 		{name: "measure", every: 15 * time.Second, bound: 10 * time.Second, do: c.measure},
 	}
 	for _, t := range tasks {
@@ -189,6 +197,16 @@ func (c *Control) startGrant(ctx context.Context, key access.GrantKey) error {
 
 func (c *Control) wakeGrant(ctx context.Context, key access.GrantKey) error {
 	return ignoreMissing(c.client.SignalWorkflow(ctx, grantID(key), "", signalHint, Hint{Kind: HintPull}))
+}
+
+// finishGrant wakes the workflow of a grant that ended, or starts it where
+// Temporal has none.
+func (c *Control) finishGrant(ctx context.Context, key access.GrantKey) error {
+	err := c.client.SignalWorkflow(ctx, grantID(key), "", signalHint, Hint{Kind: HintPull})
+	if missing := (*serviceerror.NotFound)(nil); errors.As(err, &missing) {
+		return c.startGrant(ctx, key)
+	}
+	return err
 }
 
 // ignoreMissing: a workflow that is gone needs no waking; the sweeper starts

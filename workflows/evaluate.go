@@ -26,6 +26,13 @@ type assessment struct {
 	approvals map[string]access.Reason
 	ballots   map[string]access.Ballot // what the approvals were counted from
 	policy    *access.Reason           // a change of policies only
+	asked     map[string]expanded      // what the targets answered, by what was asked
+}
+
+// expanded is a target's answer: what a role means there, or its refusal.
+type expanded struct {
+	expansion access.Expansion
+	refusal   error
 }
 
 // approved reports whether everything in the pull request may land.
@@ -119,7 +126,7 @@ func (a *Activities) complete(ctx context.Context, s *assessment) error {
 		if err := a.checkUnused(ctx, s, c); err != nil {
 			return err
 		}
-		full, err := a.expand(ctx, plan)
+		full, err := a.expand(ctx, s, plan)
 		if isRefusal(err) {
 			s.complain(c.Request.File, "The target can't give this role", access.Message(err))
 			continue
@@ -153,14 +160,31 @@ func (a *Activities) checkUnused(ctx context.Context, s *assessment, c access.Ch
 	return nil
 }
 
-func (a *Activities) expand(ctx context.Context, plan access.Plan) (access.Plan, error) {
+// expand adds to a plan what its role means on the target today. Plans that
+// ask the same of a target are answered by one question in an assessment: a
+// pull request may hold dozens that differ in the person only.
+func (a *Activities) expand(ctx context.Context, s *assessment, plan access.Plan) (access.Plan, error) {
 	m, err := a.minter(plan.Target.Kind)
 	if err != nil {
 		return plan, err
 	}
-	if plan.Expansion, err = m.Expand(ctx, plan); err != nil {
-		return plan, fmt.Errorf("expand role %s on %s: %w", plan.Role.Name, plan.Target.TargetRef, err)
+	question := access.Plan{Target: plan.Target, Role: plan.Role, Masks: plan.Masks}.Digest()
+	answer, ok := s.asked[question]
+	if !ok {
+		answer.expansion, err = m.Expand(ctx, plan)
+		if err != nil && !isRefusal(err) {
+			return plan, fmt.Errorf("expand role %s on %s: %w", plan.Role.Name, plan.Target.TargetRef, err)
+		}
+		answer.refusal = err
+		if s.asked == nil {
+			s.asked = map[string]expanded{}
+		}
+		s.asked[question] = answer
 	}
+	if answer.refusal != nil {
+		return plan, fmt.Errorf("expand role %s on %s: %w", plan.Role.Name, plan.Target.TargetRef, answer.refusal)
+	}
+	plan.Expansion = answer.expansion
 	return plan, nil
 }
 
@@ -389,7 +413,7 @@ func (a *Activities) expandLike(ctx context.Context, s *assessment, plan access.
 			return head, nil
 		}
 	}
-	return a.expand(ctx, plan)
+	return a.expand(ctx, s, plan)
 }
 
 // policyOf is one digest for all the policy blocks that the plans read, and

@@ -59,7 +59,10 @@ type world struct {
 	teamID     int64
 	people     []access.Person // who receives; nil is alice
 
+	today func(*access.Plan) error // what other policies than v1 make of a plan
+
 	minted     map[access.GrantKey]bool // exists at the target
+	generation int                      // of what was minted last
 	mints      int
 	validUntil time.Time // of the credential minted last
 	revokes    int
@@ -326,11 +329,20 @@ func (p fakePolicies) Replan(adopted access.Tree, dir access.Directory, r access
 	if people == nil {
 		people = []access.Person{{User: alice}}
 	}
-	return access.Plan{
+	plan := access.Plan{
 		Request: r, People: people, Target: access.Target{TargetRef: r.On},
-		Role: access.Role{Name: r.Role, Longest: 8 * 3600}, PolicyDigest: policyFiles(adopted),
+		Role: access.Role{Name: r.Role, Longest: 8 * 3600, Read: []string{"public.*"}}, PolicyDigest: policyFiles(adopted),
 		Requirements: []access.Requirement{{Name: "dba", Need: need, From: []access.Party{from}}},
-	}, nil
+	}
+	if p.w.today != nil && policyFiles(adopted) != policyFiles(access.Tree{Files: []access.File{policyFile("v1")}}) {
+		if err := p.w.today(&plan); err != nil {
+			return plan, access.Diagnostics{{Summary: "refused", Detail: err.Error()}}
+		}
+	}
+	if r.Length() > plan.Role.Longest {
+		return plan, access.Diagnostics{{Summary: "The time is too long"}}
+	}
+	return plan, nil
 }
 
 func (p fakePolicies) Count(plan access.Plan, b access.Ballot) access.Reason {
@@ -388,13 +400,22 @@ func (m fakeMinter) Mint(_ context.Context, g access.Grant) (access.Minted, erro
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	m.w.mints++
-	m.w.minted[g.Key], m.w.validUntil = true, g.NotAfter
+	m.w.minted[g.Key], m.w.validUntil, m.w.generation = true, g.NotAfter, g.Generation
 	if m.w.failMint != nil {
 		if err := m.w.failMint(m.w.mints); err != nil {
 			return access.Minted{}, err
 		}
 	}
 	return access.Minted{Backing: []byte(`{}`)}, nil
+}
+
+// Narrow gives today's role if it is not the one that nothing is left of.
+func (m fakeMinter) Narrow(_ context.Context, approved, today access.Plan) (access.Plan, error) {
+	if len(today.Role.Read) == 0 {
+		return access.Plan{}, access.Errorf(access.CodeInvalid, "Nothing is left of it.")
+	}
+	approved.Role, approved.Masks = today.Role, today.Masks
+	return approved, nil
 }
 
 func (m fakeMinter) Revoke(_ context.Context, g access.Grant) error {
@@ -468,6 +489,11 @@ func (w *world) Unclosed(context.Context) ([]access.Grant, error) {
 		}
 	}
 	return out, nil
+}
+
+func (w *world) Ending(ctx context.Context) ([]access.Grant, error) {
+	all, err := w.Unclosed(ctx)
+	return slices.DeleteFunc(all, func(g access.Grant) bool { return !g.State.Ended() }), err
 }
 
 func (w *world) GrantsOf(_ context.Context, ref Ref) ([]access.Grant, error) {

@@ -26,11 +26,11 @@ type HeldView struct {
 // what it showed when it was answered, cancelled, or nobody answered in time:
 // then the answer is no.
 func Hold(ctx workflow.Context, in HoldInput) error {
-	hints := workflow.GetSignalChannel(ctx, signalHint)
+	heard := hear(ctx)
 	ctx = quick(ctx)
 	var v HeldView
 	for {
-		drain(hints)
+		*heard = hearing{}
 		if err := workflow.ExecuteActivity(ctx, activityShowHeld, in.ID).Get(ctx, &v); err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func Hold(ctx workflow.Context, in HoldInput) error {
 			}
 			continue
 		}
-		if _, err := workflow.AwaitWithTimeout(ctx, min(left, in.Reminder), func() bool { return hints.Len() > 0 }); err != nil {
+		if _, err := workflow.AwaitWithTimeout(ctx, min(left, in.Reminder), func() bool { return heard.any }); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/tracing"
@@ -25,10 +26,18 @@ func (a *Activities) Land(ctx context.Context, pull Pull) (waits bool, err error
 	if err != nil {
 		return false, err
 	}
-	if s.eval.PolicyOnly || len(s.eval.Changes) == 0 {
+	return a.land(ctx, s)
+}
+
+// landAtOnce bounds how many grants of one pull request land side by side:
+// each waits for the ledger's disk and for Temporal.
+const landAtOnce = 8
+
+func (a *Activities) land(ctx context.Context, s *assessment) (waits bool, err error) {
+	if s.pull.MergedAt.IsZero() || s.eval.PolicyOnly || len(s.eval.Changes) == 0 {
 		return false, nil
 	}
-	if len(s.pull.Unpushed) > 0 && a.now().Sub(pull.MergedAt) < unclaimedForbid {
+	if len(s.pull.Unpushed) > 0 && a.now().Sub(s.pull.MergedAt) < unclaimedForbid {
 		return true, nil // a refusal is for ever, and GitHub's list of pushes may only be late
 	}
 	return false, a.landAll(ctx, s)
@@ -39,12 +48,15 @@ func (a *Activities) landAll(ctx context.Context, s *assessment) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, c := range s.eval.Changes {
+	var landing errgroup.Group
+	landing.SetLimit(landAtOnce)
+	errs := make([]error, len(s.eval.Changes)) // one that fails leaves the others their way
+	for i, c := range s.eval.Changes {
 		if c.Kind != access.ChangeRemoved {
-			errs = append(errs, a.landOne(ctx, s, c, merged))
+			landing.Go(func() error { errs[i] = a.landOne(ctx, s, c, merged); return nil })
 		}
 	}
+	_ = landing.Wait()
 	return errors.Join(errs...)
 }
 
@@ -252,14 +264,14 @@ func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, 
 	if err != nil {
 		return FollowResult{}, fmt.Errorf("read pull request %s: %w", in.Ref, err)
 	}
-	waits, err := a.Land(ctx, pull)
-	if err != nil {
-		return FollowResult{}, err
-	}
 	if !pull.MergedAt.IsZero() {
 		dropLate(&pull)
 	}
 	s, err := a.assess(ctx, pull)
+	if err != nil {
+		return FollowResult{}, err
+	}
+	waits, err := a.land(ctx, s)
 	if err != nil {
 		return FollowResult{}, err
 	}
@@ -339,7 +351,7 @@ func (a *Activities) standing(ctx context.Context, pull Pull) (FollowResult, err
 	}
 	for _, row := range rows {
 		if row.Closed.IsZero() {
-			return FollowResult{}, nil
+			return FollowResult{Landed: true}, nil
 		}
 	}
 	return FollowResult{Done: true}, nil
@@ -353,6 +365,7 @@ type FollowInput struct {
 
 // FollowResult is what the Request workflow does next.
 type FollowResult struct {
-	Again bool `json:"again,omitempty"` // read at once again
-	Done  bool `json:"done,omitempty"`  // closed, and so are its grants
+	Again  bool `json:"again,omitempty"`  // read at once again
+	Done   bool `json:"done,omitempty"`   // closed, and so are its grants
+	Landed bool `json:"landed,omitempty"` // closed, and grants of it are not
 }

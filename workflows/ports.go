@@ -183,6 +183,16 @@ type OrphanSweeper interface {
 	SweepOrphans(ctx context.Context, targets []access.Target, open []access.Grant) error
 }
 
+// Narrower is what a [Minter] must do besides for an active grant to go on
+// when its role or its masks changed: say what both plans give. The approved
+// plan has its expansion, today's has none; the answer's role, masks and
+// expansion give no more than either. Where nothing is left, or a difference
+// is not understood, it is an *access.Error with CodeInvalid or CodeDenied, and
+// the grant ends.
+type Narrower interface {
+	Narrow(ctx context.Context, approved, today access.Plan) (access.Plan, error)
+}
+
 // SignedLedger is what a [Ledger] may do besides: read a grant and refuse it
 // (CodeDenied) if control did not sign it.
 type SignedLedger interface {
@@ -200,6 +210,8 @@ type Ledger interface {
 	Update(ctx context.Context, g access.Grant) (access.Grant, error)
 	// Unclosed lists grants that landed or were active and are not proved closed.
 	Unclosed(ctx context.Context) ([]access.Grant, error)
+	// Ending lists those of them that have ended.
+	Ending(ctx context.Context) ([]access.Grant, error)
 	GrantsOf(ctx context.Context, ref Ref) ([]access.Grant, error)
 
 	// Adopted is the policy tree in force, and SetAdopted replaces it with

@@ -17,26 +17,37 @@ type RequestInput struct {
 // maxTurns bounds a run's history; then the workflow continues as new.
 const maxTurns = 500
 
+// pace is between the readings of a merged pull request. What is left to say
+// of it is how its grants do, and dozens of them may open in a second: said
+// one by one, the saying would delay the opening. A command does not wait.
+const pace = time.Second
+
 // Request follows one pull request from open to closed, and its grants until
 // they are closed. A turn is one reading of everything; hints only shorten
 // the wait for the next, so they may come twice, late or in any order.
 func Request(ctx workflow.Context, in RequestInput) error {
-	hints := workflow.GetSignalChannel(ctx, signalHint)
+	heard := hear(ctx)
 	read := true
 	for range maxTurns {
-		read = drain(hints) || read
+		read = heard.comment || read
+		*heard = hearing{}
 		var out FollowResult
 		if err := turn(ctx, &in, read, &out); err != nil {
 			return err
 		}
-		if out.Done && hints.Len() == 0 {
+		if out.Done && !heard.any {
 			return nil
 		}
 		if out.Again {
 			read = false
 			continue
 		}
-		got, err := workflow.AwaitWithTimeout(ctx, in.Poll, func() bool { return hints.Len() > 0 })
+		if out.Landed {
+			if _, err := workflow.AwaitWithTimeout(ctx, pace, func() bool { return heard.comment }); err != nil {
+				return err
+			}
+		}
+		got, err := workflow.AwaitWithTimeout(ctx, in.Poll, func() bool { return heard.any })
 		if err != nil {
 			return err
 		}
@@ -45,16 +56,20 @@ func Request(ctx workflow.Context, in RequestInput) error {
 	return workflow.NewContinueAsNewError(ctx, workflowRequest, in)
 }
 
-// drain empties the channel: however many hints came, one reading answers
-// all. It reports whether a comment was among them.
-func drain(hints workflow.ReceiveChannel) bool {
-	comment := false
-	var h Hint
-	for hints.ReceiveAsync(&h) {
-		comment = comment || h.Kind == HintComment
-		h = Hint{}
-	}
-	return comment
+// hearing is what the hints since the last reading said. However many came,
+// one reading answers all.
+type hearing struct{ any, comment bool }
+
+func hear(ctx workflow.Context) *hearing {
+	heard := &hearing{}
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for {
+			var h Hint
+			workflow.GetSignalChannel(ctx, signalHint).Receive(ctx, &h)
+			heard.any, heard.comment = true, heard.comment || h.Kind == HintComment
+		}
+	})
+	return heard
 }
 
 func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) error {

@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -211,6 +212,40 @@ func TestServerRevokedEarlyByCommandAndCancel(t *testing.T) {
 			}
 			finished(t, c, grantID(key1))
 			record(t, c, name+"-grant", grantID(key1))
+		})
+	}
+}
+
+// TestServerRevokedElsewhere: the end is written by another process, as
+// `tidegate revoke` does; a change notice is all that control hears of it. The
+// second time its workflow is gone as well.
+func TestServerRevokedElsewhere(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("workflow lost %t", lost), func(t *testing.T) {
+			c := temporaltest.Start(t, temporaltest.Options{InMemory: true}).Client(t)
+			w := approved(t, 600)
+			changed := make(chan struct{}, 1)
+			ctl, err := Start(context.Background(), Config{Client: c, Activities: *w.activities(), Sweep: time.Hour, Reconcile: time.Hour, Changed: changed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ctl.Stop()
+			hint(t, ctl, HintPull)
+			g := eventually(t, "active", isActive)(w)
+			if lost {
+				if err := c.TerminateWorkflow(t.Context(), grantID(key1), "", "by hand"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g.State, g.Why = access.StateRevoked, "enough"
+			if _, err := w.Update(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			changed <- struct{}{}
+			if g := eventually(t, "closed", isClosed)(w); g.State != access.StateRevoked || g.Why != "enough" || w.minted[key1] {
+				t.Errorf("state is %s (%s)", g.State, g.Why)
+			}
+			finished(t, c, grantID(key1))
 		})
 	}
 }

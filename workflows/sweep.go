@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -22,12 +23,19 @@ type sweeper struct {
 	unclaimed map[string]time.Time          // files on main that nobody claimed, since when
 	hinted    map[Ref]time.Time
 	landed    map[access.GrantKey]string // the blob of each open grant, as it landed
+	narrowed  map[access.GrantKey]string // the policies that each active grant was held against
+}
+
+// waker is what the loop that hears of changes remembers. It may be lost, too.
+type waker struct {
+	*Control
+	woken map[access.GrantKey]bool // told of their early end
 }
 
 func newSweeper(a *Activities) *sweeper {
 	return &sweeper{
 		Activities: a, ended: map[access.GrantKey]time.Time{}, unclaimed: map[string]time.Time{},
-		hinted: map[Ref]time.Time{}, landed: map[access.GrantKey]string{},
+		hinted: map[Ref]time.Time{}, landed: map[access.GrantKey]string{}, narrowed: map[access.GrantKey]string{},
 	}
 }
 
@@ -39,28 +47,60 @@ func (a *sweeper) sweep(ctx context.Context) error {
 		return fmt.Errorf("list unclosed grants: %w", err)
 	}
 	a.forget(rows)
-	var errs []error
-	var open []access.Grant
+	var open, due []access.Grant
 	for _, g := range rows {
-		if !a.overdue(g) {
-			open = append(open, g)
-			continue
-		}
-		why := ""
-		if g.State.Ended() {
-			why = g.Why
-		}
-		if _, err := a.closeRow(ctx, CloseInput{Key: g.Key, Why: why}, bySweep); err != nil {
-			errs = append(errs, err)
-			a.alertLate(ctx, g)
+		if a.overdue(g) {
+			due = append(due, g)
+		} else {
 			open = append(open, g)
 		}
 	}
+	var mu sync.Mutex
+	errs := []error{byTarget(ctx, due, func(ctx context.Context, mine []access.Grant) error {
+		left, err := a.closeAll(ctx, mine)
+		mu.Lock()
+		defer mu.Unlock()
+		open = append(open, left...)
+		return err
+	})}
 	errs = append(errs, a.sweepOrphans(ctx, rows, open))
 	for _, g := range open {
 		errs = append(errs, a.startIfOpen(ctx, g))
 	}
 	return errors.Join(errs...)
+}
+
+// closeAll closes overdue grants of one target, and answers with those that it
+// could not. After a target that did not answer, the others are only said to
+// be late: asking again for each would take the whole bound.
+func (a *sweeper) closeAll(ctx context.Context, due []access.Grant) ([]access.Grant, error) {
+	var left []access.Grant
+	var errs []error
+	silent := false
+	for _, g := range due {
+		err := errNotAsked
+		if !silent {
+			_, err = a.closeRow(ctx, CloseInput{Key: g.Key, Why: whyEnded(g)}, bySweep)
+		}
+		if err == nil {
+			continue
+		}
+		if silent = silent || access.CodeOf(err) == access.CodeUnavailable; err != errNotAsked {
+			errs = append(errs, err)
+		}
+		a.alertLate(context.WithoutCancel(ctx), g)
+		left = append(left, g)
+	}
+	return left, errors.Join(errs...)
+}
+
+var errNotAsked = errors.New("the target was not asked")
+
+func whyEnded(g access.Grant) string {
+	if g.State.Ended() {
+		return g.Why
+	}
+	return ""
 }
 
 // overdue: beyond its end by the grace. The row of a grant that was ended
@@ -140,7 +180,7 @@ func (s *sweeper) reconcile(ctx context.Context) error {
 		return fmt.Errorf("list pull requests: %w", err)
 	}
 	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main, refs), s.followAll(ctx, refs)}
-	errs = append(errs, s.refuseUnclaimed(ctx, main, refs))
+	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx))
 	return errors.Join(errs...)
 }
 
@@ -300,6 +340,37 @@ func (s *sweeper) direct(ctx context.Context, main access.Tree, refs []Ref) (boo
 		}
 	}
 	return true, nil
+}
+
+// changed follows a change of the ledger, whoever made it: a command line, a
+// console, another control.
+func (w *waker) changed(ctx context.Context) error {
+	return errors.Join(w.wakeEnded(ctx), w.startHolds(ctx))
+}
+
+// wakeEnded wakes the workflows of grants that ended early, once each. A grant
+// whose time is up has a timer of its own.
+func (w *waker) wakeEnded(ctx context.Context) error {
+	rows, err := w.acts.Ledger.Ending(ctx)
+	if err != nil {
+		return fmt.Errorf("list ended grants: %w", err)
+	}
+	ended := map[access.GrantKey]bool{}
+	var errs []error
+	for _, g := range rows {
+		if !w.acts.now().Before(g.NotAfter) {
+			continue
+		}
+		if !w.woken[g.Key] {
+			if err := w.finishGrant(ctx, g.Key); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		ended[g.Key] = true
+	}
+	w.woken = ended
+	return errors.Join(errs...)
 }
 
 // startHolds starts a workflow for each operation that waits.

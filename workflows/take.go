@@ -76,8 +76,8 @@ func (a *Activities) ReadGrant(ctx context.Context, key access.GrantKey) (GrantV
 // activityError keeps a final refusal from being tried again, and the cause
 // from being kept in a history.
 func activityError(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || isBusy(err) {
+		return err
 	}
 	code := access.CodeOf(err)
 	if isRefusal(err) || code == access.CodeNotFound || code == access.CodeEnded {
@@ -96,7 +96,8 @@ func (a *Activities) MintGrant(ctx context.Context, key access.GrantKey) (GrantV
 	if g.State != access.StateLanded {
 		return view(g), nil
 	}
-	minted, err := a.timedMint(ctx, g)
+	var minted access.Minted
+	err = a.gate.through(g.Plan.Target.TargetRef, func() (err error) { minted, err = a.timedMint(ctx, g); return err })
 	if isRefusal(err) {
 		g, err = a.end(ctx, ending{key: key, state: access.StateRefused, by: "tidegate", why: access.Message(err)})
 		return view(g), a.logged(ctx, "refuse", key, err)
@@ -110,7 +111,7 @@ func (a *Activities) MintGrant(ctx context.Context, key access.GrantKey) (GrantV
 
 // logged writes the cause to the log, which a history must not hold.
 func (a *Activities) logged(ctx context.Context, what string, key access.GrantKey, err error) error {
-	if err != nil {
+	if err != nil && !isBusy(err) {
 		a.log().ErrorContext(ctx, "grant: "+what+" failed", "grant", key.String(), "error", err)
 	}
 	return activityError(err)
@@ -161,18 +162,15 @@ func (a *Activities) signed(ctx context.Context, g access.Grant) (access.Grant, 
 }
 
 // stillApproved judges the pull request again, by today's people and policies.
+// Grants of one pull request that are minted together share one reading, which
+// began after each of them asked.
 func (a *Activities) stillApproved(ctx context.Context, g access.Grant) error {
-	pull, err := a.Forge.Pull(ctx, Ref{Repo: g.Pull.Repo, Number: g.Pull.Number})
-	if err != nil {
-		return fmt.Errorf("read pull request %d: %w", g.Pull.Number, err)
-	}
-	if pull.Head != g.Pull.Head || pull.MergedAt.IsZero() {
-		return access.Errorf(access.CodeDenied, "The pull request is not what was approved any more: its head is %s, and %s was approved.", pull.Head, g.Pull.Head)
-	}
-	dropLate(&pull)
-	s, err := a.assess(ctx, pull)
+	s, err := a.today.do(ctx, refOf(g), func(ctx context.Context) (*assessment, error) { return a.assessLanded(ctx, refOf(g)) })
 	if err != nil {
 		return err
+	}
+	if s.pull.Head != g.Pull.Head || s.pull.MergedAt.IsZero() {
+		return access.Errorf(access.CodeDenied, "The pull request is not what was approved any more: its head is %s, and %s was approved.", s.pull.Head, g.Pull.Head)
 	}
 	plan, ok := s.plans[g.Key.ID]
 	switch {
@@ -188,6 +186,17 @@ func (a *Activities) stillApproved(ctx context.Context, g access.Grant) error {
 	return nil
 }
 
+func (a *Activities) assessLanded(ctx context.Context, ref Ref) (*assessment, error) {
+	pull, err := a.Forge.Pull(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("read pull request %d: %w", ref.Number, err)
+	}
+	if !pull.MergedAt.IsZero() {
+		dropLate(&pull)
+	}
+	return a.assess(ctx, pull)
+}
+
 // activate opens a minted grant, unless it ended meanwhile: then what was
 // minted is taken away again here, because the revocation may have run before
 // this mint finished.
@@ -196,7 +205,7 @@ func (a *Activities) activate(ctx context.Context, g access.Grant, minted access
 		if row.State != access.StateLanded || row.Generation != g.Generation {
 			return false, nil
 		}
-		row.State, row.Backing, row.Why = access.StateActive, minted.Backing, "It is open."
+		row.State, row.Backing, row.Why = access.StateActive, made(minted), "It is open."
 		return true, nil
 	})
 	if err != nil {
@@ -212,6 +221,15 @@ func (a *Activities) activate(ctx context.Context, g access.Grant, minted access
 	a.Signals.moved(ctx, tracing.Activate, active)
 	a.tell(ctx, Hint{Kind: HintPull, Ref: refOf(active)})
 	return active, nil
+}
+
+// made is what a mint left. It is never empty: an active grant without it is
+// one whose access is to be made again.
+func made(m access.Minted) []byte {
+	if len(m.Backing) == 0 {
+		return []byte("{}")
+	}
+	return m.Backing
 }
 
 func refOf(g access.Grant) Ref { return Ref{Repo: g.Pull.Repo, Number: g.Pull.Number} }
@@ -284,7 +302,7 @@ func (a *Activities) CloseGrant(ctx context.Context, in CloseInput) (GrantView, 
 	if in.Why == "" && !g.State.Ended() && a.now().Before(g.NotAfter) {
 		return view(g), nil
 	}
-	g, err = a.closeRow(ctx, in, byWorkflow)
+	err = a.gate.through(g.Plan.Target.TargetRef, func() (err error) { g, err = a.closeRow(ctx, in, byWorkflow); return err })
 	return view(g), a.logged(ctx, "close", in.Key, err)
 }
 

@@ -77,6 +77,12 @@ func (l *Ledger) Unclosed(ctx context.Context) ([]access.Grant, error) {
 		and state not in ('proposed', 'planned', 'approved') order by sequence`)
 }
 
+// Ending lists the grants that have ended and are not proved closed.
+func (l *Ledger) Ending(ctx context.Context) ([]access.Grant, error) {
+	return list[access.Grant](ctx, l.db, `select payload from grants where closed is null
+		and state in ('expired', 'revoked', 'superseded', 'refused') order by sequence`)
+}
+
 // GrantsOf lists the grants of a pull request.
 func (l *Ledger) GrantsOf(ctx context.Context, repo int64, number int) ([]access.Grant, error) {
 	return list[access.Grant](ctx, l.db, "select payload from grants where repo=$1 and number=$2 order by id", repo, number)

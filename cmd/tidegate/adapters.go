@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway"
@@ -131,12 +133,26 @@ type postgresMinter struct {
 // again after the roles were listed, and only a role that was an orphan both
 // times is one.
 func (m postgresMinter) SweepOrphans(ctx context.Context, targets []access.Target, open []access.Grant) error {
-	var errs []error
-	for _, t := range targets {
-		errs = append(errs, m.sweep(ctx, t, open))
+	var sweeps errgroup.Group
+	sweeps.SetLimit(sweepsAtOnce)
+	errs := make([]error, len(targets))
+	for i, t := range targets {
+		sweeps.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, sweepBound)
+			defer cancel()
+			errs[i] = m.sweep(ctx, t, open)
+			return nil
+		})
 	}
+	_ = sweeps.Wait()
 	return errors.Join(errs...)
 }
+
+// A target that is down delays the sweep of no other.
+const (
+	sweepsAtOnce = 32
+	sweepBound   = 30 * time.Second
+)
 
 func (m postgresMinter) sweep(ctx context.Context, t access.Target, open []access.Grant) error {
 	if t.Kind != m.Kind() {

@@ -1,0 +1,301 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// An active grant keeps the policies that it was approved under, and today's
+// can only narrow them. The gateways judge by both sets of rules themselves;
+// what is at the target is made again here, under a new generation, so that
+// no session goes on with what the old one gave.
+
+// narrowAll looks at the active grants when other policies came into force
+// than those that they were looked at under, and goes on with what was begun.
+func (s *sweeper) narrowAll(ctx context.Context) error {
+	adopted, err := s.Ledger.Adopted(ctx)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read adopted policies: %w", err)
+	}
+	rows, err := s.Ledger.Unclosed(ctx)
+	if err != nil {
+		return fmt.Errorf("list unclosed grants: %w", err)
+	}
+	force, active := policyFiles(adopted), map[access.GrantKey]string{}
+	var look []access.Grant
+	for _, g := range rows {
+		if !g.Open(s.now()) {
+			continue
+		}
+		if s.narrowed[g.Key] == force && len(g.Backing) > 0 {
+			active[g.Key] = force
+		} else {
+			look = append(look, g)
+		}
+	}
+	s.narrowed = active // forgets what has ended
+	if len(look) == 0 {
+		return nil
+	}
+	n := narrowing{Activities: s.Activities, adopted: adopted}
+	if n.directory, err = s.whoIsMeant(ctx, adopted, look); err != nil {
+		return err
+	}
+	return s.narrowEach(ctx, n, look, force)
+}
+
+func (s *sweeper) narrowEach(ctx context.Context, n narrowing, look []access.Grant, force string) error {
+	done := make(chan access.GrantKey, len(look))
+	err := byTarget(ctx, look, func(ctx context.Context, mine []access.Grant) error {
+		var errs []error
+		for _, g := range mine {
+			err := n.one(ctx, g)
+			if err == nil {
+				done <- g.Key
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+	close(done)
+	for key := range done {
+		s.narrowed[key] = force
+	}
+	return err
+}
+
+// whoIsMeant looks up the names in the policies and in the requests.
+func (a *Activities) whoIsMeant(ctx context.Context, adopted access.Tree, look []access.Grant) (access.Directory, error) {
+	users, teams := a.Policies.Names(adopted, access.Tree{}, access.Tree{})
+	for _, g := range look {
+		for _, p := range g.Plan.Request.To {
+			if p.Kind == access.KindTeam {
+				teams = append(teams, p.Name)
+			} else {
+				users = append(users, p.Name)
+			}
+		}
+	}
+	slices.Sort(users)
+	slices.Sort(teams)
+	dir, err := a.Forge.Directory(ctx, slices.Compact(users), slices.Compact(teams))
+	if err != nil {
+		return dir, fmt.Errorf("look up people: %w", err)
+	}
+	return dir, nil
+}
+
+// narrowing is today's policies, held against active grants.
+type narrowing struct {
+	*Activities
+	adopted   access.Tree
+	directory access.Directory
+}
+
+// one narrows one active grant. What was begun and not finished (a row whose
+// target is to be made again) is finished first.
+func (n narrowing) one(ctx context.Context, g access.Grant) error {
+	if len(g.Backing) == 0 {
+		row, err := n.renew(ctx, g)
+		if err != nil || !row.Open(n.now()) {
+			return err
+		}
+		g = row
+	}
+	today, err := n.narrower(ctx, g)
+	if isRefusal(err) {
+		why := "The policies changed and don't give it any more: " + access.Message(err)
+		_, err = n.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: clip(why)})
+		n.wake(ctx, g.Key)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return n.apply(ctx, g, today)
+}
+
+// narrowed is what is left of a grant.
+type narrowed struct {
+	plan  access.Plan
+	until time.Time
+}
+
+// narrower is what both the approved plan and today's policies give. A refusal
+// says that nothing is left.
+func (n narrowing) narrower(ctx context.Context, g access.Grant) (narrowed, error) {
+	today, err := n.replan(g)
+	if err != nil {
+		return narrowed{}, err
+	}
+	out := narrowed{g.Plan, g.NotAfter}
+	if end := g.NotBefore.Add(today.Role.Longest.Duration()); end.Before(out.until) {
+		out.until = end
+	}
+	if !out.until.After(n.now()) {
+		return out, access.Errorf(access.CodeDenied, "Role %s is given for at most %s by now.", today.Role.Name, today.Role.Longest)
+	}
+	if t, was := today.Target, g.Plan.Target; t.Address != was.Address || t.Admin != was.Admin || t.Zone != was.Zone {
+		return out, access.Errorf(access.CodeDenied, "Target %s is another one by now.", was.TargetRef)
+	}
+	if out.plan.People = stillMeant(g.Plan.People, today.People); len(out.plan.People) == 0 {
+		return out, access.Errorf(access.CodeDenied, "None of its people is named any more as when it was approved.")
+	}
+	if today.Target.WhenStale == "end" {
+		out.plan.Target.WhenStale = "end"
+	}
+	longest := min(g.Plan.Role.Longest, today.Role.Longest)
+	out.plan.Role.Longest, today.Role.Longest = longest, longest
+	asked := access.Plan{Role: out.plan.Role, Masks: g.Plan.Masks}
+	if asked.Digest() == (access.Plan{Role: today.Role, Masks: today.Masks}).Digest() {
+		return out, nil
+	}
+	return out, n.narrowAccess(ctx, &out.plan, today)
+}
+
+// narrowAccess asks the minter what both plans give.
+func (n narrowing) narrowAccess(ctx context.Context, plan *access.Plan, today access.Plan) error {
+	m, err := n.minter(plan.Target.Kind)
+	if err != nil {
+		return err
+	}
+	narrower, ok := m.(Narrower)
+	if !ok {
+		return access.Errorf(access.CodeDenied, "Role %s changed, and access to targets of kind %s can't be narrowed.", plan.Role.Name, plan.Target.Kind)
+	}
+	less, err := narrower.Narrow(ctx, *plan, today)
+	if err != nil {
+		return fmt.Errorf("narrow %s on %s: %w", plan.Role.Name, plan.Target.TargetRef, err)
+	}
+	plan.Role, plan.Masks, plan.Expansion = less.Role, less.Masks, less.Expansion
+	return nil
+}
+
+// replan plans the request as it runs today. One that is too long by now is
+// planned for as long as it may be.
+func (n narrowing) replan(g access.Grant) (access.Plan, error) {
+	planner, ok := n.Policies.(Replanner)
+	if !ok {
+		return access.Plan{}, access.Errorf(access.CodeDenied, "This server can't hold it against other policies than those that it was approved under.")
+	}
+	r := g.Plan.Request
+	r.From, r.Until = time.Time{}, time.Time{}
+	r.Lasts = access.Seconds(g.NotAfter.Sub(g.NotBefore) / time.Second)
+	plan, diags := planner.Replan(n.adopted, n.directory, r)
+	if !diags.HasErrors() {
+		return plan, nil
+	}
+	short := r
+	short.Lasts = 1
+	if asked, bad := planner.Replan(n.adopted, n.directory, short); !bad.HasErrors() && asked.Role.Longest < r.Lasts {
+		r.Lasts = asked.Role.Longest
+		plan, diags = planner.Replan(n.adopted, n.directory, r)
+	}
+	if diags.HasErrors() {
+		return plan, access.Errorf(access.CodeDenied, "%s", firstError(diags))
+	}
+	return plan, nil
+}
+
+// stillMeant keeps the people whom both name, with the identities of both.
+func stillMeant(approved, today []access.Person) []access.Person {
+	now := map[int64]access.Person{}
+	for _, p := range today {
+		now[p.ID] = p
+	}
+	var out []access.Person
+	for _, p := range approved {
+		t, ok := now[p.ID]
+		if !ok {
+			continue
+		}
+		had := p.Identities
+		p.Identities = slices.DeleteFunc(slices.Clone(had), func(ref access.IdentityRef) bool { return !slices.Contains(t.Identities, ref) })
+		if len(p.Identities) > 0 || len(had) == 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// apply stores what is left and makes it at the target.
+func (n narrowing) apply(ctx context.Context, g access.Grant, to narrowed) error {
+	shorter := to.until.Before(g.NotAfter)
+	if !shorter && to.plan.Digest() == g.Plan.Digest() {
+		return nil
+	}
+	at := to.plan // as far as the target sees it
+	at.Target, at.Role.Longest = g.Plan.Target, g.Plan.Role.Longest
+	other := at.Digest() != g.Plan.Digest()
+	row, err := n.change(ctx, g.Key, func(row *access.Grant) (bool, error) {
+		if row.State != access.StateActive || row.Sequence != g.Sequence {
+			return false, access.Errorf(access.CodeConflict, "The grant %s changed meanwhile; the next reading looks again.", g.Key.ID)
+		}
+		row.Plan, row.NotAfter, row.Why = to.plan, to.until.UTC(), "The policies became narrower."
+		if other {
+			row.Generation, row.Backing = row.Generation+1, nil
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	detail := fmt.Sprintf("generation %d, until %s: %s", row.Generation, row.NotAfter.Format(time.RFC3339), strings.Join(to.plan.Expansion.Summary, "; "))
+	if err := n.audit(ctx, entry{"tidegate", "grant.narrowed", g.Key.String(), clip(detail)}); err != nil {
+		return fmt.Errorf("audit grant %s: %w", g.Key, err)
+	}
+	n.wake(ctx, g.Key)
+	if other {
+		_, err := n.renew(ctx, row)
+		return err
+	}
+	if !shorter {
+		return nil
+	}
+	return n.prolong(ctx, row, row.NotAfter)
+}
+
+// renew makes the access of an active grant again: the old generation is taken
+// away before the new one is there, so that both never are. A target that is
+// down leaves the grant without access, and it is tried again.
+func (n narrowing) renew(ctx context.Context, g access.Grant) (access.Grant, error) {
+	g, err := n.signed(ctx, g)
+	if err != nil {
+		return g, err
+	}
+	m, err := n.minter(g.Plan.Target.Kind)
+	if err != nil {
+		return g, err
+	}
+	if err := m.Revoke(ctx, g); err != nil {
+		return g, fmt.Errorf("take the old access of %s away: %w", g.Key, err)
+	}
+	minted, err := m.Mint(ctx, g)
+	if err != nil {
+		return g, fmt.Errorf("make the access of %s again: %w", g.Key, err)
+	}
+	row, err := n.change(ctx, g.Key, func(row *access.Grant) (bool, error) {
+		if row.State != access.StateActive || row.Generation != g.Generation {
+			return false, nil
+		}
+		row.Backing = made(minted)
+		return true, nil
+	})
+	if err != nil {
+		return row, err
+	}
+	if row.State.Ended() {
+		return row, n.take(ctx, row)
+	}
+	n.tell(ctx, Hint{Kind: HintPull, Ref: refOf(row)})
+	return row, nil
+}

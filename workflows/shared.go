@@ -1,0 +1,86 @@
+package workflows
+
+import (
+	"context"
+	"sync"
+)
+
+// shared lets those who ask for the same at the same time share an answer that
+// is as fresh as one of their own: its work began after each of them asked.
+// An answer that is being worked on is not shared with who asks meanwhile; all
+// those share the next. What is shared is only read.
+type shared[K comparable, V any] struct {
+	mu    sync.Mutex
+	lanes map[K]*lane[V]
+}
+
+// lane is the answer that is being worked on and the one after it.
+type lane[V any] struct{ running, next *answer[V] }
+
+type answer[V any] struct {
+	done  chan struct{}
+	value V
+	err   error
+}
+
+func newShared[K comparable, V any]() *shared[K, V] {
+	return &shared[K, V]{lanes: map[K]*lane[V]{}}
+}
+
+// do answers with what work says. The first who needs an answer works for all
+// who join; if its ctx ends, those get that error and ask again.
+func (s *shared[K, V]) do(ctx context.Context, key K, work func(context.Context) (V, error)) (V, error) {
+	if s == nil {
+		return work(ctx)
+	}
+	mine, before, first := s.join(key)
+	if first {
+		if before != nil {
+			<-before.done
+		}
+		s.begin(key)
+		mine.value, mine.err = work(ctx)
+		s.finish(key, mine)
+		return mine.value, mine.err
+	}
+	select {
+	case <-mine.done:
+		return mine.value, mine.err
+	case <-ctx.Done():
+		var none V
+		return none, context.Cause(ctx)
+	}
+}
+
+// join finds the answer that begins after now, and says whether the caller is
+// the first to want it.
+func (s *shared[K, V]) join(key K) (mine, before *answer[V], first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[key]
+	if l == nil {
+		l = &lane[V]{}
+		s.lanes[key] = l
+	}
+	if l.next == nil {
+		l.next, first = &answer[V]{done: make(chan struct{})}, true
+	}
+	return l.next, l.running, first
+}
+
+func (s *shared[K, V]) begin(key K) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[key]
+	l.running, l.next = l.next, nil
+}
+
+func (s *shared[K, V]) finish(key K, mine *answer[V]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[key]
+	if l.running = nil; l.next == nil {
+		delete(s.lanes, key)
+	}
+	close(mine.done)
+}
