@@ -214,7 +214,7 @@ func (m *Minter) transact(ctx context.Context, transaction func() error) error {
 		if err = transaction(); err == nil || !passing(err) || ctx.Err() != nil {
 			return err
 		}
-		m.cfg.Log.Info("target was busy, trying again", "try", try+1, "reason", err)
+		m.cfg.Log.Info("target was busy, trying again", "try", try+1, "error", err)
 		wait := time.Duration(10<<try)*time.Millisecond + rand.N(10*time.Millisecond)
 		if !sleep(ctx, wait) {
 			return context.Cause(ctx)
