@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"workflows/forge":  {"access", "workflows"},
 	"gateway":          {"access", "access/tracing"},
 	"gateway/postgres": {"access", "gateway"},
+	"gateway/ssh":      {"access", "gateway"},
 }
 
 // TestImportDirection keeps the layers apart: a wrong import is a wrong joint.

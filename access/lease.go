@@ -14,7 +14,7 @@ type Lease struct {
 	Session    string    `json:"session"`
 	Address    string    `json:"address"` // the target's, as the minter resolved it from policy
 	User       string    `json:"user"`
-	Password   Secret    `json:"password"`
+	Password   Secret    `json:"password"`              // or whatever the kind logs in with: for ssh a private key and its certificate
 	ServerCA   []byte    `json:"server_ca,omitempty"`   // PEM; the roots that the target's certificate must chain to (nil: the system's)
 	ServerName string    `json:"server_name,omitempty"` // the name that the certificate must carry
 	Backing    []byte    `json:"backing"`               // the room's own plan from mint

@@ -11,6 +11,7 @@ type Operation struct {
 	Context []string  `json:"context,omitempty"` // more that an approver must see: the transaction so far
 	Binding []byte    `json:"-"`                 // goes into the shown digest: what makes this run differ from another of the same text
 	Guard   *Decision `json:"guard,omitempty"`   // what the room itself says of it: can only narrow
+	Opaque  bool      `json:"opaque,omitempty"`  // its bytes say nothing to a reader (a tunnel, a file): size and hash are kept
 }
 
 // Facts are what a room found out about an operation. A value is a bool, an
@@ -86,4 +87,7 @@ type Outcome struct {
 	Rows   int64  `json:"rows,omitempty"`  // rows returned or changed, where the protocol counts
 	Bytes  int64  `json:"bytes,omitempty"` // bytes sent to the client for it
 	Hash   string `json:"hash,omitempty"`  // SHA-256, hex, of those bytes
+
+	Received     int64  `json:"received,omitempty"`      // bytes that the client sent for it
+	ReceivedHash string `json:"received_hash,omitempty"` // SHA-256, hex, of those bytes
 }

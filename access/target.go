@@ -22,11 +22,13 @@ type Target struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 	Zone      string            `json:"zone,omitempty"`
 	WhenStale string            `json:"when_stale,omitempty"` // "end" closes open sessions when the gateway's snapshot is stale
+	Settings  map[string]string `json:"settings,omitempty"`   // whatever else that kind's target block says; a list is one text, a line each
 }
 
 // Role is one way of access that a target offers. Read, Write and Rows are
 // patterns and conditions in the target kind's own words; Settings is
-// whatever else that kind's role block says.
+// whatever else that kind's role block says: a flag as "true", a list as one
+// text with a line for each of its entries.
 type Role struct {
 	Name     string            `json:"name"`
 	Longest  Seconds           `json:"longest"`

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"hash"
 	"sync"
 
@@ -16,12 +18,35 @@ type openOp struct {
 	session  *session
 	id       uint64
 	decision access.Decision
+	opaque   bool
 	span     tracing.Span
 
-	mu          sync.Mutex
-	rows, bytes int64
-	hash        hash.Hash // of what Tap sent to the client
-	closed      bool
+	mu      sync.Mutex
+	rows    int64
+	out, in flow
+	closed  bool
+}
+
+// flow is what went one way in an operation.
+type flow struct {
+	bytes int64
+	hash  hash.Hash // of what Tap passed on; nil before the first byte
+	full  bool      // over the bound: no longer kept byte by byte
+}
+
+func (f *flow) add(b []byte) {
+	if f.hash == nil {
+		f.hash = sha256.New()
+	}
+	f.hash.Write(b)
+	f.bytes += int64(len(b))
+}
+
+func (f *flow) sum() string {
+	if f.hash == nil {
+		return ""
+	}
+	return hex.EncodeToString(f.hash.Sum(nil))
 }
 
 // Admit implements Session.
@@ -32,7 +57,7 @@ func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) 
 	began := s.trace.now()
 	d := s.decide(op, nil)
 	s.server.metrics.judged(d.Verdict)
-	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d}
+	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d, opaque: op.Opaque}
 	o.span = s.trace.operation(began, o.id, op, d)
 	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &op, Decision: &d}, d.Sync); err != nil {
 		o.span.Done(err)
@@ -92,17 +117,40 @@ func (o *openOp) Tap(dir access.Direction, b []byte) ([]byte, error) {
 	if o.closed {
 		return nil, access.Errorf(access.CodeInternal, "The operation was closed before its bytes were sent.")
 	}
-	if err := o.session.record(access.Event{Type: access.EventData, Op: o.id, Direction: dir, Data: b}, o.decision.Sync); err != nil {
+	if err := o.keep(dir, b); err != nil {
 		return nil, err
 	}
 	if dir == access.ToClient {
-		if o.hash == nil {
-			o.hash = sha256.New()
-		}
-		o.hash.Write(b)
-		o.bytes += int64(len(b))
+		o.out.add(b)
+	} else {
+		o.in.add(b)
 	}
 	return b, nil
+}
+
+// keep records the bytes themselves, as far as the role asks for it.
+func (o *openOp) keep(dir access.Direction, b []byte) error {
+	f, role := &o.out, o.session.recording
+	if dir == access.ToTarget {
+		f = &o.in
+		if role != RecordInput && role != RecordAll {
+			return nil
+		}
+	}
+	if f.full || o.opaque && role != RecordAll {
+		return nil
+	}
+	if most := o.session.server.cfg.MaxRecorded; role != RecordAll && f.bytes+int64(len(b)) > most {
+		f.full = true
+		text := fmt.Sprintf("More than %d bytes (%s): from here on only size and hash are kept.", most, dir)
+		return o.session.record(access.Event{Type: access.EventNotice, Op: o.id, Text: text}, o.decision.Sync)
+	}
+	return o.session.record(access.Event{Type: access.EventData, Op: o.id, Direction: dir, Data: b}, o.decision.Sync)
+}
+
+// Resize implements Open.
+func (o *openOp) Resize(columns, rows int) error {
+	return o.session.record(access.Event{Type: access.EventResize, Op: o.id, Columns: columns, Rows: rows}, false)
 }
 
 // Count implements Open.
@@ -110,7 +158,7 @@ func (o *openOp) Count(rows, bytes int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.rows += rows
-	o.bytes += bytes
+	o.out.bytes += bytes
 }
 
 // Close implements Open.
@@ -122,10 +170,10 @@ func (o *openOp) Close(out access.Outcome) error {
 	}
 	o.closed = true
 	out.Rows += o.rows
-	out.Bytes += o.bytes
-	if out.Hash == "" && o.hash != nil {
-		out.Hash = hex.EncodeToString(o.hash.Sum(nil))
-	}
+	out.Bytes += o.out.bytes
+	out.Received += o.in.bytes
+	out.Hash = cmp.Or(out.Hash, o.out.sum())
+	out.ReceivedHash = cmp.Or(out.ReceivedHash, o.in.sum())
 	s := o.session
 	s.mu.Lock()
 	delete(s.open, o.id)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,31 @@ type door struct {
 	mu      sync.Mutex
 	pending bool
 	opened  []*session
+	late    *time.Timer // closes a connection that stays pending
+}
+
+// Linger implements Door.
+func (d *door) Linger(more time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pending && d.late != nil {
+		d.late.Reset(min(more, maxLinger))
+	}
+}
+
+// maxLinger bounds how long a room can keep a connection pending.
+const maxLinger = 10 * time.Minute
+
+// closeLate closes the connection if nobody known stands behind it by then.
+func (d *door) closeLate(conn net.Conn, after time.Duration) *time.Timer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.late = time.AfterFunc(after, func() {
+		if d.isPending() {
+			_ = conn.Close()
+		}
+	})
+	return d.late
 }
 
 func (d *door) isPending() bool {
@@ -74,6 +100,45 @@ func (d *door) Open(ctx context.Context, k Knock) (Session, error) {
 	return s, nil
 }
 
+// Certify implements Door. A certificate does not renew itself: that takes a
+// token, so the identity provider keeps its say.
+func (d *door) Certify(ctx context.Context, k Knock, key []byte) ([]byte, error) {
+	s := d.server
+	if s.cfg.Certificates == nil || len(k.Certificate) > 0 {
+		return nil, access.Errorf(access.CodeUnauthenticated, "A certificate is given for a token alone. Log in again: tidegate login.")
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.OpenTimeout)
+	defer cancel()
+	id, err := s.identify(ctx, k)
+	if err == nil {
+		err = classified(s.cfg.Ledger.Pin(ctx, id), access.CodeUnavailable, "The gateway could not check who you are against its ledger. Try again in a moment.")
+	}
+	if err != nil {
+		s.log.Info("certificate refused", "remote", hostOf(k.Remote), "code", string(access.CodeOf(err)), "error", err)
+		return nil, shown(err)
+	}
+	cert, err := s.cfg.Certificates.Certify(id, key)
+	if err != nil {
+		return nil, shown(err)
+	}
+	s.log.Info("certificate issued", "identity", id.String(), "remote", hostOf(k.Remote))
+	return cert, nil
+}
+
+// Targets implements Door. Those of grants count besides those of today's
+// policies: a target that was just taken out of them may still be open.
+func (d *door) Targets(kind string) []access.Target {
+	v := d.server.book.view.Load()
+	if v == nil {
+		return nil
+	}
+	all := slices.Clone(v.targets)
+	for _, g := range v.grants {
+		all = append(all, g.Plan.Target)
+	}
+	return slices.DeleteFunc(all, func(t access.Target) bool { return t.Kind != kind })
+}
+
 // shown makes sure that a room gets an *access.Error.
 func shown(err error) error {
 	if access.CodeOf(err) != access.CodeInternal {
@@ -88,9 +153,9 @@ func (s *Server) open(ctx context.Context, k Knock) (_ *session, err error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.cfg.Identifier.Identify(ctx, k.Token)
+	id, err := s.identify(ctx, k)
 	if err != nil {
-		return nil, classified(err, access.CodeUnauthenticated, "Your token was not accepted. Log in again.")
+		return nil, err
 	}
 	g, person, err := choose(v, id, k, s.cfg.Now())
 	if err != nil {
@@ -108,6 +173,19 @@ func (s *Server) open(ctx context.Context, k Knock) (_ *session, err error) {
 		}
 	}()
 	return s.begin(ctx, v, s.describe(k, id, g, person), g)
+}
+
+// identify finds out who knocks: by the certificate if there is one.
+func (s *Server) identify(ctx context.Context, k Knock) (access.Identity, error) {
+	if len(k.Certificate) == 0 {
+		id, err := s.cfg.Identifier.Identify(ctx, k.Token)
+		return id, classified(err, access.CodeUnauthenticated, "Your token was not accepted. Log in again.")
+	}
+	if s.cfg.Certificates == nil {
+		return access.Identity{}, access.Errorf(access.CodeUnauthenticated, "This gateway takes no certificates. Log in with a token.")
+	}
+	id, err := s.cfg.Certificates.IdentifyCertificate(k.Certificate)
+	return id, classified(err, access.CodeUnauthenticated, "Your certificate was not accepted. Log in again: tidegate login.")
 }
 
 func (s *Server) describe(k Knock, id access.Identity, g access.Grant, p access.Person) access.SessionInfo {
@@ -203,7 +281,7 @@ func choose(v *view, id access.Identity, k Knock, now time.Time) (access.Grant, 
 
 // classified keeps an error that may be shown and wraps any other.
 func classified(err error, code access.Code, message string) error {
-	if access.CodeOf(err) != access.CodeInternal {
+	if err == nil || access.CodeOf(err) != access.CodeInternal {
 		return err
 	}
 	return &access.Error{Code: code, Message: message, Cause: err}

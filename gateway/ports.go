@@ -49,6 +49,8 @@ type Ledger interface {
 type Snapshot struct {
 	Grants []SignedGrant
 	Rules  []access.Rule // of the policies in force today: they can only narrow
+
+	Targets []access.Target // of the policies in force today
 }
 
 // SignedGrant is a grant's row: the payload is its JSON, the signature is
@@ -68,6 +70,13 @@ type Minter interface {
 // *access.Error with CodeUnauthenticated.
 type Identifier interface {
 	Identify(ctx context.Context, token access.Secret) (access.Identity, error)
+}
+
+// Certificates turns verified identities into short SSH certificates, and
+// back; both in wire form. An error is an *access.Error.
+type Certificates interface {
+	Certify(id access.Identity, key []byte) (cert []byte, err error)
+	IdentifyCertificate(cert []byte) (access.Identity, error)
 }
 
 // Compiler makes a judge of rules for one target and person. A rule that does

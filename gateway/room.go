@@ -26,11 +26,30 @@ type Door interface {
 	// under, fetches its lease and starts the recording. The error is an
 	// *access.Error whose message may be shown. The session must be closed.
 	Open(ctx context.Context, k Knock) (Session, error)
+
+	// Targets are all configured targets of a kind. Nobody is let in by it: a
+	// room must know them so as not to lead a connection to one past itself.
+	Targets(kind string) []access.Target
+
+	// Certify identifies the caller by a token and signs the public key, in
+	// SSH's wire form: a short certificate by which the same person can knock
+	// next time. It opens nothing.
+	Certify(ctx context.Context, k Knock, key []byte) (cert []byte, err error)
+
+	// Linger lets a connection that has opened no session yet stay for so
+	// long from now: a person types a code elsewhere.
+	Linger(d time.Duration)
 }
 
-// Knock is what a client brings.
+// Knock is what a client brings: a token, or a certificate.
 type Knock struct {
-	Token  access.Secret    // a bearer token
+	Token access.Secret // a bearer token
+
+	// Certificate is an SSH certificate in wire form whose private key the
+	// client has proved to hold. Who issued it, and for whom, is not the
+	// room's to judge.
+	Certificate []byte
+
 	Target access.TargetRef // what the client wants to reach
 	Choice string           // a grant id or role name, if the client named one after "+"
 	Remote net.Addr
@@ -86,8 +105,13 @@ type Open interface {
 	// Tap shows the operation's bytes to the masker and the recorder and
 	// returns those to send now: it may withhold a tail that Flush returns.
 	// The returned slice is valid until the next call. An error means that
-	// nothing of b may be sent and the session is ending.
+	// nothing of b may be sent and the session is ending. What is recorded
+	// of the bytes is not the room's to know: the target's up to a bound, the
+	// client's where the role says so, and size and hash of both in any case.
 	Tap(dir access.Direction, b []byte) ([]byte, error)
+
+	// Resize records the size of the user's terminal.
+	Resize(columns, rows int) error
 
 	// Count adds to the outcome what the protocol counts, without its bytes
 	// being shown: rows, and bytes that are not recorded one by one.

@@ -28,6 +28,8 @@ type Config struct {
 	ControlKey ed25519.PublicKey  // verifies grants and answers
 	Key        ed25519.PrivateKey // this gateway's own: signs what it holds, so that control shows nothing else
 
+	Certificates Certificates // who a certificate stands for; nil: nobody
+
 	Name                 string        // this gateway's, in recordings; "gateway"
 	SnapshotLease        time.Duration // how old a snapshot may be for a session to open; 60 s
 	HoldTimeout          time.Duration // how long a held operation waits for an answer; 15 min
@@ -37,6 +39,7 @@ type Config struct {
 	MaxPending           int           // connections that have not opened a session yet; 512
 	MaxPendingPerRemote  int           // the same, of one address; 64
 	PendingTimeout       time.Duration // how long a connection may stay pending; 30 s
+	MaxRecorded          int64         // how many bytes of one operation are kept in each direction, unless the role says "all"; 64 MiB
 
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -74,6 +77,7 @@ func (c *Config) defaults() {
 	setDefault(&c.MaxPending, 512)
 	setDefault(&c.MaxPendingPerRemote, 64)
 	setDefault(&c.PendingTimeout, 30*time.Second)
+	setDefault(&c.MaxRecorded, 64<<20)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -172,11 +176,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, room Room, d *doo
 	defer s.conns.Done()
 	defer conn.Close()
 	defer d.leave()
-	late := time.AfterFunc(s.cfg.PendingTimeout, func() {
-		if d.isPending() {
-			_ = conn.Close()
-		}
-	})
+	late := d.closeLate(conn, s.cfg.PendingTimeout)
 	defer late.Stop()
 	defer func() {
 		if p := recover(); p != nil {

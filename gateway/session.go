@@ -15,6 +15,13 @@ import (
 // closeTimeout bounds what a session tells the ledger when it ends.
 const closeTimeout = 5 * time.Second
 
+// What a role's record may say. Without a word, what the target sends is kept
+// up to a bound, and of what the client sends only size and hash.
+const (
+	RecordInput = "input" // the client's bytes, too
+	RecordAll   = "all"   // both, without a bound
+)
+
 // session implements Session.
 type session struct {
 	server *Server
@@ -27,6 +34,8 @@ type session struct {
 	judges atomic.Pointer[judges]
 	warn   chan string
 	lastOp atomic.Uint64
+
+	recording string // what the role says of recordings
 
 	recMu sync.Mutex // one event at a time, in the order that they happened
 	rec   Recorder
@@ -45,7 +54,8 @@ func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lea
 	// The connection's context is not the parent: a room may bound Open's.
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
-		warn: make(chan string, 32), open: map[uint64]*openOp{}}
+		recording: g.Plan.Role.Record,
+		warn:      make(chan string, 32), open: map[uint64]*openOp{}}
 }
 
 // start records and lists the session, and sets its clocks.

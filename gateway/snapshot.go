@@ -24,7 +24,9 @@ type view struct {
 	read   time.Time // when the read began
 	grants map[access.GrantKey]access.Grant
 	rules  []access.Rule
-	key    string // equal for equal rules
+
+	targets []access.Target
+	key     string // equal for equal rules
 }
 
 // seen is the newest row that this process ever believed of a grant.
@@ -50,7 +52,7 @@ func newBook(key ed25519.PublicKey) *book {
 // read builds a view. A row that cannot be believed is left out: nothing
 // opens under it, and the error says so for the log.
 func (b *book) read(snap Snapshot, at time.Time) (*view, error) {
-	v := &view{read: at, grants: make(map[access.GrantKey]access.Grant, len(snap.Grants)), rules: snap.Rules}
+	v := &view{read: at, grants: make(map[access.GrantKey]access.Grant, len(snap.Grants)), rules: snap.Rules, targets: snap.Targets}
 	var errs []error
 	bad := map[access.GrantKey]bool{}
 	known := make(map[[sha256.Size]byte]access.Grant, len(snap.Grants))

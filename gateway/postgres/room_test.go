@@ -61,6 +61,14 @@ func (d *fakeDoor) Open(_ context.Context, k gateway.Knock) (gateway.Session, er
 	return s, nil
 }
 
+func (d *fakeDoor) Linger(time.Duration) {}
+
+func (d *fakeDoor) Targets(string) []access.Target { return nil }
+
+func (d *fakeDoor) Certify(context.Context, gateway.Knock, []byte) ([]byte, error) {
+	return nil, access.Errorf(access.CodeUnauthenticated, "no certificates")
+}
+
 func (d *fakeDoor) last() *fakeSession {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,6 +158,7 @@ type fakeOpen struct {
 func (o *fakeOpen) ID() uint64                                       { return 1 }
 func (o *fakeOpen) Decision() access.Decision                        { return access.Decision{Verdict: access.Allow} }
 func (o *fakeOpen) Tap(_ access.Direction, b []byte) ([]byte, error) { return b, nil }
+func (o *fakeOpen) Resize(int, int) error                            { return nil }
 func (o *fakeOpen) Count(rows, bytes int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
