@@ -47,6 +47,10 @@ var (
 			"kind": kindString, "writes": kindBool, "ddl": kindBool, "has_where": kindBool,
 			"tables": kindList, "columns": kindList, "functions": kindList, "text": kindString,
 		},
+		"command": {
+			"kind": kindString, "account": kindString, "name": kindString, "words": kindList, "simple": kindBool,
+			"pty": kindBool, "writes": kindBool, "path": kindString, "address": kindString, "text": kindString,
+		},
 	}
 )
 

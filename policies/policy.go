@@ -182,7 +182,8 @@ func identity(e hclsyntax.Expression) (access.IdentityRef, bool) {
 var wordPattern = regexp.MustCompile(`\A[A-Za-z0-9_][A-Za-z0-9_-]{0,47}\z`)
 
 func readTarget(b block) target {
-	b.only([]string{"address", "admin", "labels", "zone", "when_stale"}, "role")
+	words := kinds[b.Labels[0]]
+	b.only(append([]string{"address", "admin", "labels", "zone", "when_stale"}, words.target...), "role")
 	t := target{roles: map[string]access.Role{}, at: b.DefRange()}
 	t.TargetRef = access.TargetRef{Kind: b.Labels[0], Name: b.Labels[1]}
 	for i, l := range b.Labels {
@@ -204,9 +205,10 @@ func readTarget(b block) target {
 	if t.WhenStale = b.text("when_stale"); t.WhenStale != "" && t.WhenStale != "end" && t.WhenStale != "keep" {
 		b.wrong(b.attr("when_stale"), `"end" or "keep" for when_stale`)
 	}
+	t.Settings = b.kindSettings(words.target, nil)
 	for _, in := range b.Body.Blocks {
 		if in.Type == "role" {
-			readRole(block{in, b.diags}, t.roles)
+			readRole(block{in, b.diags}, words, t.roles)
 		}
 	}
 	return t
@@ -244,11 +246,15 @@ func readSecretName(b block, e hclsyntax.Expression) string {
 // roleSettings are attributes of a role that only the target's room reads.
 var roleSettings = []string{"owner", "rows"}
 
-func readRole(b block, roles map[string]access.Role) {
+func readRole(b block, words kindWords, roles map[string]access.Role) {
 	if !b.labels(1) {
 		return
 	}
-	b.only(append([]string{"longest", "read", "write", "record", "settings"}, roleSettings...))
+	own := words.role
+	if own == nil {
+		own = roleSettings
+	}
+	b.only(append([]string{"longest", "read", "write", "record", "settings"}, own...))
 	r := access.Role{Name: b.Labels[0], Read: b.strings("read"), Write: b.strings("write"), Record: b.text("record")}
 	if !wordPattern.MatchString(r.Name) {
 		b.diags.errorf(b.LabelRanges[0], "A name is not allowed", "Use 1 to 48 of a-z, A-Z, 0-9, - and _.")
@@ -256,19 +262,34 @@ func readRole(b block, roles map[string]access.Role) {
 	if e := b.need("longest"); e != nil {
 		r.Longest = b.length(e)
 	}
-	r.Settings = readSettings(b)
+	if words.role == nil {
+		r.Settings = readSettings(b)
+	} else {
+		r.Settings = b.kindSettings(words.role, b.settings())
+	}
 	if _, dup := roles[r.Name]; dup {
 		b.diags.errorf(b.DefRange(), "A name is taken", "The target has two roles %q.", r.Name)
 	}
 	roles[r.Name] = r
 }
 
-func readSettings(b block) map[string]string {
+// settings reads the attribute of that name: whatever the room knows.
+func (b block) settings() map[string]string {
+	e := b.attr("settings")
+	if e == nil {
+		return nil
+	}
 	out := map[string]string{}
-	if e := b.attr("settings"); e != nil {
-		for _, f := range b.object(e) {
-			out[f.name] = b.stringOf(f.expr)
-		}
+	for _, f := range b.object(e) {
+		out[f.name] = b.stringOf(f.expr)
+	}
+	return out
+}
+
+func readSettings(b block) map[string]string {
+	out := b.settings()
+	if out == nil {
+		out = map[string]string{}
 	}
 	for _, name := range roleSettings {
 		if e := b.attr(name); e != nil {
