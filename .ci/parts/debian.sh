@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # debian.sh demo installs what the demo starts: PostgreSQL's server and client,
-# git. debian.sh test installs what the tests need besides. Nothing is left
-# running: the package's own cluster, if the install made one, is dropped again.
+# git. debian.sh test installs what the tests need besides: sshd and its
+# clients. Nothing is left running: the package's own cluster, if the install
+# made one, is dropped again.
 set -euo pipefail
 what=${1:?want demo or test}
 
@@ -15,6 +16,9 @@ need git git
 need gcc gcc
 if [ "$what" = test ]; then
   need npm npm # fetches what has no Debian package, at versions of our choice
+  [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
+  need ssh openssh-client
+  need rsync rsync
 fi
 [ ${#packages[@]} -eq 0 ] && exit 0
 

@@ -1,0 +1,97 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+)
+
+// authenticator takes what one client shows of itself. It judges only whether
+// the client holds it: who that is, the door says.
+type authenticator struct {
+	room *Room
+	ctx  context.Context
+	late *time.Timer // cuts a client that is too slow
+	door gateway.Door
+}
+
+// shownKey is where the permissions of a connection keep what was shown.
+type shownKey struct{}
+
+// shown is what a client proved to have.
+type shown struct {
+	token       access.Secret
+	certificate []byte
+}
+
+func permit(s shown) *gossh.Permissions {
+	return &gossh.Permissions{ExtraData: map[any]any{shownKey{}: s}}
+}
+
+func (a *authenticator) config(client string) *gossh.ServerConfig {
+	cfg := &gossh.ServerConfig{
+		Config:        gossh.Config{Ciphers: ciphersFor(client)},
+		ServerVersion: version, MaxAuthTries: maxAuthTries,
+		PasswordCallback: a.password,
+	}
+	if a.room.cfg.Authority != nil {
+		cfg.PublicKeyCallback = a.publicKey
+	}
+	if a.room.cfg.Device != nil {
+		cfg.KeyboardInteractiveCallback = a.device
+	}
+	for _, key := range a.room.cfg.HostKeys {
+		cfg.AddHostKey(key)
+	}
+	return cfg
+}
+
+// password takes a token in the password's place.
+func (a *authenticator) password(_ gossh.ConnMetadata, password []byte) (*gossh.Permissions, error) {
+	if len(password) == 0 || len(password) > maxToken {
+		return nil, errors.New("a password that can't be a token")
+	}
+	return permit(shown{token: access.NewSecret(string(password))}), nil
+}
+
+// publicKey is called for each key that a client offers, and the last one
+// offered need not be the one that it uses: so nothing is remembered here but
+// in the permissions, which belong to the key that is proved in the end.
+func (a *authenticator) publicKey(_ gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
+	cert, ok := key.(*gossh.Certificate)
+	if !ok {
+		return nil, errors.New("a public key alone is nobody")
+	}
+	if cert.CertType != gossh.UserCert || !a.room.cfg.Authority(cert.SignatureKey) {
+		return nil, errors.New("a certificate of somebody else")
+	}
+	return permit(shown{certificate: cert.Marshal()}), nil
+}
+
+// deviceTime bounds how long a person may take in the browser.
+const deviceTime = 5 * time.Minute
+
+// device shows where to log in, and waits until that is done.
+func (a *authenticator) device(_ gossh.ConnMetadata, ask gossh.KeyboardInteractiveChallenge) (*gossh.Permissions, error) {
+	prompt, wait, err := a.room.cfg.Device(a.ctx)
+	if err != nil {
+		a.room.log.Warn("device login not started", "error", err)
+		return nil, errors.New("the login in a browser could not be started")
+	}
+	a.late.Reset(deviceTime)
+	a.door.Linger(deviceTime)
+	defer a.late.Reset(startupTime)
+	if _, err := ask("", prompt, []string{"Press Enter when you have logged in there. "}, []bool{true}); err != nil {
+		return nil, err
+	}
+	token, err := wait(a.ctx)
+	if err != nil {
+		return nil, errors.New("the login in a browser was not finished")
+	}
+	return permit(shown{token: token}), nil
+}

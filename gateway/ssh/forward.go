@@ -1,0 +1,370 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+)
+
+// resolveTime bounds the look-up of a name.
+const resolveTime = 5 * time.Second
+
+// serveDirect leads a connection of the client to an address. One to a
+// configured target ends here, and is judged as a session of its own: it is
+// never led through blindly.
+func (b *bridge) serveDirect(in gossh.NewChannel) {
+	var p directPayload
+	if err := gossh.Unmarshal(in.ExtraData(), &p); err != nil || p.Port == 0 || p.Port > 65535 || len(p.Host) > 255 {
+		_ = in.Reject(gossh.ConnectionFailed, "the address is not understood")
+		return
+	}
+	if target, ok := b.findTarget(p.Host, int(p.Port)); ok {
+		b.serveInner(in, target)
+		return
+	}
+	if err := b.ready(b.ctx); err != nil {
+		_ = in.Reject(gossh.Prohibited, words(err))
+		return
+	}
+	if err := b.forward(in, p); err != nil {
+		_ = in.Reject(gossh.Prohibited, words(err))
+	}
+}
+
+// forward judges a connection, opens it from the host and carries it. After an
+// error the channel is not accepted yet.
+func (b *bridge) forward(in gossh.NewChannel, p directPayload) error {
+	host, err := b.allowed(p.Host, int(p.Port))
+	op := b.describe(kindForward, net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))))
+	op.Facts["address"], op.Opaque = op.Text, true
+	if err != nil {
+		op.Guard = deny("no-forward", access.Message(err))
+	}
+	open, err := b.session.Admit(b.ctx, op)
+	if err != nil {
+		return err
+	}
+	p.Host = host
+	target, answers, err := b.target.OpenChannel("direct-tcpip", gossh.Marshal(p))
+	if err != nil {
+		_ = open.Close(access.Outcome{Status: "error"})
+		return unavailable("The host does not reach that address.", err)
+	}
+	go gossh.DiscardRequests(answers) // ends with the channel
+	b.pair(in, target, open)
+	return nil
+}
+
+// pair accepts a channel and carries it until both directions are done.
+func (b *bridge) pair(in gossh.NewChannel, other gossh.Channel, open gateway.Open) {
+	ch, answers, err := in.Accept()
+	if err != nil {
+		_ = other.Close()
+		_ = open.Close(access.Outcome{Status: "cancelled"})
+		return
+	}
+	go gossh.DiscardRequests(answers) // ends with the channel
+	client, target := ch, other
+	if in.ChannelType() != "direct-tcpip" { // opened by the host
+		client, target = other, ch
+	}
+	err = carryBoth(client, target, open)
+	status := "ok"
+	if err != nil {
+		status = "cut"
+	}
+	_ = open.Close(access.Outcome{Status: status})
+}
+
+// carryBoth moves bytes both ways; each direction may end before the other.
+func carryBoth(client, target gossh.Channel, open gateway.Open) error {
+	var work sync.WaitGroup
+	var errs [2]error
+	one := func(i int, dst, src gossh.Channel, dir access.Direction) {
+		work.Go(func() {
+			if errs[i] = move(dst, src, tap(open, dir)); errs[i] != nil {
+				_ = client.Close() // the other direction is of no use without this one
+				_ = target.Close()
+				return
+			}
+			_ = dst.CloseWrite()
+		})
+	}
+	one(0, client, target, access.ToClient)
+	one(1, target, client, access.ToTarget)
+	work.Wait()
+	_ = client.Close()
+	_ = target.Close()
+	return errors.Join(errs[0], errs[1])
+}
+
+// allowed answers with the address to connect to, if the role gives it. A name
+// is looked up here, and the host gets the number: what was judged is where it
+// goes. The host's own loopback is judged as it is written.
+func (b *bridge) allowed(host string, port int) (string, error) {
+	own := strings.EqualFold(host, "localhost")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		own = own || ip.Unmap().IsLoopback()
+	}
+	if own {
+		if _, targetPort, err := net.SplitHostPort(b.session.Lease().Address); err == nil && targetPort == strconv.Itoa(port) {
+			return "", access.Errorf(access.CodeDenied, "That is the host's own SSH: connect to it by its name.")
+		}
+		if !given(b.plan.Forward, host, nil, port) {
+			return "", b.notGiven(host, port)
+		}
+		return host, nil
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, resolveTime)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", access.Errorf(access.CodeDenied, "The name %.64q is not known here.", host)
+	}
+	for _, ip := range ips {
+		ip = ip.Unmap()
+		if ordinary(ip) && given(b.plan.Forward, host, &ip, port) && !b.isTarget(ctx, ip, port) {
+			return ip.String(), nil
+		}
+	}
+	return "", b.notGiven(host, port)
+}
+
+// ordinary refuses the addresses of the link, where clouds keep their
+// machines' credentials, and those of the gateway itself.
+func ordinary(ip netip.Addr) bool {
+	return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && !ip.IsUnspecified()
+}
+
+func (b *bridge) notGiven(host string, port int) error {
+	list := strings.Join(b.plan.Forward, ", ")
+	if list == "" {
+		list = "nowhere"
+	}
+	return access.Errorf(access.CodeDenied, "Your grant opens no connection to %.64s:%d; it opens them to %s.", host, port, list)
+}
+
+// given reports whether one of the patterns is this address: by its name as
+// written, or by its number.
+func given(patterns []string, host string, ip *netip.Addr, port int) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		name, number, err := net.SplitHostPort(p)
+		if err != nil || number != "*" && number != strconv.Itoa(port) {
+			return false
+		}
+		if prefix, err := netip.ParsePrefix(name); err == nil {
+			return ip != nil && prefix.Contains(*ip)
+		}
+		return name == "*" || strings.EqualFold(name, host) || ip != nil && name == ip.String()
+	})
+}
+
+// describe is an operation that belongs to no session channel.
+func (b *bridge) describe(kind, text string) access.Operation {
+	return (&stay{b: b}).describe(kind, text)
+}
+
+// listen is a port at the host on which it listens for the client.
+type listen struct {
+	listenPayload
+	open gateway.Open
+}
+
+const maxListens = 32
+
+// listen judges a port and asks the host for it.
+func (b *bridge) listen(req *gossh.Request) {
+	var p listenPayload
+	if gossh.Unmarshal(req.Payload, &p) != nil || p.Port > 65535 || len(p.Host) > 255 || b.ready(b.ctx) != nil {
+		_ = req.Reply(false, nil)
+		return
+	}
+	op := b.describe(kindListen, net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))))
+	op.Facts["address"] = op.Text
+	if !given(b.plan.Listen, p.Host, nil, int(p.Port)) {
+		op.Guard = deny("no-listen", "Your grant does not let the host listen there.")
+	}
+	open, err := b.session.Admit(b.ctx, op)
+	if err != nil {
+		b.tell(err)
+		_ = req.Reply(false, nil)
+		return
+	}
+	ok, answer, err := b.target.SendRequest("tcpip-forward", true, req.Payload)
+	if err != nil || !ok || !b.addListen(p, answer, open) {
+		_ = open.Close(access.Outcome{Status: "error"})
+		ok = false
+	}
+	_ = req.Reply(ok, answer)
+}
+
+// tell shows a refusal that has no channel of its own on those that are open.
+func (b *bridge) tell(err error) {
+	for _, s := range b.openStays() {
+		s.notice(strings.TrimPrefix(words(err), "tidegate: "))
+	}
+}
+
+func (b *bridge) addListen(p listenPayload, answer []byte, open gateway.Open) bool {
+	if p.Port == 0 { // the host chose one
+		var chosen portPayload
+		if gossh.Unmarshal(answer, &chosen) != nil {
+			return false
+		}
+		p.Port = chosen.Port
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.listens) >= maxListens {
+		return false
+	}
+	b.listens = append(b.listens, &listen{p, open})
+	return true
+}
+
+func (b *bridge) unlisten(req *gossh.Request) {
+	var p listenPayload
+	ok := gossh.Unmarshal(req.Payload, &p) == nil && b.ready(b.ctx) == nil && b.removeListen(p)
+	if ok {
+		var err error
+		ok, _, err = b.target.SendRequest("cancel-tcpip-forward", true, req.Payload)
+		ok = ok && err == nil
+	}
+	_ = req.Reply(ok, nil)
+}
+
+func (b *bridge) removeListen(p listenPayload) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.listens, func(l *listen) bool { return l.listenPayload == p })
+	if i < 0 {
+		return false
+	}
+	_ = b.listens[i].open.Close(access.Outcome{Status: "ok"}) // a failed recorder ends the session by itself
+	b.listens = slices.Delete(b.listens, i, i+1)
+	return true
+}
+
+func (b *bridge) listensOn(port uint32) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.listens, func(l *listen) bool { return l.Port == port })
+}
+
+// serveFromTarget judges what the host opens towards the client: connections
+// that came to a port, and uses of an agent or a display that were lent.
+func (b *bridge) serveFromTarget(in gossh.NewChannel) {
+	op, ok := b.arrival(in)
+	if !ok {
+		_ = in.Reject(gossh.Prohibited, "nobody asked for this")
+		return
+	}
+	open, err := b.session.Admit(b.ctx, op)
+	if err != nil {
+		_ = in.Reject(gossh.Prohibited, words(err))
+		return
+	}
+	client, answers, err := b.client.OpenChannel(in.ChannelType(), in.ExtraData())
+	if err != nil {
+		_ = open.Close(access.Outcome{Status: "error"})
+		_ = in.Reject(gossh.ConnectionFailed, "the client does not take it")
+		return
+	}
+	go gossh.DiscardRequests(answers) // ends with the channel
+	b.pair(in, client, open)
+}
+
+// arrival is what a channel of the host is; ok is false for one that the
+// client did not ask for.
+func (b *bridge) arrival(in gossh.NewChannel) (op access.Operation, ok bool) {
+	switch in.ChannelType() {
+	case "forwarded-tcpip":
+		var p directPayload
+		if gossh.Unmarshal(in.ExtraData(), &p) != nil || !b.listensOn(p.Port) {
+			return op, false
+		}
+		op = b.describe(kindArrival, fmt.Sprintf("%s:%d from %s:%d", p.Host, p.Port, p.Origin, p.OriginPort))
+		op.Facts["address"] = net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port)))
+	case "auth-agent@openssh.com":
+		op, ok = b.describe(kindAgent, "the client's agent"), b.plan.Agent
+		op.Opaque = true
+		return op, ok
+	case "x11":
+		op, ok = b.describe(kindX11, "the client's display"), b.plan.X11
+		op.Opaque = true
+		return op, ok
+	default:
+		return op, false
+	}
+	op.Opaque = true
+	return op, true
+}
+
+// channelConn is a channel as a connection, for the SSH inside it.
+type channelConn struct {
+	gossh.Channel
+	local, remote net.Addr
+}
+
+func (c channelConn) LocalAddr() net.Addr  { return c.local }
+func (c channelConn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline closes the channel when the time is over already, which is what
+// it is used for here; a channel has no timers.
+func (c channelConn) SetDeadline(t time.Time) error {
+	if !t.IsZero() && t.Before(time.Now()) {
+		return c.Close()
+	}
+	return nil
+}
+
+func (c channelConn) SetReadDeadline(t time.Time) error  { return c.SetDeadline(t) }
+func (c channelConn) SetWriteDeadline(t time.Time) error { return c.SetDeadline(t) }
+
+// serveInner ends an SSH connection that a client leads through this one
+// (ProxyJump, -W): it logs in anew, and is a session of its own.
+func (b *bridge) serveInner(in gossh.NewChannel, target access.Target) {
+	ch, answers, err := in.Accept()
+	if err != nil {
+		return
+	}
+	go gossh.DiscardRequests(answers) // ends with the channel
+	defer ch.Close()
+	b.inner.Add(1)
+	defer b.inner.Add(-1)
+	err = b.room.serveInner(b.ctx, channelConn{ch, b.client.LocalAddr(), b.client.RemoteAddr()}, b.door, target)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.log.Info("inner connection ended", "target", target.String(), "error", err)
+	}
+}
+
+func (r *Room) serveInner(ctx context.Context, conn net.Conn, door gateway.Door, target access.Target) error {
+	room := *r
+	if r.cfg.HostKey != nil {
+		host, _, _ := net.SplitHostPort(target.Address)
+		key, err := r.cfg.HostKey([]string{target.Name, host})
+		if err != nil {
+			return err
+		}
+		room.cfg.HostKeys = []gossh.Signer{key}
+	}
+	b, err := room.enter(ctx, conn, door)
+	if err != nil {
+		return err
+	}
+	b.fixed = target.Name
+	return b.run(ctx)
+}

@@ -1,0 +1,211 @@
+package mint
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/ssh/backing"
+)
+
+// Kind is the target kind that this package mints for.
+const Kind = "ssh"
+
+// behind lets hosts in whose clocks are a little late.
+const behind = 2 * time.Minute
+
+// Config is what a Minter needs.
+type Config struct {
+	Installation string         // stands in each certificate's key id
+	CA           ssh.Signer     // the user CA that hosts trust
+	Sources      []netip.Prefix // the gateway's addresses as hosts see them; none: not bound
+	Now          func() time.Time
+
+	// Ahead is how long a new certificate opens connections; 45 s. The gateway
+	// dials at once, and the end of a grant is proved only after this time.
+	Ahead time.Duration
+}
+
+// Minter signs certificates. It is safe for concurrent use.
+type Minter struct {
+	cfg     Config
+	started time.Time
+
+	mu   sync.Mutex
+	last map[access.GrantKey]time.Time // when the newest certificate of a grant runs out
+}
+
+// New makes a Minter.
+func New(cfg Config) (*Minter, error) {
+	if cfg.CA == nil {
+		return nil, errors.New("make ssh minter: the user CA is missing")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Ahead == 0 {
+		cfg.Ahead = 45 * time.Second
+	}
+	return &Minter{cfg: cfg, started: cfg.Now(), last: map[access.GrantKey]time.Time{}}, nil
+}
+
+// Kind is "ssh".
+func (m *Minter) Kind() string { return Kind }
+
+// Expand says what the plan's role means.
+func (m *Minter) Expand(_ context.Context, plan access.Plan) (access.Expansion, error) {
+	if len(plan.Masks) > 0 {
+		return access.Expansion{}, access.Errorf(access.CodeInvalid, "Mask %q names %s: columns are masked in databases only.", plan.Masks[0].Name, plan.Target.TargetRef)
+	}
+	b, err := backing.FromRole(plan.Target, plan.Role)
+	if err != nil {
+		return access.Expansion{}, err
+	}
+	body, err := b.Encode()
+	if err != nil {
+		return access.Expansion{}, err
+	}
+	return access.Expansion{Body: body, Summary: b.Summary()}, nil
+}
+
+// Mint makes nothing at the host: it answers with the room's plan, which must
+// be what was approved.
+func (m *Minter) Mint(ctx context.Context, g access.Grant) (access.Minted, error) {
+	today, err := m.Expand(ctx, g.Plan)
+	if err != nil {
+		return access.Minted{}, err
+	}
+	if string(today.Body) != string(g.Plan.Expansion.Body) {
+		return access.Minted{}, access.Errorf(access.CodeInvalid, "What role %q of %s gives is not what was approved: plan the request again.", g.Plan.Role.Name, g.Plan.Target.TargetRef)
+	}
+	return access.Minted{Backing: today.Body}, nil
+}
+
+// Lease signs a certificate for one session of an active grant.
+func (m *Minter) Lease(_ context.Context, g access.Grant, session string) (access.Lease, error) {
+	now := m.cfg.Now()
+	if !g.Open(now) {
+		return access.Lease{}, access.Errorf(access.CodeEnded, "Grant %s is not active: it is %s, until %s.",
+			g.Key.ID, g.State, g.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if len(g.Backing) == 0 {
+		return access.Lease{}, access.Errorf(access.CodeUnavailable, "Grant %s is not minted yet.", g.Key.ID)
+	}
+	b, err := backing.Parse(g.Backing)
+	if err != nil {
+		return access.Lease{}, err
+	}
+	secret, err := m.sign(g, b, session, now)
+	if err != nil {
+		return access.Lease{}, err
+	}
+	return access.Lease{
+		Grant: g.Key, Generation: g.Generation, Session: session, Address: g.Plan.Target.Address,
+		User: b.Accounts[0], Password: secret, Backing: g.Backing, NotAfter: g.NotAfter,
+	}, nil
+}
+
+func (m *Minter) sign(g access.Grant, b backing.Backing, session string, now time.Time) (access.Secret, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return access.Secret{}, fmt.Errorf("make session key: %w", err)
+	}
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		return access.Secret{}, fmt.Errorf("make session key: %w", err)
+	}
+	until := now.Add(m.cfg.Ahead)
+	if g.NotAfter.Before(until) {
+		until = g.NotAfter
+	}
+	cert := &ssh.Certificate{
+		Key: key, Serial: Serial(session), CertType: ssh.UserCert,
+		KeyId:           strings.Join([]string{"tidegate", m.cfg.Installation, g.Key.String(), session}, "/"),
+		ValidPrincipals: b.Accounts, ValidAfter: uint64(now.Add(-behind).Unix()), ValidBefore: uint64(until.Unix()),
+		Permissions: ssh.Permissions{CriticalOptions: m.options(b), Extensions: extensions(b)},
+	}
+	if err := cert.SignCert(rand.Reader, m.cfg.CA); err != nil {
+		return access.Secret{}, fmt.Errorf("sign certificate: %w", err)
+	}
+	m.mu.Lock()
+	m.last[g.Key] = until
+	m.mu.Unlock()
+	return backing.EncodeCredential(private, cert)
+}
+
+// Serial is the certificate's serial for a session.
+func Serial(session string) uint64 {
+	sum := sha256.Sum256([]byte(session))
+	return binary.BigEndian.Uint64(sum[:8])
+}
+
+// options bind the certificate: whoever does not understand one refuses it.
+func (m *Minter) options(b backing.Backing) map[string]string {
+	out := map[string]string{}
+	if len(m.cfg.Sources) > 0 {
+		list := make([]string, len(m.cfg.Sources))
+		for i, p := range m.cfg.Sources {
+			list[i] = p.String()
+		}
+		out["source-address"] = strings.Join(list, ",")
+	}
+	switch {
+	case b.RunsPrograms():
+	case len(b.Write) > 0:
+		out["force-command"] = "internal-sftp"
+	case len(b.Read) > 0:
+		out["force-command"] = "internal-sftp -R"
+	default:
+		out["force-command"] = "false" // connections alone are led through
+	}
+	return out
+}
+
+func extensions(b backing.Backing) map[string]string {
+	out := map[string]string{}
+	for name, given := range map[string]bool{
+		"permit-pty":              b.Shell || b.Exec || len(b.Commands) > 0,
+		"permit-port-forwarding":  len(b.Forward)+len(b.Listen) > 0,
+		"permit-agent-forwarding": b.Agent,
+		"permit-X11-forwarding":   b.X11,
+	} {
+		if given {
+			out[name] = ""
+		}
+	}
+	return out
+}
+
+// Revoke has nothing to take away at the host: no more certificates are
+// signed for an ended grant, and the gateway closes its connections.
+func (m *Minter) Revoke(context.Context, access.Grant) error { return nil }
+
+// Prove returns nil when no certificate of the grant opens a connection any
+// more.
+func (m *Minter) Prove(_ context.Context, g access.Grant) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last, known := m.last[g.Key]
+	if !known {
+		last = m.started.Add(m.cfg.Ahead) // one of before the start
+		if g.NotAfter.Before(last) {
+			last = g.NotAfter
+		}
+	}
+	if left := last.Sub(m.cfg.Now()); left > 0 {
+		return access.Errorf(access.CodeUnavailable, "The last certificate of grant %s runs out in %s.", g.Key.ID, left.Round(time.Second))
+	}
+	delete(m.last, g.Key)
+	return nil
+}

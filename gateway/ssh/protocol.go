@@ -1,0 +1,323 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/ssh/backing"
+)
+
+var (
+	errLeft       = errors.New("the client left")
+	errTargetLeft = errors.New("the target ended the connection")
+)
+
+// bridge joins one client's connection and one host's.
+type bridge struct {
+	room   *Room
+	log    *slog.Logger
+	door   gateway.Door
+	client *gossh.ServerConn
+	ins    <-chan gossh.NewChannel
+	asks   <-chan *gossh.Request
+
+	fixed string // the target's name, if the way here named it already
+
+	ctx context.Context // ends when the bridge must; its cause is why
+	end context.CancelCauseFunc
+
+	// Set by open before opened is closed.
+	opened  chan struct{}
+	err     error // why there is no session
+	session gateway.Session
+	plan    backing.Backing
+	account string
+	target  *upstream
+
+	work  sync.WaitGroup
+	inner atomic.Int32 // connections through this one
+
+	mu       sync.Mutex
+	stays    []*stay // the session channels that are open
+	channels int
+	listens  []*listen
+}
+
+func newBridge(r *Room, door gateway.Door, client *gossh.ServerConn, ins <-chan gossh.NewChannel, asks <-chan *gossh.Request) *bridge {
+	return &bridge{room: r, log: r.log, door: door, client: client, ins: ins, asks: asks, opened: make(chan struct{})}
+}
+
+// run carries both connections until something ends them.
+func (b *bridge) run(parent context.Context) error {
+	b.ctx, b.end = context.WithCancelCause(parent)
+	defer b.end(nil)
+	b.work.Go(b.open)
+	b.work.Go(b.serveChannels)
+	b.work.Go(b.serveRequests)
+	b.work.Go(func() {
+		_ = b.client.Wait() // how the connection broke is of no use to anybody
+		b.end(errLeft)
+	})
+	<-b.ctx.Done()
+	<-b.opened
+	cause := context.Cause(b.ctx)
+	b.shut(cause)
+	b.work.Wait()
+	if b.session == nil {
+		return worthLogging(cause)
+	}
+	return errors.Join(worthLogging(cause), b.session.Close(reason(cause)))
+}
+
+// open opens the session and logs in at the host. Why it could not be done is
+// told on each channel that the client opens.
+func (b *bridge) open() {
+	defer close(b.opened)
+	ctx, cancel := context.WithTimeout(b.ctx, startupTime)
+	defer cancel()
+	if b.err = b.enter(ctx); b.err != nil {
+		if b.session != nil {
+			b.log.Warn("session did not start", "session", b.session.Info().ID, "error", b.err)
+		}
+		// Most clients ask for something, are told, and leave. One that asks
+		// for nothing would stay for ever.
+		b.work.Go(func() { b.endLater(b.err, startupTime) })
+		return
+	}
+	b.work.Go(b.warn)
+	b.work.Go(b.serveTarget)
+}
+
+func (b *bridge) endLater(cause error, after time.Duration) {
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case <-time.After(after):
+			if b.inner.Load() == 0 {
+				b.end(cause)
+			}
+		}
+	}
+}
+
+func (b *bridge) enter(ctx context.Context) error {
+	if b.client.User() == loginUser {
+		return access.Errorf(access.CodeDenied, "This connection is for logging in alone.")
+	}
+	a, err := parseAddress(b.client.User())
+	if b.fixed != "" {
+		a, err = parseInner(b.client.User(), b.fixed)
+	}
+	if err != nil {
+		return err
+	}
+	knock := b.knock()
+	knock.Target, knock.Choice = access.TargetRef{Kind: "ssh", Name: a.target}, a.choice
+	session, err := b.door.Open(ctx, knock)
+	if err != nil {
+		return err
+	}
+	b.session, b.log = session, b.log.With("session", session.Info().ID)
+	context.AfterFunc(session.Context(), func() { b.end(context.Cause(session.Context())) })
+	lease := session.Lease()
+	if b.plan, err = backing.Parse(lease.Backing); err != nil {
+		return &access.Error{Code: access.CodeUnavailable, Message: "The plan for this grant was not understood; the operator's log has the reason.", Cause: err}
+	}
+	if b.account = a.account; b.account == "" {
+		b.account = lease.User
+	}
+	if !slices.Contains(b.plan.Accounts, b.account) {
+		return access.Errorf(access.CodeDenied, "Your grant does not give the account %q there; it gives %s.", b.account, strings.Join(b.plan.Accounts, ", "))
+	}
+	if b.target, err = dialTarget(ctx, lease, b.plan, b.account); err != nil {
+		return &access.Error{Code: access.CodeUnavailable, Message: "The host could not be reached or did not take the grant's certificate. Try again in a moment; the operator's log has the reason.", Cause: err}
+	}
+	return nil
+}
+
+// knock is what the client has shown of itself.
+func (b *bridge) knock() gateway.Knock {
+	s, _ := b.client.Permissions.ExtraData[shownKey{}].(shown)
+	return gateway.Knock{
+		Token: s.token, Certificate: s.certificate,
+		Remote: b.client.RemoteAddr(), Client: string(b.client.ClientVersion()),
+	}
+}
+
+// ready waits until there is a session, or says why there is none.
+func (b *bridge) ready(ctx context.Context) error {
+	select {
+	case <-b.opened:
+		return b.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// shut says the last words and closes both connections.
+func (b *bridge) shut(cause error) {
+	if !errors.Is(cause, errLeft) {
+		b.farewell(cause)
+	}
+	if b.target != nil {
+		_ = b.target.Close()
+	}
+	_ = b.client.Close()
+}
+
+// farewell tells each open channel why it ends.
+func (b *bridge) farewell(cause error) {
+	var all sync.WaitGroup
+	for _, s := range b.openStays() {
+		all.Go(func() { s.cut(cause) })
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }() // ends with the connection at the latest
+	select {
+	case <-done:
+		// What was written is in the kernel's hands, but closing at once
+		// could overtake it where the client still sends.
+		b.linger(time.Second)
+	case <-time.After(2 * time.Second):
+	}
+}
+
+// linger waits for the client to leave by itself.
+func (b *bridge) linger(most time.Duration) {
+	gone := make(chan struct{})
+	go func() { _ = b.client.Wait(); close(gone) }() // ends with the connection
+	select {
+	case <-gone:
+	case <-time.After(most):
+	}
+}
+
+func (b *bridge) openStays() []*stay {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.stays)
+}
+
+func (b *bridge) addStay(s *stay) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stays = append(b.stays, s)
+}
+
+func (b *bridge) removeStay(s *stay) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stays = slices.DeleteFunc(b.stays, func(o *stay) bool { return o == s })
+}
+
+// warn shows the session's sentences on every channel where a person is.
+func (b *bridge) warn() {
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case text, ok := <-b.session.Warnings():
+			if !ok {
+				return
+			}
+			for _, s := range b.openStays() {
+				s.notice(text)
+			}
+		}
+	}
+}
+
+// takeChannel counts an open channel, if there is room for one more.
+func (b *bridge) takeChannel() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.channels >= maxChannels {
+		return false
+	}
+	b.channels++
+	return true
+}
+
+func (b *bridge) leaveChannel() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.channels--
+}
+
+// serveChannels answers to what the client opens.
+func (b *bridge) serveChannels() {
+	for in := range b.ins {
+		if !b.takeChannel() {
+			_ = in.Reject(gossh.ResourceShortage, "too many channels are open")
+			continue
+		}
+		b.work.Go(func() {
+			defer b.leaveChannel()
+			b.serveChannel(in)
+		})
+	}
+}
+
+func (b *bridge) serveChannel(in gossh.NewChannel) {
+	switch in.ChannelType() {
+	case "session":
+		b.serveSession(in)
+	case "direct-tcpip":
+		b.serveDirect(in)
+	default:
+		_ = in.Reject(gossh.Prohibited, "channels of this type are not led through")
+	}
+}
+
+// serveRequests answers to what the client asks of the connection itself.
+func (b *bridge) serveRequests() {
+	for req := range b.asks {
+		switch req.Type {
+		case "tcpip-forward":
+			b.listen(req)
+		case "cancel-tcpip-forward":
+			b.unlisten(req)
+		case certifyRequest:
+			b.certify(req)
+		case "no-more-sessions@openssh.com":
+			_ = req.Reply(true, nil)
+		default: // among them keepalive@openssh.com, to which any answer is one
+			_ = req.Reply(false, nil)
+		}
+	}
+}
+
+// serveTarget answers to what the host asks and opens.
+func (b *bridge) serveTarget() {
+	b.work.Go(func() { gossh.DiscardRequests(b.target.requests) })
+	b.work.Go(func() {
+		for in := range b.target.channels {
+			if !b.takeChannel() {
+				_ = in.Reject(gossh.ResourceShortage, "too many channels are open")
+				continue
+			}
+			b.work.Go(func() {
+				defer b.leaveChannel()
+				b.serveFromTarget(in)
+			})
+		}
+	})
+	_ = b.target.Wait() // how it broke is of no use to anybody
+	// Revoking ends the host's side, too, and has the better sentence.
+	select {
+	case <-b.session.Context().Done():
+	case <-time.After(200 * time.Millisecond):
+	}
+	b.end(errTargetLeft)
+}

@@ -1,0 +1,96 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+)
+
+// startupTime bounds everything before a client is authenticated, but for the
+// time in which a person types a code elsewhere.
+const startupTime = 30 * time.Second
+
+// Bounds of one connection.
+const (
+	maxAuthTries = 6
+	maxChannels  = 256
+	maxToken     = 16 << 10
+)
+
+// Config is what a room needs.
+type Config struct {
+	HostKeys  []gossh.Signer                             // the gateway's own, with its host certificate first
+	HostKey   func(names []string) (gossh.Signer, error) // with a certificate for a target's names, for SSH inside SSH; nil: HostKeys
+	Authority func(signer gossh.PublicKey) bool          // whether a client's certificate is of our login CA; nil: none is taken
+	Device    DeviceLogin                                // lets a bare client log in in a browser; nil: not offered
+	Log       *slog.Logger                               // default: none
+}
+
+// DeviceLogin starts a login that is finished in a browser elsewhere. The
+// prompt tells the person where; wait answers with the token, and ends with
+// its context.
+type DeviceLogin func(ctx context.Context) (prompt string, wait func(context.Context) (access.Secret, error), err error)
+
+// Room serves SSH clients. It implements gateway.Room.
+type Room struct {
+	cfg Config
+	log *slog.Logger
+}
+
+var _ gateway.Room = (*Room)(nil)
+
+// New makes a room.
+func New(cfg Config) (*Room, error) {
+	if len(cfg.HostKeys) == 0 {
+		return nil, errors.New("make ssh room: no host key")
+	}
+	r := &Room{cfg: cfg, log: cfg.Log}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	return r, nil
+}
+
+// Kind is the target kind that the room serves.
+func (*Room) Kind() string { return "ssh" }
+
+// Serve talks to one client until either side is done.
+func (r *Room) Serve(ctx context.Context, conn net.Conn, door gateway.Door) error {
+	defer conn.Close()
+	b, err := r.enter(ctx, conn, door)
+	if err != nil {
+		return err
+	}
+	return b.run(ctx)
+}
+
+// enter authenticates a client.
+func (r *Room) enter(ctx context.Context, conn net.Conn, door gateway.Door) (*bridge, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(startupTime, cancel)
+	defer late.Stop()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	g, client, err := greet(conn)
+	if err != nil {
+		return nil, err
+	}
+	a := &authenticator{room: r, ctx: ctx, late: late, door: door}
+	server, channels, requests, err := gossh.NewServerConn(g, a.config(client))
+	if err != nil {
+		return nil, fmt.Errorf("authenticate client: %w", err)
+	}
+	if !stop() {
+		return nil, errors.Join(fmt.Errorf("authenticate client: %w", context.Cause(ctx)), server.Close())
+	}
+	return newBridge(r, door, server, channels, requests), nil
+}

@@ -1,0 +1,357 @@
+package ssh
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+)
+
+// stay is one session channel: a shell, a command or a subsystem, and what the
+// client prepared for it.
+type stay struct {
+	b      *bridge
+	client gossh.Channel
+	ctx    context.Context // ends when the client closes the channel
+	leave  context.CancelCauseFunc
+	done   chan struct{} // closed when what was started is over; nil before
+
+	mu     sync.Mutex
+	pty    *ptyPayload
+	env    []envPayload
+	agent  bool
+	x11    []byte // the request's payload
+	target gossh.Channel
+	open   gateway.Open
+	screen screen
+	closed bool
+}
+
+// maxEnv bounds what a client sets before it starts something.
+const maxEnv = 128
+
+func (b *bridge) serveSession(in gossh.NewChannel) {
+	ch, requests, err := in.Accept()
+	if err != nil {
+		return
+	}
+	s := &stay{b: b, client: ch}
+	s.ctx, s.leave = context.WithCancelCause(b.ctx)
+	defer s.leave(nil)
+	b.addStay(s)
+	defer b.removeStay(s)
+	for req := range requests {
+		s.request(req)
+	}
+	s.leave(errLeft)
+	if s.done != nil {
+		<-s.done
+	}
+	_ = ch.Close()
+}
+
+// request handles one channel request, in order.
+func (s *stay) request(req *gossh.Request) {
+	ok := false
+	switch req.Type {
+	case "pty-req":
+		ok = s.preparePty(req.Payload)
+	case "env":
+		ok = s.prepareEnv(req.Payload)
+	case "auth-agent-req@openssh.com":
+		ok = s.prepareAgent()
+	case "x11-req":
+		ok = s.prepareX11(req.Payload)
+	case "shell", "exec", "subsystem":
+		s.start(req)
+		return
+	case "window-change":
+		ok = s.resize(req.Payload)
+	case "signal", "break":
+		ok = s.pass(req)
+	}
+	_ = req.Reply(ok, nil) // the client may be gone
+}
+
+func (s *stay) preparePty(payload []byte) bool {
+	var p ptyPayload
+	if gossh.Unmarshal(payload, &p) != nil || len(p.Term) > 64 || len(p.Modes) > 1024 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done != nil || s.pty != nil {
+		return false
+	}
+	s.pty = &p
+	return true
+}
+
+// prepareEnv keeps a variable that the role gives. Clients send some unasked,
+// and go on when they are refused.
+func (s *stay) prepareEnv(payload []byte) bool {
+	var e envPayload
+	if gossh.Unmarshal(payload, &e) != nil || len(e.Name)+len(e.Value) > 32<<10 || s.b.ready(s.ctx) != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done != nil || len(s.env) >= maxEnv || !envGiven(s.b.plan.Env, e.Name) {
+		return false
+	}
+	s.env = append(s.env, e)
+	return true
+}
+
+// start judges what is to run and runs it, beside the loop of requests. It
+// answers to the request itself.
+func (s *stay) start(req *gossh.Request) {
+	s.mu.Lock()
+	again := s.done != nil
+	if !again {
+		s.done = make(chan struct{})
+	}
+	s.mu.Unlock()
+	if again {
+		_ = req.Reply(false, nil)
+		return
+	}
+	go func() { // serveSession waits for done
+		defer close(s.done)
+		if err := s.run(req); err != nil {
+			_ = req.Reply(true, nil) // then the client shows the words
+			refuseChannel(s.client, err)
+		}
+	}()
+}
+
+// run brings one program from its question to its end. An error means that
+// nothing ran.
+func (s *stay) run(req *gossh.Request) error {
+	if err := s.b.ready(s.ctx); err != nil {
+		return err
+	}
+	op, err := s.operation(req)
+	if err != nil {
+		return err
+	}
+	if op.Kind == kindSession {
+		return s.runFiles(req, op)
+	}
+	open, err := s.admit(op)
+	if err != nil {
+		return err
+	}
+	target, answers, err := s.openTarget(req)
+	if err != nil {
+		_ = open.Close(access.Outcome{Status: "error"})
+		return err
+	}
+	s.begin(target, open)
+	_ = req.Reply(true, nil)
+	outcome := s.carry(target, answers, open)
+	_ = s.client.Close()
+	_ = target.Close()
+	return open.Close(outcome)
+}
+
+// begin makes the program known to what comes after: requests and last words.
+// The window may have changed while it was asked for.
+func (s *stay) begin(target gossh.Channel, open gateway.Open) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.target, s.open = target, open
+	if s.pty != nil {
+		_ = open.Resize(int(s.pty.Columns), int(s.pty.Rows)) // a failed recorder shows at the first byte
+		_, _ = target.SendRequest("window-change", false, gossh.Marshal(windowPayload{s.pty.Columns, s.pty.Rows, s.pty.Width, s.pty.Height}))
+	}
+}
+
+// admit asks the session. While a person decides, the client can cancel with
+// Ctrl-C, also from a raw terminal, or by leaving.
+func (s *stay) admit(op access.Operation) (gateway.Open, error) {
+	return s.b.session.Admit(s.ctx, op)
+}
+
+// openTarget opens the channel at the host and starts the program there.
+func (s *stay) openTarget(req *gossh.Request) (gossh.Channel, <-chan *gossh.Request, error) {
+	target, answers, err := s.b.target.OpenChannel("session", nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open channel at target: %w", err)
+	}
+	if err := s.prepareTarget(target, req); err != nil {
+		_ = target.Close()
+		go gossh.DiscardRequests(answers) // ends with the channel
+		return nil, nil, err
+	}
+	return target, answers, nil
+}
+
+func (s *stay) prepareTarget(target gossh.Channel, req *gossh.Request) error {
+	s.mu.Lock()
+	env, agent, x11 := s.env, s.agent, s.x11
+	var pty []byte
+	if s.pty != nil {
+		pty = gossh.Marshal(s.pty)
+	}
+	s.mu.Unlock()
+	if pty != nil {
+		if ok, err := target.SendRequest("pty-req", true, pty); err != nil || !ok {
+			return unavailable("The host gives no terminal.", err)
+		}
+	}
+	for _, e := range env {
+		_, _ = target.SendRequest("env", false, gossh.Marshal(e)) // sshd takes what its AcceptEnv says
+	}
+	if agent {
+		if ok, err := target.SendRequest("auth-agent-req@openssh.com", true, nil); err != nil || !ok {
+			return unavailable("The host takes no agent.", err)
+		}
+	}
+	if x11 != nil {
+		if ok, err := target.SendRequest("x11-req", true, x11); err != nil || !ok {
+			return unavailable("The host takes no X11.", err)
+		}
+	}
+	ok, err := target.SendRequest(req.Type, true, req.Payload)
+	if err != nil || !ok {
+		return unavailable("The host did not start it.", err)
+	}
+	return nil
+}
+
+func unavailable(message string, cause error) error {
+	return &access.Error{Code: access.CodeUnavailable, Message: message, Cause: cause}
+}
+
+// resize follows the client's window.
+func (s *stay) resize(payload []byte) bool {
+	var w windowPayload
+	if gossh.Unmarshal(payload, &w) != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pty == nil {
+		return false
+	}
+	s.pty.Columns, s.pty.Rows, s.pty.Width, s.pty.Height = w.Columns, w.Rows, w.Width, w.Height
+	if s.target == nil {
+		return true
+	}
+	if s.open.Resize(int(w.Columns), int(w.Rows)) != nil {
+		return false
+	}
+	_, err := s.target.SendRequest("window-change", false, gossh.Marshal(w))
+	return err == nil
+}
+
+// pass hands a request on to a program that runs.
+func (s *stay) pass(req *gossh.Request) bool {
+	s.mu.Lock()
+	target := s.target
+	s.mu.Unlock()
+	if target == nil {
+		return false
+	}
+	ok, err := target.SendRequest(req.Type, req.WantReply, req.Payload)
+	return err == nil && (ok || !req.WantReply)
+}
+
+// cut says the last words and ends the channel.
+func (s *stay) cut(cause error) {
+	s.mu.Lock()
+	was := s.closed
+	s.closed = true
+	screen := s.screen.leave()
+	s.mu.Unlock()
+	if was {
+		return
+	}
+	_, _ = s.client.Write(screen)
+	refuseChannel(s.client, &access.Error{Code: access.CodeEnded, Message: reason(cause)})
+}
+
+// notice shows a sentence to a person at a terminal. Scripts get none: their
+// stderr may be somebody's data.
+func (s *stay) notice(text string) {
+	s.mu.Lock()
+	show := s.pty != nil && !s.closed && s.done != nil
+	if show && s.screen.full {
+		s.screen.later = text // a full-screen program is not drawn over
+		show = false
+	}
+	s.mu.Unlock()
+	if show {
+		_ = say(s.client, "\r\ntidegate: "+text) // the client may be gone
+	}
+}
+
+// carry moves bytes and answers until the program is over.
+func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open gateway.Open) access.Outcome {
+	var out sync.WaitGroup
+	out.Go(func() { s.failed(move(s.client, target, s.shown(open))) })
+	out.Go(func() { s.failed(move(s.client.Stderr(), target.Stderr(), tap(open, access.ToClient))) })
+	go func() { // ends with the client's channel, which run closes
+		if err := move(target, s.client, tap(open, access.ToTarget)); err == nil {
+			_ = target.CloseWrite()
+		} else {
+			s.failed(err)
+		}
+	}()
+	gone := context.AfterFunc(s.ctx, func() { _ = target.Close() })
+	defer gone()
+	outcome := access.Outcome{Status: "cut"}
+	ended := make(chan struct{})
+	go func() { // ends with the target's channel
+		defer close(ended)
+		for req := range answers {
+			s.answer(req, &outcome)
+		}
+	}()
+	out.Wait()
+	_ = s.client.CloseWrite()
+	<-ended
+	return outcome
+}
+
+// failed ends the channel when bytes can't be passed on.
+func (s *stay) failed(err error) {
+	if err != nil {
+		s.leave(err)
+	}
+}
+
+// answer handles what the host says of a program.
+func (s *stay) answer(req *gossh.Request, outcome *access.Outcome) {
+	switch req.Type {
+	case "exit-status":
+		var p statusPayload
+		if gossh.Unmarshal(req.Payload, &p) == nil {
+			*outcome = access.Outcome{Status: "ok", Code: fmt.Sprint(p.Status)}
+			if p.Status != 0 {
+				outcome.Status = "error"
+			}
+		}
+	case "exit-signal":
+		var p signalPayload
+		if gossh.Unmarshal(req.Payload, &p) == nil {
+			*outcome = access.Outcome{Status: "error", Code: "signal " + p.Signal}
+		}
+	case "eow@openssh.com", "xon-xoff":
+	default:
+		_ = req.Reply(false, nil)
+		return
+	}
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if !closed {
+		_, _ = s.client.SendRequest(req.Type, false, req.Payload) // the client may be gone
+	}
+	_ = req.Reply(true, nil)
+}

@@ -1,0 +1,115 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/ssh/backing"
+)
+
+// upstream is the connection to the host.
+type upstream struct {
+	gossh.Conn
+	channels <-chan gossh.NewChannel
+	requests <-chan *gossh.Request
+}
+
+// dialTarget logs in at the host with the session's certificate.
+func dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, account string) (*upstream, error) {
+	signer, err := backing.ParseCredential(lease.Password)
+	if err != nil {
+		return nil, err
+	}
+	verify, algorithms, err := hostVerifier(plan)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", lease.Address)
+	if err != nil {
+		return nil, fmt.Errorf("dial target: %w", err)
+	}
+	if err := safe(conn.RemoteAddr()); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	c, channels, requests, err := gossh.NewClientConn(conn, lease.Address, &gossh.ClientConfig{
+		Config: gossh.Config{Ciphers: ciphersForTarget()},
+		User:   account, Auth: []gossh.AuthMethod{gossh.PublicKeys(signer)}, ClientVersion: version,
+		HostKeyCallback: verify, HostKeyAlgorithms: algorithms,
+	})
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+		_ = c.Close()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("log in at target: %w", err), conn.Close())
+	}
+	return &upstream{c, channels, requests}, nil
+}
+
+// safe refuses addresses that no target has: those of the link, where clouds
+// keep their machines' credentials.
+func safe(a net.Addr) error {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || tcp.IP.IsLinkLocalUnicast() || tcp.IP.IsLinkLocalMulticast() || tcp.IP.IsMulticast() || tcp.IP.IsUnspecified() {
+		return fmt.Errorf("dial target: the address %s is not one of a target", a)
+	}
+	return nil
+}
+
+// hostVerifier takes a host for what it is only by a pinned key, or by a
+// certificate of a pinned CA for the name in its address.
+func hostVerifier(plan backing.Backing) (gossh.HostKeyCallback, []string, error) {
+	pinned, algorithms, err := publicKeys(plan.HostKeys)
+	if err != nil {
+		return nil, nil, err
+	}
+	cas, _, err := publicKeys(plan.HostCAs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(cas) > 0 {
+		algorithms = append([]string{
+			gossh.CertAlgoED25519v01, gossh.CertAlgoECDSA256v01, gossh.CertAlgoECDSA384v01, gossh.CertAlgoECDSA521v01,
+			gossh.CertAlgoRSASHA512v01, gossh.CertAlgoRSASHA256v01,
+		}, algorithms...)
+	}
+	checker := &gossh.CertChecker{
+		IsHostAuthority: func(key gossh.PublicKey, _ string) bool { return among(cas, key) },
+		HostKeyFallback: func(_ string, _ net.Addr, key gossh.PublicKey) error {
+			if !among(pinned, key) {
+				return fmt.Errorf("the host showed key %s, which is not the pinned one", gossh.FingerprintSHA256(key))
+			}
+			return nil
+		},
+	}
+	return checker.CheckHostKey, algorithms, nil
+}
+
+func among(list []gossh.PublicKey, key gossh.PublicKey) bool {
+	return slices.ContainsFunc(list, func(p gossh.PublicKey) bool { return bytes.Equal(p.Marshal(), key.Marshal()) })
+}
+
+func publicKeys(texts []string) (keys []gossh.PublicKey, algorithms []string, err error) {
+	for _, text := range texts {
+		key, err := backing.PublicKey(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, key)
+		if key.Type() == gossh.KeyAlgoRSA {
+			algorithms = append(algorithms, gossh.KeyAlgoRSASHA512, gossh.KeyAlgoRSASHA256)
+			continue
+		}
+		algorithms = append(algorithms, key.Type())
+	}
+	return keys, algorithms, nil
+}

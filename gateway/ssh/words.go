@@ -1,0 +1,162 @@
+package ssh
+
+import (
+	"path"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// maxParsed bounds the text that is parsed: the parser is recursive. A longer
+// command is not simple.
+const maxParsed = 32 << 10
+
+// literalWords reads a command that is one simple command whose words are all
+// literal: it means the same to every shell that an account may have. ok is
+// false for everything else: expansions, lists, redirections, assignments,
+// substitutions, escapes, whatever does not parse.
+func literalWords(command string) (words []string, ok bool) {
+	if len(command) > maxParsed {
+		return nil, false
+	}
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(command), "")
+	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {
+		return nil, false
+	}
+	stmt := file.Stmts[0]
+	call, isCall := stmt.Cmd.(*syntax.CallExpr)
+	if !isCall || stmt.Negated || stmt.Background || stmt.Coprocess || len(stmt.Redirs)+len(stmt.Comments)+len(call.Assigns) > 0 {
+		return nil, false
+	}
+	for _, w := range call.Args {
+		text, literal := literalWord(w)
+		if !literal {
+			return nil, false
+		}
+		words = append(words, text)
+	}
+	return words, len(words) > 0
+}
+
+func literalWord(w *syntax.Word) (string, bool) {
+	var text strings.Builder
+	for _, part := range w.Parts {
+		switch p := part.(type) {
+		case *syntax.Lit:
+			if !plain(p.Value, isBare) {
+				return "", false
+			}
+			text.WriteString(p.Value)
+		case *syntax.SglQuoted:
+			if p.Dollar || !plain(p.Value, isQuoted) {
+				return "", false
+			}
+			text.WriteString(p.Value)
+		case *syntax.DblQuoted:
+			for _, in := range p.Parts {
+				lit, isLit := in.(*syntax.Lit)
+				if p.Dollar || !isLit || !plain(lit.Value, isQuoted) {
+					return "", false
+				}
+				text.WriteString(lit.Value)
+			}
+		default:
+			return "", false
+		}
+	}
+	// zsh takes =name for the path of a program.
+	return text.String(), !strings.HasPrefix(text.String(), "=")
+}
+
+func plain(s string, ok func(rune) bool) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0
+}
+
+// isBare are the characters that no shell treats specially without quotes.
+func isBare(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_@%+=:,./-", r)
+}
+
+// isQuoted are those that none treats specially inside quotes: fish reads
+// backslashes in single quotes, and csh exclamation marks and line ends.
+func isQuoted(r rune) bool {
+	return r >= ' ' && r != 0x7f && !strings.ContainsRune("\\!`$", r) && r != 0xfffd
+}
+
+// matchesAny reports whether the words are one of the allowed commands.
+func matchesAny(allowed []string, words []string) bool {
+	for _, a := range allowed {
+		if matchesCommand(strings.Split(a, " "), words) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchesCommand compares word by word. A star stands for any characters of a
+// word, but never lets in an option that the pattern does not begin as one;
+// ** at the end stands for any more words.
+func matchesCommand(pattern, words []string) bool {
+	for i, p := range pattern {
+		if p == "**" && i == len(pattern)-1 {
+			return true
+		}
+		if i >= len(words) || !matchesWord(p, words[i]) {
+			return false
+		}
+	}
+	return len(words) == len(pattern)
+}
+
+func matchesWord(pattern, word string) bool {
+	if strings.HasPrefix(word, "-") && !strings.HasPrefix(pattern, "-") {
+		return false
+	}
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == word
+	}
+	rest, ok := strings.CutPrefix(word, parts[0])
+	if !ok {
+		return false
+	}
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(rest, part)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+len(part):]
+	}
+	return strings.HasSuffix(rest, parts[len(parts)-1])
+}
+
+// transferOf names the file transfer that a command is, as its client starts
+// it at the host; empty for any other command.
+func transferOf(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	name := path.Base(words[0])
+	switch {
+	case name == "scp" && hasOption(words[1:], "-t", "-f"):
+		return "scp"
+	case name == "rsync" && len(words) > 1 && words[1] == "--server":
+		return "rsync"
+	case name == "git-upload-pack", name == "git-receive-pack", name == "git-upload-archive":
+		return "git"
+	case name == "git" && len(words) > 1 && (words[1] == "upload-pack" || words[1] == "receive-pack" || words[1] == "upload-archive"):
+		return "git"
+	}
+	return ""
+}
+
+func hasOption(words []string, options ...string) bool {
+	for _, w := range words {
+		for _, o := range options {
+			if w == o {
+				return true
+			}
+		}
+	}
+	return false
+}
