@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,18 +32,57 @@ var (
 // meets. Nothing in this file decides anything.
 
 // gatewayLedger is the ledger as a gateway reads it.
-type gatewayLedger struct{ *ledger.Ledger }
+type gatewayLedger struct {
+	*ledger.Ledger
+	targets *targetBook
+}
 
 func (l gatewayLedger) Snapshot(ctx context.Context) (gateway.Snapshot, error) {
 	rows, rules, err := l.Ledger.Snapshot(ctx)
 	if err != nil {
 		return gateway.Snapshot{}, err
 	}
-	s := gateway.Snapshot{Rules: rules, Grants: make([]gateway.SignedGrant, len(rows))}
+	targets, err := l.targets.read(ctx, l.Ledger)
+	if err != nil {
+		return gateway.Snapshot{}, err
+	}
+	s := gateway.Snapshot{Rules: rules, Targets: targets, Grants: make([]gateway.SignedGrant, len(rows))}
 	for i, r := range rows {
 		s.Grants[i] = gateway.SignedGrant{Payload: r.Payload, Signature: r.Signature}
 	}
 	return s, nil
+}
+
+// targetBook keeps the targets of the policies in force, which are read anew
+// only when those change.
+type targetBook struct {
+	mu      sync.Mutex
+	commit  string
+	targets []access.Target
+}
+
+func (b *targetBook) read(ctx context.Context, l *ledger.Ledger) ([]access.Target, error) {
+	tree, err := l.Adopted(ctx)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return nil, nil // nothing is configured yet
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.commit == tree.Commit && tree.Commit != "" {
+		return b.targets, nil
+	}
+	overview, diags := policies.Describe(tree)
+	if diags.HasErrors() {
+		return nil, fmt.Errorf("read the targets of the policies in force: %s", diags[0])
+	}
+	b.commit, b.targets = tree.Commit, nil
+	for _, t := range overview.Targets {
+		b.targets = append(b.targets, t.Target)
+	}
+	return b.targets, nil
 }
 
 // controlLedger is the ledger as workflows write it.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -9,6 +11,17 @@ import (
 
 // asked is a grant that alice asks for and bob agrees to.
 type asked struct{ id, role, lasts string }
+
+// onSSH are the roles of the example that are of its SSH target.
+var onSSH = []string{"shell", "files", "logs"}
+
+func (a asked) file() string {
+	text := grantFile(a.id, "alice", a.role, a.lasts)
+	if slices.Contains(onSSH, a.role) {
+		text = strings.Replace(text, "postgres."+demoTarget, "ssh.web-1", 1)
+	}
+	return text
+}
 
 // landed is what became of it.
 type landed struct {
@@ -18,7 +31,7 @@ type landed struct {
 
 // lands plays one grant from the push to the merge.
 func (d *demo) lands(ctx context.Context, a asked) (landed, error) {
-	if err := d.push(ctx, "alice", a.id, "grants/alice/"+a.id+".hcl", grantFile(a.id, "alice", a.role, a.lasts)); err != nil {
+	if err := d.push(ctx, "alice", a.id, "grants/alice/"+a.id+".hcl", a.file()); err != nil {
 		return landed{}, err
 	}
 	return d.agreed(ctx, a.id)

@@ -33,8 +33,11 @@ type dial struct {
 	command                  []string
 }
 
-// runConnect makes a PostgreSQL client ready and runs it.
-func runConnect(_ context.Context, args []string, io stdio) error {
+// runConnect makes a PostgreSQL or SSH client ready and runs it.
+func runConnect(ctx context.Context, args []string, io stdio) error {
+	if toSSH(args) {
+		return connectSSH(ctx, args, io)
+	}
 	d, err := parseDial(args, io)
 	if err != nil {
 		return err

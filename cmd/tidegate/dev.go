@@ -60,6 +60,8 @@ type devReady struct {
 	Webhook   string            `json:"webhook"`
 	Postgres  string            `json:"postgres"`
 	CA        string            `json:"ca"`
+	SSH       string            `json:"ssh,omitempty"` // the gateway's; empty where there is no sshd
+	SSHHostCA string            `json:"ssh_host_ca,omitempty"`
 	Temporal  string            `json:"temporal"`
 	Metrics   string            `json:"metrics"`
 	Tokens    map[string]string `json:"tokens"`
@@ -77,6 +79,7 @@ type devHouse struct {
 	state  *devState
 	keys   *keyring
 	target *devTarget
+	ssh    devSSH
 	ledger *ledger.Ledger
 	ctl    *control
 	flows  *temporalChild
@@ -97,7 +100,7 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 		return nil, err
 	}
 	for _, start := range []func(context.Context) error{
-		h.startSignals, h.startTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway,
+		h.startSignals, h.startTarget, h.startSSHTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway,
 	} {
 		if err := start(ctx); err != nil {
 			return nil, err
@@ -193,7 +196,8 @@ func (h *devHouse) seed() (fs.FS, error) {
 		if err != nil {
 			return err
 		}
-		return writeNew(to, []byte(strings.ReplaceAll(string(text), example.Address, h.target.address)))
+		words := append([]string{example.Address, h.target.address}, h.ssh.words()...)
+		return writeNew(to, []byte(strings.NewReplacer(words...).Replace(string(text))))
 	})
 	return os.DirFS(dir), err
 }
@@ -244,7 +248,7 @@ func (h *devHouse) startControl(ctx context.Context) (err error) {
 	h.ctl, err = h.openControl(ctx, mint.Config{
 		Installation: h.state.Installation, Key: h.keys.mint, Admin: h.admin, Log: h.log.With("part", "minter"),
 	}, controlConfig{
-		Ledger: h.ledger, Webhook: access.NewSecret(string(h.webhookSecret())),
+		Minters: h.ssh.minters(), Ledger: h.ledger, Webhook: access.NewSecret(string(h.webhookSecret())),
 		Forge: forge.Config{
 			BaseURL: h.state.url("hub"), Owner: devOwner, Repo: devRepo,
 			Token: access.NewSecret(h.state.HubTokens[devBot]), Log: h.log.With("part", "forge"),
@@ -291,6 +295,7 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 	h.ready.Postgres = h.state.addr("gateway")
 	return h.openGate(ctx, gatePart{
 		Listen: h.ready.Postgres, TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12},
+		SSH:    h.ssh.door(h.ready.SSH),
 		Ledger: h.ledger, Store: store,
 		Base: gateway.Config{
 			Name: ownGateway, Minter: h.ctl.leases(h.ledger), ControlKey: h.keys.control.Public().(ed25519.PublicKey), Key: h.keys.recorder,

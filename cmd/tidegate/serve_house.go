@@ -82,13 +82,14 @@ func (h *house) openDoor(d httpDoor) error {
 	return nil
 }
 
-// openControl starts the control side with PostgreSQL's minter.
+// openControl starts the control side with PostgreSQL's minter and those that
+// cfg brings.
 func (h *house) openControl(ctx context.Context, minting mint.Config, cfg controlConfig) (*control, error) {
 	minter, err := mint.New(minting)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Minters, cfg.Signals = []leaser{postgresMinter{minter, cfg.Ledger}}, h.signals
+	cfg.Minters, cfg.Signals = append([]leaser{postgresMinter{minter, cfg.Ledger}}, cfg.Minters...), h.signals
 	ctl, err := startControl(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, minter.Close())
@@ -99,23 +100,27 @@ func (h *house) openControl(ctx context.Context, minting mint.Config, cfg contro
 
 // gatePart is what a gateway is made of.
 type gatePart struct {
-	Listen  string
+	Listen  string // of the PostgreSQL room
 	TLS     *tls.Config
+	SSH     sshDoor
 	Ledger  *ledger.Ledger
 	Store   *record.Store
 	Issuers []identify.Issuer
 	Base    gateway.Config // name, bounds, keys, and where credentials come from
 }
 
-// openGate opens the rooms' port.
+// openGate opens the rooms' ports.
 func (h *house) openGate(ctx context.Context, p gatePart) error {
 	identifier, err := identify.New(p.Issuers, identify.Options{Log: h.log})
 	if err != nil {
 		return err
 	}
 	cfg := p.Base
-	cfg.Ledger, cfg.Identifier, cfg.Compiler, cfg.Recorders = gatewayLedger{p.Ledger}, identifier, policy{}, recorders{p.Store}
+	cfg.Ledger, cfg.Identifier, cfg.Compiler, cfg.Recorders = gatewayLedger{p.Ledger, &targetBook{}}, identifier, policy{}, recorders{p.Store}
 	cfg.Log, cfg.Metrics, cfg.Tracing = h.log.With("part", "gateway"), h.signals.metrics, h.signals.tracing
+	if p.SSH.Listen != "" {
+		cfg.Certificates = p.SSH.Keys.certificates()
+	}
 	if err := h.signals.recorded(p.Store); err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (h *house) openGate(ctx context.Context, p gatePart) error {
 	if err != nil {
 		return err
 	}
-	rooms, err := newRooms(roomConfig{TLS: p.TLS, Log: h.log})
+	rooms, err := newRooms(roomConfig{Postgres: p.Listen, TLS: p.TLS, SSH: p.SSH, Log: h.log})
 	if err != nil {
 		return err
 	}
@@ -133,18 +138,34 @@ func (h *house) openGate(ctx context.Context, p gatePart) error {
 	if err := srv.Refresh(ctx); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", p.Listen)
+	listeners, err := listenAll(rooms)
 	if err != nil {
-		return fmt.Errorf("listen for the gateway: %w", err)
+		return err
 	}
-	h.runGate(context.WithoutCancel(ctx), srv, l, rooms[0])
+	h.runGate(context.WithoutCancel(ctx), srv, rooms, listeners)
 	return nil
 }
 
-// runGate runs the server and one room until the house closes.
-func (h *house) runGate(ctx context.Context, srv *gateway.Server, l net.Listener, room gateway.Room) {
+// listenAll opens a port for each room, or none.
+func listenAll(rooms []openRoom) ([]net.Listener, error) {
+	var out []net.Listener
+	for _, room := range rooms {
+		l, err := net.Listen("tcp", room.Listen)
+		if err != nil {
+			for _, open := range out {
+				_ = open.Close()
+			}
+			return nil, fmt.Errorf("listen for the gateway (%s): %w", room.Kind(), err)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// runGate runs the server and its rooms until the house closes.
+func (h *house) runGate(ctx context.Context, srv *gateway.Server, rooms []openRoom, listeners []net.Listener) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{}, 2)
+	done := make(chan struct{}, 1+len(rooms))
 	run := func(f func() error) {
 		if err := f(); ctx.Err() == nil && err != nil {
 			h.fail("gateway", err)
@@ -152,7 +173,9 @@ func (h *house) runGate(ctx context.Context, srv *gateway.Server, l net.Listener
 		done <- struct{}{}
 	}
 	go run(func() error { return srv.Run(ctx) })
-	go run(func() error { return srv.Serve(ctx, l, room) })
+	for i, room := range rooms {
+		go run(func() error { return srv.Serve(ctx, listeners[i], room.Room) })
+	}
 	h.onClose(func() error {
 		stop, release := context.WithTimeout(context.Background(), 10*time.Second)
 		defer release()

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/ssh"
+)
+
+// toSSH reports whether a command line of connect names an SSH target.
+func toSSH(args []string) bool {
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i]
+	}
+	return slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "ssh.") })
+}
+
+// connectSSH runs ssh with a certificate of its own. What stands behind -- runs
+// at the host.
+func connectSSH(ctx context.Context, args []string, io stdio) error {
+	command := []string{"ssh"}
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, command = args[:i], append(command, args[i:]...)
+	}
+	d, err := parseDial(args, io)
+	if err != nil {
+		return err
+	}
+	d.target = strings.TrimPrefix(d.target, "ssh.")
+	if !isFile(filepath.Join(d.dir, devFile)) {
+		return fmt.Errorf("find the gateway: no dev.json in %s; is `tidegate dev` running there?", d.dir)
+	}
+	files, err := os.MkdirTemp("", "tidegate-connect-") // 0700
+	if err != nil {
+		return fmt.Errorf("make folder for the connection: %w", err)
+	}
+	defer os.RemoveAll(files)
+	to, err := d.sshGateway()
+	if err != nil {
+		return err
+	}
+	if err := to.write(ctx, files); err != nil {
+		return err
+	}
+	line := append([]string{command[0], "-F", filepath.Join(files, sshConfigFile), to.user(d)}, command[1:]...)
+	return runClient(line, os.Environ(), io)
+}
+
+// sshGateway is a gateway's SSH port, and with what to log in there.
+type sshGateway struct {
+	address string
+	hostCA  []byte // authorized_keys lines
+	token   access.Secret
+}
+
+func (d dial) sshGateway() (sshGateway, error) {
+	state, err := openDevState(d.dir)
+	if err != nil {
+		return sshGateway{}, err
+	}
+	ca, err := os.ReadFile(filepath.Join(d.dir, keysDir, hostCAFile))
+	if err != nil {
+		return sshGateway{}, fmt.Errorf("read the gateway's host CA; has this dev an SSH target? %w", err)
+	}
+	token, err := d.token(state)
+	return sshGateway{address: state.addr("gateway-ssh"), hostCA: ca, token: access.NewSecret(token)}, err
+}
+
+// user is the address that ssh is given.
+func (g sshGateway) user(d dial) string {
+	host, _, _ := net.SplitHostPort(g.address)
+	if d.choice != "" {
+		return d.target + "+" + d.choice + "@" + host
+	}
+	return d.target + "@" + host
+}
+
+// Files of an SSH login.
+const (
+	sshConfigFile = "config"
+	sshKeyFile    = "id_tidegate"
+	sshKnownHosts = "known_hosts"
+)
+
+// write logs in and writes what OpenSSH reads: a key with its certificate, the
+// gateway's CA, a configuration.
+func (g sshGateway) write(ctx context.Context, dir string) error {
+	cas, err := parseHostCAs(g.hostCA)
+	if err != nil {
+		return err
+	}
+	key, signer, err := newSSHKey()
+	if err != nil {
+		return err
+	}
+	cert, err := ssh.Login{Address: g.address, HostCAs: cas, Token: g.token, Key: signer.PublicKey()}.Certificate(ctx)
+	if err != nil {
+		return err
+	}
+	return g.files(dir, key, cert)
+}
+
+func parseHostCAs(text []byte) (out []gossh.PublicKey, err error) {
+	for len(text) > 0 {
+		key, _, _, rest, err := gossh.ParseAuthorizedKey(text)
+		if err != nil {
+			break
+		}
+		out, text = append(out, key), rest
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("read the gateway's host CA: want a line such as \"ssh-ed25519 AAAA…\"")
+	}
+	return out, nil
+}
