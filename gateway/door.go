@@ -121,7 +121,7 @@ func (d *door) Certify(ctx context.Context, k Knock, key []byte) ([]byte, error)
 	if err != nil {
 		return nil, shown(err)
 	}
-	s.log.Info("certificate issued", "identity", id.String(), "remote", hostOf(k.Remote))
+	s.log.Info("certificate issued", "remote", hostOf(k.Remote))
 	return cert, nil
 }
 
