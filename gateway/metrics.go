@@ -47,6 +47,9 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 	for v := range m.operations {
 		m.operations[v] = operations.WithLabelValues(access.Verdict(v).String())
 	}
+	for _, how := range []string{"approved", "denied", "timed_out", "cancelled", "cut"} {
+		m.held.WithLabelValues(how) // there from the start, so that a rate sees the first one
+	}
 	if reg == nil {
 		return m, nil
 	}

@@ -51,6 +51,12 @@ func NewSignals(reg prometheus.Registerer, t *tracing.Tracer) (*Signals, error) 
 			return nil, err
 		}
 	}
+	for _, state := range []access.State{access.StateLanded, access.StateActive, access.StateExpired, access.StateRevoked, access.StateRefused, "closed"} {
+		s.grants.WithLabelValues(string(state)) // there from the start, so that a rate sees the first one
+	}
+	for _, what := range []string{"grant", "policies", "command"} {
+		s.refusals.WithLabelValues(what)
+	}
 	return s, nil
 }
 

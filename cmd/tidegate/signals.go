@@ -94,7 +94,11 @@ type controlSignals struct {
 	orchestrate *temporalNumbers
 }
 
+// newControlSignals registers them; nil is for nobody to see.
 func newControlSignals(s *signals) (*controlSignals, error) {
+	if s == nil {
+		s = &signals{metrics: prometheus.NewRegistry()}
+	}
 	flows, err := workflows.NewSignals(s.metrics, s.tracing)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -106,10 +110,17 @@ func newControlSignals(s *signals) (*controlSignals, error) {
 			Name: "tidegate_webhook_hints_lost_total", Help: "Hints that woke no workflow: the queue was full, or Temporal did not take them. Reconciling finds what they were about.",
 		}, []string{"why"}),
 	}
-	for _, result := range forge.Results() {
-		c.deliveries.WithLabelValues(result) // so that each is there from the start, and a rate of it right
-	}
+	start(c.deliveries, forge.Results()...)
+	start(c.hintsLost, "queue", "temporal")
 	return c, s.register(append(c.orchestrate.all(), c.deliveries, c.hintsLost, c.hub.requests, c.hub.left)...)
+}
+
+// start makes counters be there from the beginning, so that a rate sees the
+// first thing counted.
+func start(c *prometheus.CounterVec, values ...string) {
+	for _, v := range values {
+		c.WithLabelValues(v)
+	}
 }
 
 // githubNumbers watch the calls to GitHub.

@@ -30,9 +30,7 @@ func newTemporalNumbers() *temporalNumbers {
 		}, []string{"queue", "task"}),
 		pollers: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidegate_temporal_pollers", Help: "Polls for tasks that are open, by queue; 0 is a worker that hears nothing."}, []string{"queue", "task"}),
 	}
-	for _, reason := range []string{"WorkflowError", "NonDeterminismError"} {
-		n.taskFailures.WithLabelValues(reason) // there from the start, so that an alert sees the first one
-	}
+	start(n.taskFailures, "WorkflowError", "NonDeterminismError")
 	return n
 }
 
