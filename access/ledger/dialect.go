@@ -32,23 +32,42 @@ type dialect struct {
 	listen    func(context.Context) (listener, error)
 }
 
-func connectSQLite(path string) (*sql.DB, dialect, error) {
+func connectSQLite(path string, existing bool) (*sql.DB, dialect, error) {
 	d := dialect{
 		goose: goose.DialectSQLite3, folder: "migrations/sqlite",
 		transient: func(error) bool { return false }, // busy_timeout waits in SQLite itself
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, d, unavailable("open ledger", err)
-	}
-	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
-		return nil, d, unavailable("protect ledger", err)
+	if err := keepFile(path, existing); err != nil {
+		return nil, d, err
 	}
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
 	dsn := (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 	db, err := openSQLite(dsn)
 	d.listen = func(ctx context.Context) (listener, error) { return listenSQLite(ctx, dsn) }
 	return db, d, err
+}
+
+// keepFile makes the file ours alone. An existing ledger is only looked for:
+// who reads it need not own it.
+func keepFile(path string, existing bool) error {
+	if existing {
+		info, err := os.Stat(path)
+		if err == nil && !info.Mode().IsRegular() {
+			err = errors.New("it is not a file")
+		}
+		if err != nil {
+			return &access.Error{Code: access.CodeNotFound, Message: fmt.Sprintf("There is no ledger at %s.", path), Cause: err}
+		}
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return unavailable("open ledger", err)
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return unavailable("protect ledger", err)
+	}
+	return nil
 }
 
 func openSQLite(dsn string) (*sql.DB, error) {

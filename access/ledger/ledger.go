@@ -38,6 +38,7 @@ type Config struct {
 	URL          string             // "sqlite:/path" or "postgres://..."; it may hold a password
 	Signer       ed25519.PrivateKey // control's; nil can't write grants or answers
 	Installation string
+	Existing     bool             // open what is there: neither make nor migrate it
 	Now          func() time.Time // nil is time.Now
 	Log          *slog.Logger     // nil discards
 	Failed       func()           // called when the database did not do what it was asked; nil counts nothing
@@ -61,7 +62,8 @@ type Ledger struct {
 }
 
 // Open opens the ledger, makes it if need be, and brings its schema up to
-// date. A login that may not do that is told so where it is not.
+// date. With Existing it takes it as it is, and refuses one of another schema.
+// A login that may not bring it up to date is told so where it is not.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -69,13 +71,16 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	db, d, err := connect(c.URL)
+	db, d, err := connect(c)
 	if err != nil {
 		return nil, err
 	}
 	ready := migrate
-	if c.ForGateway {
+	switch {
+	case c.ForGateway:
 		ready = openForGateway
+	case c.Existing:
+		ready = upToDate
 	}
 	if err := ready(ctx, db, d); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -83,12 +88,12 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	return &Ledger{config: c, db: database{db, c.failed}, dialect: d, hub: newHub()}, nil
 }
 
-func connect(url string) (*sql.DB, dialect, error) {
-	if path, ok := strings.CutPrefix(url, "sqlite:"); ok && path != "" {
-		return connectSQLite(path)
+func connect(c Config) (*sql.DB, dialect, error) {
+	if path, ok := strings.CutPrefix(c.URL, "sqlite:"); ok && path != "" {
+		return connectSQLite(path, c.Existing)
 	}
-	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
-		return connectPostgres(url)
+	if strings.HasPrefix(c.URL, "postgres://") || strings.HasPrefix(c.URL, "postgresql://") {
+		return connectPostgres(c.URL)
 	}
 	return nil, dialect{}, access.Errorf(access.CodeInvalid, "Ledger URL not understood: want sqlite:/path or postgres://user@host/database.")
 }

@@ -204,6 +204,8 @@ func testLedger(t *testing.T, fresh func(*testing.T) string) {
 		{"holds are bounded", testHoldBound},
 		{"changes are heard", testChanged},
 		{"sessions", testSessions},
+		{"find sessions", testFind},
+		{"diagnose", testDiagnose},
 		{"heads", testHeads},
 		{"adopted", testAdopted},
 		{"reviews", testReviews},
@@ -213,6 +215,7 @@ func testLedger(t *testing.T, fresh func(*testing.T) string) {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newRig(t, fresh(t))) })
 	}
 	t.Run("opened by many", func(t *testing.T) { testOpen(t, fresh(t)) })
+	t.Run("as it is", func(t *testing.T) { testExisting(t, newRig(t, fresh(t)), fresh(t)) })
 	t.Run("newer schema", func(t *testing.T) { testNewer(t, newRig(t, fresh(t))) })
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -100,7 +102,56 @@ func (l *Ledger) Sessions(ctx context.Context, grant access.GrantKey) ([]access.
 
 // ListSessions lists the last sessions, newest first, at most 1000.
 func (l *Ledger) ListSessions(ctx context.Context) ([]access.SessionInfo, error) {
-	return list[access.SessionInfo](ctx, l.db, "select payload from sessions order by started desc, id limit $1", maxList)
+	return l.FindSessions(ctx, SessionFilter{})
+}
+
+// SessionFilter says which sessions are wanted: those that all of it fits.
+type SessionFilter struct {
+	Person string // a login, in any case
+	Target string // "postgres.orders-prod", or the name alone
+	Grant  string // an id
+	Since  time.Time
+	Until  time.Time // with Since: open at some moment between the two
+}
+
+func (f SessionFilter) matches(s access.SessionInfo) bool {
+	return (f.Person == "" || strings.EqualFold(f.Person, s.Person.Login)) &&
+		(f.Target == "" || f.Target == s.Target.String() || f.Target == s.Target.Name) &&
+		(f.Grant == "" || f.Grant == s.Grant.ID)
+}
+
+// FindSessions lists the last sessions that fit, newest first, at most 1000.
+func (l *Ledger) FindSessions(ctx context.Context, f SessionFilter) (found []access.SessionInfo, err error) {
+	since, until := int64(0), int64(math.MaxInt64)
+	if !f.Since.IsZero() {
+		since = f.Since.UnixMicro()
+	}
+	if !f.Until.IsZero() {
+		until = f.Until.UnixMicro()
+	}
+	rows, err := l.db.QueryContext(ctx, `select payload from sessions
+		where started < $1 and (ended is null or ended >= $2) order by started desc, id`, until, since)
+	if err != nil {
+		return nil, unavailable("read sessions", err)
+	}
+	defer rows.Close()
+	for len(found) < maxList && rows.Next() {
+		var b []byte
+		var s access.SessionInfo
+		if err := rows.Scan(&b); err != nil {
+			return nil, unavailable("read sessions", err)
+		}
+		if err := decode(b, &s); err != nil {
+			return nil, err
+		}
+		if f.matches(s) {
+			found = append(found, s)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, unavailable("read sessions", err)
+	}
+	return found, nil
 }
 
 // Anchor keeps a recording's head outside the recording. Segments rise, one
