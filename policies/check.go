@@ -28,13 +28,13 @@ type check struct {
 
 // CheckResult is how one check block went.
 type CheckResult struct {
-	Name string
-	File string
-	Line int
-	OK   bool
-	Want string
-	Got  string // what happened, with the names of the approvals
-	Why  access.Diagnostics
+	Name string             `json:"name"`
+	File string             `json:"file"`
+	Line int                `json:"line"`
+	OK   bool               `json:"ok"`
+	Want string             `json:"want"`
+	Got  string             `json:"got"` // what happened, with the names of the approvals
+	Why  access.Diagnostics `json:"why,omitempty"`
 }
 
 func readCheck(b block) check {

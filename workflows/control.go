@@ -74,7 +74,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	acts.Rules = acts.Rules.withDefaults()
 	c := &Control{client: cfg.Client, acts: &acts, queue: cfg.Queue, guard: cfg.Guard, nudge: make(chan struct{}, 1)}
 	if c.queue == "" {
-		c.queue = "tidegate"
+		c.queue = defaultQueue
 	}
 	if c.guard == nil {
 		c.guard = func(ctx context.Context, sweep func(context.Context) error) error { return sweep(ctx) }
@@ -111,6 +111,9 @@ func (c *Control) startWorkers() error {
 	}
 	return nil
 }
+
+// defaultQueue is where control's workers ask for work.
+const defaultQueue = "tidegate"
 
 func revokeQueue(queue string) string { return queue + "-revoke" }
 

@@ -19,3 +19,6 @@ func freeBytes(dir string) (uint64, error) {
 
 // fdatasync brings a file's bytes to the disk.
 func fdatasync(f *os.File) error { return f.Sync() }
+
+// writable reports whether we may make files in a folder.
+func writable(dir string) bool { return unix.Access(dir, unix.W_OK|unix.X_OK) == nil }

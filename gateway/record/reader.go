@@ -20,19 +20,19 @@ import (
 
 // Report is what a verification found in a recording that is right so far.
 type Report struct {
-	Session  string
-	Segments uint64 // closed and verified
-	Events   int    // in those
-	Sealed   bool   // the last segment says that it is the last
-	Open     int    // events after the last closed segment: written, not yet signed
-	Head     string // hash of the last closed segment
+	Session  string `json:"session"`
+	Segments uint64 `json:"segments"` // closed and verified
+	Events   int    `json:"events"`   // in those
+	Sealed   bool   `json:"sealed"`   // the last segment says that it is the last
+	Open     int    `json:"open"`     // events after the last closed segment: written, not yet signed
+	Head     string `json:"head"`     // hash of the last closed segment
 }
 
 // Fault is why a recording does not prove itself, and where.
 type Fault struct {
-	Segment uint64 // the segment in which it shows
-	Offset  int64  // the byte of the file at which that line begins
-	What    string
+	Segment uint64 `json:"segment"` // in which it shows
+	Offset  int64  `json:"offset"`  // the byte of the file at which that line begins
+	What    string `json:"what"`
 }
 
 // Error names the place.

@@ -202,7 +202,10 @@ func Find(dir, id string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find recording: %w", err)
 	}
-	if len(all) != 1 {
+	if len(all) == 0 {
+		return "", access.Errorf(access.CodeNotFound, "There is no recording of session %s in %s.", id, dir)
+	}
+	if len(all) > 1 {
 		return "", access.Errorf(access.CodeNotFound, "There are %d recordings of session %s in %s; want one.", len(all), id, dir)
 	}
 	return all[0], nil

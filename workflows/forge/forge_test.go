@@ -454,6 +454,7 @@ func TestAppLogin(t *testing.T) {
 	if n := trades(); n != 1 {
 		t.Errorf("got %d tokens, want one that is kept", n)
 	}
+	wantTold(t, f.Diagnose(t.Context()), "ok we are tidegate[bot]", "ok the App has every permission", "ok the App's webhook")
 	now = now.Add(56 * time.Minute) // four minutes are left of the token; the hub's clock stands
 	if _, err := f.Repo(t.Context()); err == nil || trades() != 1 {
 		t.Errorf("got %v, want another token asked for, and refused for a proof from the future", err)

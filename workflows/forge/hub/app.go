@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -49,6 +50,38 @@ func getApp(c *call) error {
 		return fail(http.StatusUnauthorized, "A JSON web token could not be decoded")
 	}
 	return c.reply(http.StatusOK, c.appView())
+}
+
+// getInstallation tells an App what it may do.
+func getInstallation(c *call) error {
+	id, err := c.id("id")
+	if err != nil {
+		return err
+	}
+	if !c.cfg.App.verify(bearer(c.r), c.cfg.Now()) {
+		return fail(http.StatusUnauthorized, "A JSON web token could not be decoded")
+	}
+	if id != c.cfg.App.InstallationID {
+		return notFound
+	}
+	api, created := c.apiBase(), stamp(c.store.meta.Created)
+	return c.reply(http.StatusOK, obj{"id": id, "app_id": c.cfg.App.ID, "app_slug": c.cfg.App.Slug, "account": c.userView(c.owner()),
+		"target_id": c.cfg.OwnerID, "target_type": "Organization", "repository_selection": "selected",
+		"access_tokens_url": fmt.Sprintf("%s/app/installations/%d/access_tokens", api, id), "repositories_url": api + "/installation/repositories", "html_url": c.htmlBase() + "/settings/installations",
+		"permissions": appPermissions, "events": appEvents, "created_at": created, "updated_at": created,
+		"single_file_name": nil, "suspended_by": nil, "suspended_at": nil})
+}
+
+// asApp lets in whoever may read, and the App by its own proof.
+func asApp(do handler) handler {
+	return func(c *call) error {
+		if !c.cfg.App.verify(bearer(c.r), c.cfg.Now()) {
+			if err := c.authenticate(RoleRead); err != nil {
+				return err
+			}
+		}
+		return do(c)
+	}
 }
 
 // verify checks an App's RS256 token: signature, issuer and times.

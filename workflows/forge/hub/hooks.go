@@ -196,14 +196,32 @@ func (h *Hub) keepDelivery(d *delivery) {
 }
 
 func (h *Hub) hookRoutes() []route {
-	var out []route
+	out := []route{{"GET /repos/{owner}/{repo}/hooks", RoleAdmin, listHooks}}
 	for _, at := range []string{"/repos/{owner}/{repo}/hooks/{hook}", "/app/hook"} {
 		out = append(out,
-			route{"GET " + at + "/deliveries", RoleRead, listDeliveries},
+			route{"GET " + at + "/deliveries", roleNone, asApp(listDeliveries)},
 			route{"GET " + at + "/deliveries/{id}", RoleRead, getDelivery},
 			route{"POST " + at + "/deliveries/{id}/attempts", RoleWrite, redeliver})
 	}
 	return out
+}
+
+// listHooks shows the one webhook, if it leads anywhere. Its secret is never
+// shown.
+func listHooks(c *call) error {
+	var all []target
+	if t := c.hook.current(); t.URL != "" {
+		all = append(all, t)
+	}
+	return list(c, all, shown(c.hookView))
+}
+
+func (h *Hub) hookView(t target) obj {
+	at, created := h.repoURL()+"/hooks/"+strconv.Itoa(hookID), stamp(h.store.meta.Created)
+	return obj{"type": "Repository", "id": hookID, "name": "web", "active": true, "events": []string{"*"},
+		"config":     obj{"content_type": "json", "insecure_ssl": "0", "url": t.URL, "secret": "********"},
+		"updated_at": created, "created_at": created, "url": at, "test_url": at + "/tests", "ping_url": at + "/pings",
+		"deliveries_url": at + "/deliveries", "last_response": obj{"code": nil, "status": "unused", "message": nil}}
 }
 
 func listDeliveries(c *call) error {

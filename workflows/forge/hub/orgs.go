@@ -41,6 +41,7 @@ func (h *Hub) orgRoutes() []route {
 func (h *Hub) appRoutes() []route {
 	return []route{
 		{"GET /app", roleNone, getApp},
+		{"GET /app/installations/{id}", roleNone, getInstallation},
 		{"POST /app/installations/{id}/access_tokens", roleNone, createInstallationToken},
 	}
 }
@@ -172,10 +173,15 @@ func (h *Hub) SetMember(slug, login string, member bool) error {
 	return h.commit()
 }
 
+var (
+	appEvents      = []string{"pull_request", "pull_request_review", "push", "issue_comment", "check_run", "membership"}
+	appPermissions = obj{"checks": "write", "contents": "write", "pull_requests": "write", "members": "read", "metadata": "read"}
+)
+
 func (h *Hub) appView() obj {
 	created := stamp(h.store.meta.Created)
 	return obj{"id": h.cfg.App.ID, "slug": h.cfg.App.Slug, "node_id": nodeID("App", h.cfg.App.ID), "owner": h.userView(h.owner()),
 		"name": h.cfg.App.Slug, "description": nil, "external_url": h.htmlBase(), "html_url": h.htmlBase() + "/apps/" + h.cfg.App.Slug,
-		"created_at": created, "updated_at": created, "events": []string{"pull_request", "push"},
-		"permissions": obj{"checks": "write", "contents": "write", "pull_requests": "write", "members": "read", "metadata": "read"}}
+		"created_at": created, "updated_at": created, "events": appEvents,
+		"permissions": appPermissions}
 }

@@ -29,6 +29,7 @@ func (h *Hub) gitRoutes() []route {
 		{"GET " + repo + "/compare/{basehead...}", RoleRead, compare},
 		{"GET " + repo + "/branches", RoleRead, listBranches},
 		{"GET " + repo + "/branches/{branch...}", RoleRead, getBranch},
+		{"GET " + repo + "/rules/branches/{branch...}", RoleRead, branchRules},
 	}
 }
 
