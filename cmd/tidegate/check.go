@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -13,50 +14,78 @@ import (
 	"github.com/tidegate/tidegate/policies"
 )
 
+// checked is what check prints.
+type checked struct {
+	Files       int                    `json:"files"`
+	Diagnostics access.Diagnostics     `json:"diagnostics,omitempty"`
+	Checks      []policies.CheckResult `json:"checks,omitempty"`
+}
+
 // runCheck loads the access repository in a folder, prints every diagnostic,
 // and runs the check blocks.
 func runCheck(_ context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
-	if err := parse(flags, args, io, 1); err != nil {
-		return err
-	}
-	dir := "."
-	if flags.NArg() == 1 {
-		dir = flags.Arg(0)
-	}
-	tree, err := readTree(dir)
+	asJSON := flags.Bool("json", false, "print the results as JSON")
+	words, err := mixed(flags, args, io)
 	if err != nil {
 		return err
 	}
-	diags := policies.Load(tree)
-	for _, d := range diags {
-		fmt.Fprintln(io.out, d)
+	if len(words) > 1 {
+		return fmt.Errorf("%w: got %q, want one folder", errUsage, words)
 	}
-	if diags.HasErrors() {
-		return fmt.Errorf("%d diagnostics", len(diags))
+	tree, err := readTree(strings.Join(append(words, ".")[:1], ""))
+	if err != nil {
+		return err
 	}
-	return runChecks(tree, io)
+	c := checked{Files: len(tree.Files), Diagnostics: policies.Load(tree)}
+	if !c.Diagnostics.HasErrors() {
+		c.Checks = policies.Check(tree, policies.OfflineDirectory(tree))
+	}
+	if *asJSON {
+		err = encodeOne(io.out, c)
+	} else {
+		c.tell(io)
+	}
+	return errors.Join(err, c.verdict())
 }
 
-func runChecks(tree access.Tree, io stdio) error {
-	failed := 0
-	results := policies.Check(tree, policies.OfflineDirectory(tree))
-	for _, r := range results {
+// verdict is why the repository is not right, or nil.
+func (c checked) verdict() error {
+	if c.Diagnostics.HasErrors() {
+		return fmt.Errorf("%d diagnostics", len(c.Diagnostics))
+	}
+	if n := c.failed(); n > 0 {
+		return fmt.Errorf("%d of %d checks failed", n, len(c.Checks))
+	}
+	return nil
+}
+
+func (c checked) failed() (n int) {
+	for _, r := range c.Checks {
+		if !r.OK {
+			n++
+		}
+	}
+	return n
+}
+
+func (c checked) tell(io stdio) {
+	for _, d := range c.Diagnostics {
+		fmt.Fprintln(io.out, d)
+	}
+	for _, r := range c.Checks {
 		if r.OK {
 			fmt.Fprintf(io.out, "ok    %s: %s\n", r.Name, r.Got)
 			continue
 		}
-		failed++
 		fmt.Fprintf(io.out, "FAIL  %s:%d: %s: want %s, got %s\n", r.File, r.Line, r.Name, r.Want, r.Got)
 		for _, d := range r.Why {
 			fmt.Fprintf(io.out, "      %s\n", d)
 		}
 	}
-	fmt.Fprintf(io.err, "%d files, %d checks, %d failed\n", len(tree.Files), len(results), failed)
-	if failed > 0 {
-		return fmt.Errorf("%d of %d checks failed", failed, len(results))
+	if !c.Diagnostics.HasErrors() {
+		fmt.Fprintf(io.err, "%d files, %d checks, %d failed\n", c.Files, len(c.Checks), c.failed())
 	}
-	return nil
 }
 
 // readTree reads grants/ and policies/ of a working folder.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -30,16 +31,18 @@ func verbs() []verb {
 		{"dev", "[--json] | pr …", "everything on loopback, to try and to develop", runDev},
 		{"demo", "", "plays the story from pull request to proven end, and checks each step", runDemo},
 		{"serve", "--config FILE [--check]", "control, gateway or both for real use, as the configuration says", runServe},
-		{"check", "[DIR]", "loads an access repository and runs its check blocks", runCheck},
-		{"plan", "[--base REF] [--dir REPO]", "says what the working tree of an access repository would give", runPlan},
-		{"connect", "TARGET --as WHO …", "runs psql, or a command, with a connection to a running dev", runConnect},
-		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
+		{"check", "[--json] [DIR]", "loads an access repository and runs its check blocks", runCheck},
+		{"plan", "[--base REF] [--dir REPO] [--json]", "says what the working tree of an access repository would give", runPlan},
+		{"connect", "TARGET [--gateway …] [-- CMD…]", "runs psql, or a command, with a connection made ready", runConnect},
 		{"ls", "[--json]", "lists grants", runLs},
-		{"sessions", "[--json]", "lists recorded sessions", runSessions},
-		{"replay", "ID|FILE", "shows a session", runReplay},
-		{"verify", "ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
+		{"sessions", "[--person LOGIN] [--grant ID] …", "lists recorded sessions", runSessions},
+		{"replay", "[--json] ID|FILE", "shows a session", runReplay},
+		{"verify", "[--keys FILE] [--json] ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
+		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
+		{"gateway", "close --grant ID | …", "ends open sessions, with everything else down", runGateway},
+		{"doctor", "[--config FILE | --dir DIR] [--json]", "asks every part how it is, and says what to do", runDoctor},
 		{"setup", "postgres|ledger|gateway …", "prints the SQL for a target or a ledger; enrols a gateway", runSetup},
-		{"version", "", "prints the version", runVersion},
+		{"version", "[--json]", "prints the version", runVersion},
 		{"bench", "[--grants N] [--due M]", "", runBench}, // for `make bench`; without a word about it, help is silent
 	}
 }
@@ -70,7 +73,8 @@ func exit(v verb, err error, io stdio) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(io.err, "%v\nusage: tidegate %s %s\n", err, v.name, v.args)
+		said := strings.TrimPrefix(err.Error(), errUsage.Error()+": ")
+		fmt.Fprintf(io.err, "tidegate %s: %s\nusage: tidegate %s %s\n", v.name, said, v.name, v.args)
 		return exitUsage
 	}
 	fmt.Fprintf(io.err, "tidegate %s: %v\n", v.name, err)
@@ -86,15 +90,21 @@ func help(w io.Writer) {
 		if v.about == "" {
 			continue
 		}
-		fmt.Fprintf(w, "  tidegate %-9s %-22s %s\n", v.name, v.args, v.about)
+		fmt.Fprintf(w, "  tidegate %-9s %-38s %s\n", v.name, v.args, v.about)
 	}
-	fmt.Fprint(w, "\nExit codes: 0 done, 1 failed, 2 not understood, 3 refused.\n")
+	fmt.Fprint(w, "\nls, sessions, replay, verify, revoke, gateway and doctor take --dir (a tidegate dev) or --config (a tidegate serve).\n")
+	fmt.Fprint(w, "Exit codes: 0 done, 1 failed, 2 not understood, 3 refused.\n")
 }
 
-// parse reads flags and at most max further arguments.
-func parse(flags *flag.FlagSet, args []string, io stdio, max int) error {
-	flags.SetOutput(io.err)
+// parse reads flags and at most max further arguments. Asked for help, it
+// prints the flags; a mistake is told in one sentence, by exit.
+func parse(flags *flag.FlagSet, args []string, std stdio, max int) error {
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(std.out, "flags of tidegate %s:\n", flags.Name())
+		flags.SetOutput(std.out)
+		flags.PrintDefaults()
 		return err
 	} else if err != nil {
 		return fmt.Errorf("%w: %v", errUsage, err)

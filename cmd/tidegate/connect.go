@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,10 +14,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/identify/devissuer"
 )
 
@@ -29,31 +33,47 @@ func (c exitCode) Error() string { return fmt.Sprintf("the command ended with %d
 
 // dial is whom connect connects to what.
 type dial struct {
-	target, choice, who, dir string
-	command                  []string
+	target, choice string
+	command        []string
+
+	dir, who string // on a running dev
+
+	gateway, ca, tokenFile string // of a running serve
+}
+
+// endpoint is a gateway, and with what to log in there.
+type endpoint struct {
+	host, port, user string
+	ca               []byte
+	token            access.Secret
 }
 
 // runConnect makes a PostgreSQL or SSH client ready and runs it.
-func runConnect(ctx context.Context, args []string, io stdio) error {
+func runConnect(ctx context.Context, args []string, std stdio) error {
 	if toSSH(args) {
-		return connectSSH(ctx, args, io)
+		return connectSSH(ctx, args, std)
 	}
-	d, err := parseDial(args, io)
+	d, err := parseDial(args, std)
 	if err != nil {
 		return err
 	}
-	if !isFile(filepath.Join(d.dir, "dev.json")) {
-		return fmt.Errorf("find the gateway: no dev.json in %s; is `tidegate dev` running there?", d.dir)
+	find := d.onDev
+	if d.gateway != "" {
+		find = d.onServe
+	}
+	to, err := find(std)
+	if err != nil {
+		return err
 	}
 	files, err := os.MkdirTemp("", "tidegate-connect-") // 0700
 	if err != nil {
 		return fmt.Errorf("make folder for the connection: %w", err)
 	}
 	defer os.RemoveAll(files)
-	if err := d.write(files); err != nil {
+	if err := d.write(files, to); err != nil {
 		return err
 	}
-	return runClient(d.command, clientEnv(os.Environ(), files), io)
+	return runClient(d.command, clientEnv(os.Environ(), files), std)
 }
 
 var nameWord = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\z`)
@@ -70,7 +90,10 @@ func parseDial(args []string, io stdio) (dial, error) {
 	flags := flag.NewFlagSet("connect", flag.ContinueOnError)
 	dir := dirFlag(flags)
 	flags.StringVar(&d.choice, "choice", "", "id of the `grant` to use, if several open the target")
-	flags.StringVar(&d.who, "as", "", "`login` of who connects: "+strings.Join(devPeople, ", "))
+	flags.StringVar(&d.who, "as", "", "on a dev: `login` of who connects: "+strings.Join(devPeople, ", "))
+	flags.StringVar(&d.gateway, "gateway", "", "on a serve: `host:port` of the gateway")
+	flags.StringVar(&d.ca, "ca", "", "on a serve: `file` of the CA of the gateway's certificate (PEM), or for SSH of its host keys (authorized_keys lines)")
+	flags.StringVar(&d.tokenFile, "token-file", "", "on a serve: `file` with the identity provider's token, or - for the first line of standard input")
 	words, err := mixed(flags, args, io)
 	if err != nil {
 		return d, err
@@ -79,14 +102,28 @@ func parseDial(args []string, io stdio) (dial, error) {
 		return d, fmt.Errorf("%w: got %q, want one target", errUsage, words)
 	}
 	d.target, d.dir = strings.TrimPrefix(words[0], "postgres."), *dir
+	return d, d.check()
+}
+
+func (d dial) check() error {
 	// Both become lines of a file: what is no name could be another setting.
 	if !nameWord.MatchString(d.target) || d.choice != "" && !nameWord.MatchString(d.choice) {
-		return d, fmt.Errorf("%w: target %q or choice %q is no name", errUsage, d.target, d.choice)
+		return fmt.Errorf("%w: target %q or choice %q is no name", errUsage, d.target, d.choice)
 	}
-	if !slices.Contains(devPeople, d.who) {
-		return d, fmt.Errorf("%w: --as %q is nobody here; there are %s", errUsage, d.who, strings.Join(devPeople, ", "))
+	if d.gateway == "" && d.ca == "" && d.tokenFile == "" {
+		if !slices.Contains(devPeople, d.who) {
+			return fmt.Errorf("%w: --as %q is nobody here; on a dev there are %s; a serve wants --gateway, --ca and --token-file", errUsage, d.who, strings.Join(devPeople, ", "))
+		}
+		return nil
 	}
-	return d, nil
+	if d.gateway == "" || d.ca == "" || d.tokenFile == "" || d.who != "" {
+		return fmt.Errorf("%w: want --gateway, --ca and --token-file together, and no --as", errUsage)
+	}
+	host, port, err := net.SplitHostPort(d.gateway)
+	if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || !hostWord.MatchString(host) {
+		return fmt.Errorf("%w: --gateway %q, want host:port", errUsage, d.gateway)
+	}
+	return nil
 }
 
 func (d dial) database() string {
@@ -94,6 +131,78 @@ func (d dial) database() string {
 		return d.target
 	}
 	return d.target + "+" + d.choice
+}
+
+// onDev logs a person of the play in.
+func (d dial) onDev(stdio) (endpoint, error) {
+	if !isFile(filepath.Join(d.dir, devFile)) {
+		return endpoint{}, fmt.Errorf("find the gateway: no dev.json in %s; is `tidegate dev` running there?", d.dir)
+	}
+	state, err := openDevState(d.dir)
+	if err != nil {
+		return endpoint{}, err
+	}
+	to := endpoint{user: d.who}
+	if to.ca, err = os.ReadFile(filepath.Join(d.dir, keysDir, "gateway-ca.pem")); err != nil {
+		return to, fmt.Errorf("read the gateway's CA: %w", err)
+	}
+	if to.token, err = d.token(state); err != nil {
+		return to, err
+	}
+	to.host, to.port, err = net.SplitHostPort(state.addr("gateway"))
+	return to, err
+}
+
+var hostWord = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9.:-]{0,252}\z`)
+
+// onServe takes everything from the command line, and the token from a file or
+// standard input: arguments are for everybody to see.
+func (d dial) onServe(std stdio) (endpoint, error) {
+	to := endpoint{user: "tidegate"} // recorded, not believed: the token says who it is
+	var err error
+	to.host, to.port, _ = net.SplitHostPort(d.gateway) // checked
+	if to.ca, err = readBounded(d.ca, maxSecret); err != nil {
+		return to, fmt.Errorf("read the gateway's CA: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(to.ca) {
+		return to, fmt.Errorf("read the gateway's CA: no certificate in %s, want PEM", d.ca)
+	}
+	to.token, err = d.readToken(std)
+	return to, err
+}
+
+// readToken takes the token from a file that only we can read, or from
+// standard input.
+func (d dial) readToken(std stdio) (token access.Secret, err error) {
+	if d.tokenFile == "-" {
+		token, err = tokenLine(std.in)
+	} else if token, err = readSecret(d.tokenFile); err != nil {
+		err = fmt.Errorf("read token %s: %w", d.tokenFile, err)
+	}
+	if err == nil && strings.ContainsAny(token.Reveal(), " \t\r\n\x00") {
+		err = errors.New("read token: want one word; is it the token alone?")
+	}
+	return token, err
+}
+
+// tokenLine reads no further than the line: the rest is the command's.
+func tokenLine(in io.Reader) (access.Secret, error) {
+	var line []byte
+	for one := make([]byte, 1); len(line) <= maxSecret; {
+		n, err := in.Read(one)
+		switch {
+		case n == 1 && one[0] == '\n', n == 0 && errors.Is(err, io.EOF):
+			if len(line) == 0 {
+				return access.Secret{}, errors.New("read token: standard input has none in its first line")
+			}
+			return access.NewSecret(strings.TrimRight(string(line), "\r")), nil
+		case n == 1:
+			line = append(line, one[0])
+		case err != nil:
+			return access.Secret{}, fmt.Errorf("read token: %w", err)
+		}
+	}
+	return access.Secret{}, fmt.Errorf("read token: the first line has more than %d bytes", maxSecret)
 }
 
 // Files in the folder of one connection.
@@ -104,29 +213,15 @@ const (
 	dialName    = "tidegate" // the service's
 )
 
-// write makes the three files that libpq reads.
-func (d dial) write(to string) error {
-	state, err := openDevState(d.dir)
-	if err != nil {
-		return err
-	}
-	ca, err := os.ReadFile(filepath.Join(d.dir, keysDir, "gateway-ca.pem"))
-	if err != nil {
-		return fmt.Errorf("read the gateway's CA: %w", err)
-	}
-	token, err := d.token(state)
-	if err != nil {
-		return err
-	}
-	host, port, err := net.SplitHostPort(state.addr("gateway"))
-	if err != nil {
-		return fmt.Errorf("read gateway address: %w", err)
-	}
+// write makes the three files that libpq reads. The folder is ours alone, so
+// no other user of this machine can ride on the connection.
+func (d dial) write(folder string, to endpoint) error {
 	service := fmt.Sprintf("[%s]\nhost=%s\nport=%s\ndbname=%s\nuser=%s\nsslmode=verify-full\nsslrootcert=%s\n",
-		dialName, host, port, d.database(), d.who, filepath.Join(to, dialCA))
-	pass := fmt.Sprintf("%s:%s:%s:%s:%s\n", host, port, d.database(), d.who, pgpassEscape.Replace(token))
-	for name, text := range map[string]string{dialService: service, dialPass: pass, dialCA: string(ca)} {
-		if err := writeNew(filepath.Join(to, name), []byte(text)); err != nil {
+		dialName, to.host, to.port, d.database(), to.user, filepath.Join(folder, dialCA))
+	// For this gateway alone: a command that goes elsewhere gets no token.
+	pass := fmt.Sprintf("%s:%s:%s:%s:%s\n", pgpassEscape.Replace(to.host), to.port, d.database(), to.user, pgpassEscape.Replace(to.token.Reveal()))
+	for name, text := range map[string]string{dialService: service, dialPass: pass, dialCA: string(to.ca)} {
+		if err := writeNew(filepath.Join(folder, name), []byte(text)); err != nil {
 			return err
 		}
 	}
@@ -136,16 +231,17 @@ func (d dial) write(to string) error {
 var pgpassEscape = strings.NewReplacer(`\`, `\\`, `:`, `\:`)
 
 // token logs the person in at the development issuer.
-func (d dial) token(state *devState) (string, error) {
+func (d dial) token(state *devState) (access.Secret, error) {
 	issuer, err := devissuer.Open(filepath.Join(d.dir, "issuer"))
 	if err != nil {
-		return "", err
+		return access.Secret{}, err
 	}
 	issuer.SetURL(state.url("issuer"))
-	return issuer.Mint(devissuer.Claims{
+	token, err := issuer.Mint(devissuer.Claims{
 		Subject: "dev-" + d.who, Email: d.who + "@acme.test", EmailVerified: true,
 		Audience: devAudience, Lifetime: connectLasts,
 	})
+	return access.NewSecret(token), err
 }
 
 // harmless are settings of libpq that do not say where to or as whom.

@@ -35,15 +35,12 @@ func connectSSH(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	d.target = strings.TrimPrefix(d.target, "ssh.")
-	if !isFile(filepath.Join(d.dir, devFile)) {
-		return fmt.Errorf("find the gateway: no dev.json in %s; is `tidegate dev` running there?", d.dir)
-	}
 	files, err := os.MkdirTemp("", "tidegate-connect-") // 0700
 	if err != nil {
 		return fmt.Errorf("make folder for the connection: %w", err)
 	}
 	defer os.RemoveAll(files)
-	to, err := d.sshGateway()
+	to, err := d.sshGateway(io)
 	if err != nil {
 		return err
 	}
@@ -61,7 +58,22 @@ type sshGateway struct {
 	token   access.Secret
 }
 
-func (d dial) sshGateway() (sshGateway, error) {
+func (d dial) sshGateway(std stdio) (to sshGateway, err error) {
+	if d.gateway == "" {
+		return d.sshOnDev()
+	}
+	to.address = d.gateway
+	if to.hostCA, err = readBounded(d.ca, maxSecret); err != nil {
+		return to, fmt.Errorf("read the gateway's host CA: %w", err)
+	}
+	to.token, err = d.readToken(std)
+	return to, err
+}
+
+func (d dial) sshOnDev() (sshGateway, error) {
+	if !isFile(filepath.Join(d.dir, devFile)) {
+		return sshGateway{}, fmt.Errorf("find the gateway: no dev.json in %s; is `tidegate dev` running there?", d.dir)
+	}
 	state, err := openDevState(d.dir)
 	if err != nil {
 		return sshGateway{}, err
@@ -71,7 +83,7 @@ func (d dial) sshGateway() (sshGateway, error) {
 		return sshGateway{}, fmt.Errorf("read the gateway's host CA; has this dev an SSH target? %w", err)
 	}
 	token, err := d.token(state)
-	return sshGateway{address: state.addr("gateway-ssh"), hostCA: ca, token: access.NewSecret(token)}, err
+	return sshGateway{address: state.addr("gateway-ssh"), hostCA: ca, token: token}, err
 }
 
 // user is the address that ssh is given.

@@ -398,7 +398,7 @@ func (d *demo) proves(ctx context.Context) (string, error) {
 	if err := runVerify(ctx, []string{"--dir", d.dir, id}, stdio{out: &good, err: io.Discard}); err != nil {
 		return "", err
 	}
-	f, err := openRecording(d.dir, id)
+	f, err := openRecording(filepath.Join(d.dir, recordingsDir), id)
 	if err != nil {
 		return "", err
 	}

@@ -249,11 +249,7 @@ func (h *devHouse) startControl(ctx context.Context) (err error) {
 		Installation: h.state.Installation, Key: h.keys.mint, Admin: h.admin, Log: h.log.With("part", "minter"),
 	}, controlConfig{
 		Minters: h.ssh.minters(), Ledger: h.ledger, Webhook: access.NewSecret(string(h.webhookSecret())),
-		Forge: forge.Config{
-			BaseURL: h.state.url("hub"), Owner: devOwner, Repo: devRepo,
-			Token: access.NewSecret(h.state.HubTokens[devBot]), Log: h.log.With("part", "forge"),
-		},
-		Temporal: client.Options{HostPort: h.ready.Temporal, Namespace: "tidegate", Logger: temporalLog{h.log.With("part", "temporal")}},
+		Forge: h.forgeConfig(), Temporal: h.temporalOptions(),
 		Rules: workflows.Rules{
 			AdoptFirst: true, PolicyOwners: []access.Principal{{Kind: access.KindTeam, Name: devOwner + "/dba"}},
 			Operators: []access.Principal{{Kind: access.KindUser, Name: "admin"}},
@@ -267,14 +263,35 @@ func (h *devHouse) startControl(ctx context.Context) (err error) {
 	return h.serveHTTP("webhook", h.ctl.Webhook)
 }
 
-// admin is the one secret that dev's policies may name, for our own cluster
-// alone: a policy can't send it anywhere else.
-func (h *devHouse) admin(_ context.Context, t access.Target) (mint.AdminLogin, error) {
-	if t.Admin != "orders-admin" || t.Address != h.target.address {
-		return mint.AdminLogin{}, access.Errorf(access.CodeDenied,
-			"The secret %q is not for %s: dev knows orders-admin, for %s alone.", t.Admin, t.Address, h.target.address)
+func (h *devHouse) forgeConfig() forge.Config {
+	return forge.Config{
+		BaseURL: h.state.url("hub"), Owner: devOwner, Repo: devRepo,
+		Token: access.NewSecret(h.state.HubTokens[devBot]), Log: h.log.With("part", "forge"),
 	}
-	return mint.AdminLogin{User: devAdmin, Password: access.NewSecret(h.state.AdminSecret), ServerCA: h.target.CAPEM}, nil
+}
+
+func (h *devHouse) temporalOptions() client.Options {
+	return client.Options{HostPort: h.state.addr("temporal"), Namespace: "tidegate", Logger: temporalLog{h.log.With("part", "temporal")}}
+}
+
+func (h *devHouse) issuers() []identify.Issuer {
+	return []identify.Issuer{{
+		Name: "dev", URL: h.state.url("issuer") + identify.DevMark, Audience: devAudience, AllowHTTPLoopback: true,
+	}}
+}
+
+func (h *devHouse) admin(_ context.Context, t access.Target) (mint.AdminLogin, error) {
+	return h.adminOf(t, h.target.CAPEM)
+}
+
+// adminOf is the one secret that dev's policies may name, for our own cluster
+// alone: a policy can't send it anywhere else.
+func (h *devHouse) adminOf(t access.Target, ca []byte) (mint.AdminLogin, error) {
+	if ours := h.state.target(); t.Admin != "orders-admin" || t.Address != ours {
+		return mint.AdminLogin{}, access.Errorf(access.CodeDenied,
+			"The secret %q is not for %s: dev knows orders-admin, for %s alone.", t.Admin, t.Address, ours)
+	}
+	return mint.AdminLogin{User: devAdmin, Password: access.NewSecret(h.state.AdminSecret), ServerCA: ca}, nil
 }
 
 func (h *devHouse) startGateway(ctx context.Context) error {
@@ -294,15 +311,13 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 	}
 	h.ready.Postgres = h.state.addr("gateway")
 	return h.openGate(ctx, gatePart{
-		Listen: h.ready.Postgres, TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12},
+		State: h.opts.Dir, Listen: h.ready.Postgres, TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12},
 		SSH:    h.ssh.door(h.ready.SSH),
 		Ledger: h.ledger, Store: store,
 		Base: gateway.Config{
 			Name: ownGateway, Minter: h.ctl.leases(h.ledger), ControlKey: h.keys.control.Public().(ed25519.PublicKey), Key: h.keys.recorder,
 		},
-		Issuers: []identify.Issuer{{
-			Name: "dev", URL: h.state.url("issuer") + identify.DevMark, Audience: devAudience, AllowHTTPLoopback: true,
-		}},
+		Issuers: h.issuers(),
 	})
 }
 

@@ -121,3 +121,6 @@ func (s *devState) addr(name string) string {
 
 // url is the loopback URL of a part.
 func (s *devState) url(name string) string { return "http://" + s.addr(name) }
+
+// target is the address of dev's own database, as policies name it.
+func (s *devState) target() string { return s.addr("postgres") + "/orders" }

@@ -31,7 +31,7 @@ func startTarget(ctx context.Context, dir string, s *devState) (*devTarget, erro
 	if err != nil {
 		return nil, fmt.Errorf("start target: %w", err)
 	}
-	t := &devTarget{Server: pg, address: s.addr("postgres") + "/orders"}
+	t := &devTarget{Server: pg, address: s.target()}
 	if err := t.fill(ctx, s); err != nil {
 		return nil, errors.Join(err, pg.Close())
 	}

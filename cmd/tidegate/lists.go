@@ -3,38 +3,30 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway/record"
 )
-
-// withLedger reads the state folder's ledger.
-func withLedger(ctx context.Context, dir string, read func(*ledger.Ledger) error) error {
-	path := filepath.Join(dir, ledgerFile)
-	if !isFile(path) {
-		return fmt.Errorf("open ledger: there is none in %s; --dir names the folder of a `tidegate dev`", dir)
-	}
-	l, err := ledger.Open(ctx, ledger.Config{URL: "sqlite:" + path})
-	if err != nil {
-		return err
-	}
-	return errors.Join(read(l), l.Close())
-}
 
 // runLs lists grants.
 func runLs(ctx context.Context, args []string, io stdio) error {
+	var w which
 	flags := flag.NewFlagSet("ls", flag.ContinueOnError)
-	dir, asJSON := dirFlag(flags), flags.Bool("json", false, "print JSON lines")
+	w.addFlags(flags)
+	asJSON := flags.Bool("json", false, "print JSON lines")
 	if err := parse(flags, args, io, 0); err != nil {
 		return err
 	}
-	return withLedger(ctx, *dir, func(l *ledger.Ledger) error {
+	i, err := w.find()
+	if err != nil {
+		return err
+	}
+	return i.withLedger(ctx, func(l *ledger.Ledger) error {
 		grants, err := l.ListGrants(ctx)
 		if err != nil {
 			return err
@@ -52,13 +44,20 @@ func runLs(ctx context.Context, args []string, io stdio) error {
 
 // runSessions lists recorded sessions.
 func runSessions(ctx context.Context, args []string, io stdio) error {
+	var w which
 	flags := flag.NewFlagSet("sessions", flag.ContinueOnError)
-	dir, asJSON := dirFlag(flags), flags.Bool("json", false, "print JSON lines")
+	w.addFlags(flags)
+	asJSON := flags.Bool("json", false, "print JSON lines")
+	filter := addFilter(flags, time.Now())
 	if err := parse(flags, args, io, 0); err != nil {
 		return err
 	}
-	return withLedger(ctx, *dir, func(l *ledger.Ledger) error {
-		sessions, err := l.ListSessions(ctx)
+	i, err := w.find()
+	if err != nil {
+		return err
+	}
+	return i.withLedger(ctx, func(l *ledger.Ledger) error {
+		sessions, err := l.FindSessions(ctx, *filter)
 		if err != nil {
 			return err
 		}
@@ -73,12 +72,52 @@ func runSessions(ctx context.Context, args []string, io stdio) error {
 	})
 }
 
-func encodeAll[T any](w io.Writer, all []T) error {
-	enc := json.NewEncoder(w)
-	for _, one := range all {
-		if err := enc.Encode(one); err != nil {
-			return fmt.Errorf("write list: %w", err)
+// addFilter adds the flags that say which sessions are wanted.
+func addFilter(flags *flag.FlagSet, now time.Time) *ledger.SessionFilter {
+	var f ledger.SessionFilter
+	flags.StringVar(&f.Person, "person", "", "only those of this `login`")
+	flags.StringVar(&f.Target, "target", "", "only those on this `target`")
+	flags.StringVar(&f.Grant, "grant", "", "only those under the grant with this `id`")
+	for name, to := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
+		flags.Func(name, `only those open at or `+map[string]string{"since": "after", "until": "before"}[name]+` this `+
+			"`time`"+`: "2026-11-28", "2026-11-28 14:10", RFC 3339, or "2h" ago (UTC)`,
+			func(s string) (err error) {
+				*to, err = moment(s, now)
+				return err
+			})
+	}
+	return &f
+}
+
+// moment reads a time as people write it: in UTC, to the day, the minute, the
+// second, or so long ago.
+func moment(s string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
 		}
+	}
+	return time.Time{}, fmt.Errorf(`got %q, want a time such as "2026-11-28", "2026-11-28 14:10" (UTC), "2026-11-28T14:10:00Z", or "2h" for so long ago`, s)
+}
+
+func encodeAll[T any](w io.Writer, all []T) error {
+	for _, one := range all {
+		if err := encodeOne(w, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodeOne writes one line of JSON, with <, > and & as they are.
+func encodeOne(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil
 }
@@ -89,12 +128,14 @@ func table(w io.Writer, head ...string) *tabwriter.Writer {
 	return t
 }
 
+// row writes one line. What a cell holds may come from others: it can't drive
+// the terminal, nor break the table.
 func row(t *tabwriter.Writer, cells ...string) {
 	for i, c := range cells {
 		if i > 0 {
 			fmt.Fprint(t, "\t")
 		}
-		fmt.Fprint(t, c)
+		fmt.Fprint(t, record.Visible(c))
 	}
 	fmt.Fprintln(t)
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
@@ -49,24 +50,31 @@ func dirFlag(flags *flag.FlagSet) *string {
 	return &dir
 }
 
-// one parses a verb that takes exactly one argument.
+// one parses a verb that takes exactly one argument, and flags in any place.
 func one(flags *flag.FlagSet, args []string, io stdio, what string) (string, error) {
-	if err := parse(flags, args, io, 1); err != nil {
+	words, err := mixed(flags, args, io)
+	if err != nil {
 		return "", err
 	}
-	if flags.NArg() != 1 {
-		return "", fmt.Errorf("%w: want %s", errUsage, what)
+	if len(words) != 1 {
+		return "", fmt.Errorf("%w: got %q, want %s", errUsage, words, what)
 	}
-	return flags.Arg(0), nil
+	return words[0], nil
 }
 
 // openRecording opens a session's recording by id, or a file by its path.
 func openRecording(dir, name string) (*os.File, error) {
 	path := name
 	if !isFile(name) {
-		found, err := record.Find(filepath.Join(dir, recordingsDir), name)
+		if strings.ContainsAny(name, `/\.`) {
+			return nil, fmt.Errorf("open recording: there is no file %s", name)
+		}
+		if dir == "" {
+			return nil, errors.New("open recording: this configuration has none; they lie where its gateways run")
+		}
+		found, err := record.Find(dir, name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("open recording: %w (`tidegate sessions` lists them)", err)
 		}
 		path = found
 	}
@@ -77,15 +85,28 @@ func openRecording(dir, name string) (*os.File, error) {
 	return f, nil
 }
 
+// recordingFor opens what replay and verify were asked for, and says of which
+// installation.
+func recordingFor(w which, name string) (*os.File, installation, error) {
+	i, err := w.find()
+	if err != nil {
+		return nil, i, err
+	}
+	f, err := openRecording(i.Recordings, name)
+	return f, i, err
+}
+
 // runReplay shows a session as text, or as JSON lines.
 func runReplay(_ context.Context, args []string, io stdio) error {
+	var w which
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
-	dir, asJSON := dirFlag(flags), flags.Bool("json", false, "print the events as JSON lines")
+	w.addFlags(flags)
+	asJSON := flags.Bool("json", false, "print the events as JSON lines")
 	name, err := one(flags, args, io, "a session id or a file")
 	if err != nil {
 		return err
 	}
-	f, err := openRecording(*dir, name)
+	f, _, err := recordingFor(w, name)
 	if err != nil {
 		return err
 	}
@@ -99,67 +120,73 @@ func runReplay(_ context.Context, args []string, io stdio) error {
 // runVerify proves a recording with public keys, and with the heads that the
 // ledger anchored where the ledger is at hand.
 func runVerify(ctx context.Context, args []string, io stdio) error {
+	var w which
 	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
-	dir := dirFlag(flags)
-	keyFile := flags.String("keys", "", "PEM `file` of the trusted public keys (default: the state folder's)")
+	w.addFlags(flags)
+	keyFile := flags.String("keys", "", "PEM `file` of the trusted public keys (default: the installation's)")
 	asJSON := flags.Bool("json", false, "print the report as JSON")
 	name, err := one(flags, args, io, "a session id or a file")
 	if err != nil {
 		return err
 	}
-	if *keyFile == "" {
-		*keyFile = filepath.Join(*dir, keysDir, publicKeys)
-	}
-	f, err := openRecording(*dir, name)
+	f, i, err := recordingFor(w, name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	report, err := verify(ctx, f, *dir, *keyFile)
+	report, err := verify(ctx, f, i, *keyFile)
 	if err != nil {
 		return err
 	}
 	if *asJSON {
-		return json.NewEncoder(io.out).Encode(report)
+		err = encodeOne(io.out, report)
+	} else if report.Whole {
+		report.tell(io.out)
 	}
-	printReport(io.out, report)
-	return nil
+	if err == nil && !report.Whole {
+		return fmt.Errorf("the recording is not whole: %w", report.Fault)
+	}
+	return err
 }
 
-// verified is a report and whether anchors were at hand.
+// verified is what verify prints.
 type verified struct {
+	Whole bool          `json:"whole"`
+	Fault *record.Fault `json:"fault,omitempty"` // where it is not
 	record.Report
 	Anchored int `json:"anchored"` // heads of the ledger that were compared
 }
 
-func verify(ctx context.Context, f io.ReadSeeker, dir, keyFile string) (verified, error) {
-	text, err := os.ReadFile(keyFile)
+func verify(ctx context.Context, f io.ReadSeeker, i installation, keyFile string) (verified, error) {
+	text, err := os.ReadFile(cmp.Or(keyFile, i.key(publicKeys)))
 	if err != nil {
-		return verified{}, fmt.Errorf("read keys: %w", err)
+		return verified{}, fmt.Errorf("read keys: %w; --keys names a file with the public keys to trust", err)
 	}
 	keys, err := record.ParseKeys(text)
 	if err != nil {
-		return verified{}, err
+		return verified{}, fmt.Errorf("read keys %s: %w", cmp.Or(keyFile, i.key(publicKeys)), err)
 	}
-	heads, err := anchored(ctx, f, dir)
+	heads, err := anchored(ctx, f, i)
 	if err != nil {
 		return verified{}, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return verified{}, fmt.Errorf("read recording: %w", err)
 	}
-	report, err := record.Verify(f, keys, heads)
-	if err != nil {
-		return verified{}, fmt.Errorf("the recording is not whole: %w", err)
+	v := verified{Anchored: len(heads)}
+	v.Report, err = record.Verify(f, keys, heads)
+	if errors.As(err, &v.Fault) {
+		return v, nil
 	}
-	return verified{report, len(heads)}, nil
+	v.Whole = err == nil
+	return v, err
 }
 
-// anchored reads the heads of the recorded session from the state folder's
-// ledger. Without a ledger the chain and its signatures alone are judged.
-func anchored(ctx context.Context, f io.Reader, dir string) ([]access.Head, error) {
-	path := filepath.Join(dir, ledgerFile)
-	if !isFile(path) {
+// anchored reads the heads of the recorded session from the ledger. Where dev
+// left none, the chain and its signatures alone are judged; a ledger that a
+// configuration names must answer.
+func anchored(ctx context.Context, f io.Reader, i installation) (heads []access.Head, err error) {
+	if i.Config == "" && !isFile(filepath.Join(i.Dir, ledgerFile)) {
 		return nil, nil
 	}
 	session := ""
@@ -172,21 +199,22 @@ func anchored(ctx context.Context, f io.Reader, dir string) ([]access.Head, erro
 	if session == "" {
 		return nil, nil // Verify names what is wrong with it
 	}
-	l, err := ledger.Open(ctx, ledger.Config{URL: "sqlite:" + path})
-	if err != nil {
-		return nil, err
-	}
-	heads, err := l.Heads(ctx, session)
-	return heads, errors.Join(err, l.Close())
+	err = i.withLedger(ctx, func(l *ledger.Ledger) (err error) {
+		heads, err = l.Heads(ctx, session)
+		return err
+	})
+	return heads, err
 }
 
-func printReport(w io.Writer, r verified) {
-	state := "sealed"
+func (r verified) tell(w io.Writer) {
+	state, against := "sealed", fmt.Sprintf("%d anchored heads agree", r.Anchored)
 	if !r.Sealed {
 		state = fmt.Sprintf("still open, %d events not yet signed", r.Open)
 	}
-	fmt.Fprintf(w, "session %s is whole: %d segments, %d events, %s; %d anchored heads agree\n",
-		r.Session, r.Segments, r.Events, state, r.Anchored)
+	if r.Anchored == 0 {
+		against = "no ledger has its heads, so a cut tail would not show"
+	}
+	fmt.Fprintf(w, "session %s is whole: %d segments, %d events, %s; %s\n", record.Visible(r.Session), r.Segments, r.Events, state, against)
 }
 
 // addPublicKey puts a recorder's public half where verify finds it, beside

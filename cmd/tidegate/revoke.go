@@ -3,12 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/ed25519"
-	"errors"
 	"flag"
 	"fmt"
 	"os/user"
-	"path/filepath"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
@@ -22,8 +19,11 @@ const revokeTries = 8
 // key, so it works with everything else down; gateways cut when they see the
 // row, and a running control side takes the access away at the target.
 func runRevoke(ctx context.Context, args []string, io stdio) error {
+	var w which
 	flags := flag.NewFlagSet("revoke", flag.ContinueOnError)
-	dir, why := dirFlag(flags), flags.String("why", "Revoked on the command line.", "`text` for the record")
+	w.addFlags(flags)
+	why := flags.String("why", "Revoked on the command line.", "`text` for the record")
+	asJSON := flags.Bool("json", false, "print the grant as JSON")
 	words, err := mixed(flags, args, io)
 	if err != nil {
 		return err
@@ -31,38 +31,35 @@ func runRevoke(ctx context.Context, args []string, io stdio) error {
 	if len(words) != 1 || *why == "" || len(*why) > 500 {
 		return fmt.Errorf("%w: want one grant's id, and --why of 1 to 500 bytes", errUsage)
 	}
-	l, err := writableLedger(ctx, *dir)
+	i, err := w.find()
 	if err != nil {
 		return err
 	}
-	g, err := revoke(ctx, l, revocation{words[0], localUser(), *why})
-	if err := errors.Join(err, l.Close()); err != nil {
+	g, err := i.revoke(ctx, revocation{words[0], localUser(), *why})
+	if err != nil {
 		return err
+	}
+	if *asJSON {
+		return encodeOne(io.out, g)
 	}
 	fmt.Fprintf(io.out, "%s is %s\n", g.Key.ID, g.State)
 	return nil
 }
 
-// writableLedger opens a dev folder's ledger with its control key. It makes
-// neither: a wrong folder must not become a new installation.
-func writableLedger(ctx context.Context, dir string) (*ledger.Ledger, error) {
-	keyFile := filepath.Join(dir, keysDir, "control.pem")
-	for _, path := range []string{filepath.Join(dir, "dev.json"), filepath.Join(dir, ledgerFile), keyFile} {
-		if !isFile(path) {
-			return nil, fmt.Errorf("open ledger: there is no %s; --dir names the folder of a `tidegate dev`", path)
-		}
+// revoke signs with control's key, which it never makes.
+func (i installation) revoke(ctx context.Context, r revocation) (g access.Grant, err error) {
+	if path := i.key("control.pem"); !isFile(path) {
+		return g, fmt.Errorf("read control's key: there is no %s; revoke where control runs, as the user that runs it", path)
 	}
-	state, err := openDevState(dir)
+	key, err := signingKey(i.key("control.pem"))
 	if err != nil {
-		return nil, err
+		return g, err
 	}
-	var key ed25519.PrivateKey
-	if key, err = signingKey(keyFile); err != nil {
-		return nil, err
-	}
-	return ledger.Open(ctx, ledger.Config{
-		URL: "sqlite:" + filepath.Join(dir, ledgerFile), Signer: key, Installation: state.Installation,
+	err = i.openLedger(ctx, ledger.Config{Signer: key}, func(l *ledger.Ledger) error {
+		g, err = revoke(ctx, l, r)
+		return err
 	})
+	return g, err
 }
 
 // revocation is who ends which grant, and why.

@@ -247,7 +247,7 @@ func (h *serveHouse) startGateway(ctx context.Context) error {
 	}
 	base.Minter = minter
 	return h.openGate(ctx, gatePart{
-		Listen: h.cfg.Gateway.Listen, TLS: h.cfg.Gateway.TLS.server(), Base: base,
+		State: h.cfg.StateDir, Listen: h.cfg.Gateway.Listen, TLS: h.cfg.Gateway.TLS.server(), Base: base,
 		Ledger: h.ledger, Store: h.store, Issuers: h.cfg.Issuers,
 	})
 }

@@ -66,6 +66,11 @@ func (h *house) openDoor(d httpDoor) error {
 	if d.TLS != nil {
 		l = tls.NewListener(l, d.TLS)
 	}
+	return h.serveDoor(l, d)
+}
+
+// serveDoor serves HTTP at a listener until the house closes.
+func (h *house) serveDoor(l net.Listener, d httpDoor) error {
 	srv := &http.Server{
 		Handler: d.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		ReadTimeout: d.Exchange, WriteTimeout: d.Exchange, MaxHeaderBytes: 64 << 10,
@@ -107,6 +112,7 @@ type gatePart struct {
 	Store   *record.Store
 	Issuers []identify.Issuer
 	Base    gateway.Config // name, bounds, keys, and where credentials come from
+	State   string         // the folder for the gateway's own socket
 }
 
 // openGate opens the rooms' ports.
@@ -143,7 +149,7 @@ func (h *house) openGate(ctx context.Context, p gatePart) error {
 		return err
 	}
 	h.runGate(context.WithoutCancel(ctx), srv, rooms, listeners)
-	return nil
+	return h.openSocket(p.State, srv)
 }
 
 // listenAll opens a port for each room, or none.

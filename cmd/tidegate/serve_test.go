@@ -367,6 +367,7 @@ func (w *serveWorld) tell(t *testing.T) {
 	if out, err = w.query(ctx, "mallory", demoTarget, "SELECT 1;"); err != nil || !strings.Contains(out, "FATAL") {
 		t.Errorf("want mallory refused, got %q, %v", out, err)
 	}
+	w.operate(t)
 	must(w.say(ctx, "alice", n, "/tidegate revoke"))
 	w.waitGrant(t, "inc-1", access.StateRevoked)
 	if out, err = w.query(ctx, "alice", demoTarget, "SELECT 1;"); err != nil || !strings.Contains(out, "FATAL") {

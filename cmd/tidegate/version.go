@@ -6,23 +6,38 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
+
+// built is what version prints.
+type built struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	Go      string `json:"go"`
+}
 
 // runVersion prints what was built, from what.
 func runVersion(_ context.Context, args []string, io stdio) error {
-	if err := parse(flag.NewFlagSet("version", flag.ContinueOnError), args, io, 0); err != nil {
+	flags := flag.NewFlagSet("version", flag.ContinueOnError)
+	asJSON := flags.Bool("json", false, "print it as JSON")
+	if err := parse(flags, args, io, 0); err != nil {
 		return err
 	}
-	commit := ""
+	b := built{Version: versionText(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
-				commit = " " + s.Value
+				b.Commit = s.Value
 			}
 		}
 	}
-	fmt.Fprintf(io.out, "tidegate %s%s %s/%s\n", versionText(), commit, runtime.GOOS, runtime.GOARCH)
-	return nil
+	if *asJSON {
+		return encodeOne(io.out, b)
+	}
+	_, err := fmt.Fprintln(io.out, strings.Join(strings.Fields("tidegate "+b.Version+" "+b.Commit+" "+b.OS+"/"+b.Arch), " "))
+	return err
 }
 
 // versionText is the version that was built.

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway/lease"
+	"github.com/tidegate/tidegate/gateway/postgres/mint"
+	"github.com/tidegate/tidegate/policies"
+	"github.com/tidegate/tidegate/workflows"
+	"github.com/tidegate/tidegate/workflows/forge"
+)
+
+// keys looks at the state folder: who may use it, and what is in it.
+func (p *patient) keys(context.Context) []access.Finding {
+	f := &access.Findings{Part: "keys"}
+	if p.Dir == "" {
+		f.Fail("Name it in the configuration.", "there is no state_dir")
+		return f.List
+	}
+	dir := filepath.Join(p.Dir, keysDir)
+	info, err := os.Lstat(dir)
+	if err == nil {
+		err = private(dir, info, "700")
+	}
+	if err != nil {
+		f.Fail("The first start makes it; else run this as the user that runs tidegate.", "%s: %s", dir, plainly(err))
+		return f.List
+	}
+	bad := 0
+	for _, name := range p.keyFiles() {
+		path := filepath.Join(dir, name)
+		info, err := os.Lstat(path)
+		if err == nil {
+			err = onlyOurs(path, info)
+		}
+		if err != nil {
+			bad++
+			f.Fail("If it was lost, bring it back from your copy: a new one believes no old grant.", "%s: %s", path, plainly(err))
+		}
+	}
+	if bad == 0 {
+		f.OK("%s holds every key, for nobody else to read", dir)
+	}
+	return f.List
+}
+
+// keyFiles are what the parts that run here need of the state folder.
+func (p *patient) keyFiles() []string {
+	files := []string{publicKeys}
+	if p.parts.Control {
+		files = append(files, "control.pem", "mint.pem")
+	}
+	if !p.parts.apart() {
+		files = append(files, "recorder.pem")
+	}
+	return files
+}
+
+// asksLedger also reads what others wait for.
+func (p *patient) asksLedger(ctx context.Context) (found []access.Finding) {
+	told := sync.OnceFunc(func() { close(p.read) })
+	defer told()
+	p.known.err = errNoLedger
+	f := &access.Findings{Part: "ledger"}
+	if p.Ledger.IsZero() {
+		f.Fail("Name it in the configuration.", "no ledger is configured")
+		return f.List
+	}
+	err := p.openLedger(ctx, ledger.Config{ForGateway: !p.parts.Control}, func(l *ledger.Ledger) error {
+		p.known = readInForce(ctx, l)
+		told()
+		found = l.Diagnose(ctx, p.controlKey())
+		return nil
+	})
+	if err != nil {
+		f.Fail("Look at its address, whether its database runs, and whether this machine reaches it.", "%v", err)
+	}
+	return append(found, f.List...)
+}
+
+func readInForce(ctx context.Context, l *ledger.Ledger) (s inForce) {
+	if s.tree, s.err = l.Adopted(ctx); s.err != nil {
+		return s
+	}
+	s.open, s.err = l.Unclosed(ctx)
+	return s
+}
+
+// controlKey is control's public half; nil where its key is not to be read.
+func (p *patient) controlKey() ed25519.PublicKey {
+	if p.enrolled != nil {
+		return p.enrolled.Control
+	}
+	path := p.key("control.pem")
+	if !isFile(path) {
+		return nil
+	}
+	key, err := signingKey(path)
+	if err != nil {
+		return nil // the keys' own examination says so
+	}
+	return key.Public().(ed25519.PublicKey)
+}
+
+func (p *patient) asksTemporal(ctx context.Context) []access.Finding {
+	if p.temporal.HostPort == "" {
+		f := &access.Findings{Part: "temporal"}
+		f.Fail("Name it in the configuration.", "no Temporal is configured")
+		return f.List
+	}
+	opts := p.temporal
+	opts.Logger = temporalLog{slog.New(slog.DiscardHandler)}
+	return workflows.Diagnose(ctx, opts)
+}
+
+func (p *patient) asksGitHub(ctx context.Context) []access.Finding {
+	gh, err := forge.New(p.forge)
+	if err != nil {
+		f := &access.Findings{Part: "github"}
+		f.Fail("Correct the block github.", "%v", err)
+		return f.List
+	}
+	return gh.Diagnose(ctx)
+}
+
+// policies compares those on main with those in force.
+func (p *patient) policies(ctx context.Context) []access.Finding {
+	f := &access.Findings{Part: "policies"}
+	main, err := p.mainTree(ctx)
+	if err != nil {
+		f.Fail("See what github says above.", "those on main can't be read: %v", err)
+	} else if diags := policies.Load(main); diags.HasErrors() {
+		for _, d := range diags {
+			f.Fail("Correct it by a pull request; those in force stay meanwhile.", "on main: %s", d)
+		}
+	} else {
+		f.OK("those on main load")
+	}
+	state := p.inForce(ctx)
+	switch {
+	case state.err != nil && access.CodeOf(state.err) != access.CodeNotFound:
+		f.Fail("See what the ledger says above.", "those in force can't be read: %v", state.err)
+	case state.tree.Commit == "":
+		f.Fail("Start serve once with adopt_first = true, or have the policy owners approve them.", "none are in force yet")
+	case err != nil:
+	case policies.PoliciesDigest(main) != policies.PoliciesDigest(state.tree):
+		f.Warn("Have a policy owner approve the pull request that changed them; the audit log says why they were not taken.",
+			"those in force are of commit %.12s, and main says something else", state.tree.Commit)
+	default:
+		f.OK("those on main are in force")
+	}
+	return f.List
+}
+
+func (p *patient) mainTree(ctx context.Context) (access.Tree, error) {
+	gh, err := forge.New(p.forge)
+	if err != nil {
+		return access.Tree{}, err
+	}
+	commit, err := gh.Main(ctx)
+	if err != nil {
+		return access.Tree{}, err
+	}
+	return gh.Tree(ctx, commit)
+}
+
+// targets asks every target that the policies in force name, and looks at the
+// grants that are open there.
+func (p *patient) targets(ctx context.Context) []access.Finding {
+	f := &access.Findings{Part: "targets"}
+	state := p.inForce(ctx)
+	if state.err != nil {
+		f.Fail("See what the ledger says above.", "none are known without the policies in force: %v", state.err)
+		return f.List
+	}
+	offers, diags := policies.Offers(state.tree)
+	if diags.HasErrors() {
+		f.Fail("See what policies say above.", "none are known: the policies in force do not load")
+		return f.List
+	}
+	key := make([]byte, 32) // nothing is minted: no password is derived from it
+	m, err := mint.New(mint.Config{Installation: p.Name, Key: key, Admin: p.admin})
+	if err != nil {
+		f.Fail("Correct the configuration.", "%v", err)
+		return f.List
+	}
+	defer m.Close()
+	var all []examination
+	for _, t := range targetsOf(offers) {
+		if t.Kind != m.Kind() {
+			f.Warn("Try a grant there.", "%s is not looked at: doctor knows targets of kind %s only", t.TargetRef, m.Kind())
+			continue
+		}
+		all = append(all, examination{"target " + t.TargetRef.String(), func(ctx context.Context) []access.Finding {
+			return m.Diagnose(ctx, t, plansOn(t, offers, state.open))
+		}})
+	}
+	for found := range examine(ctx, all) {
+		f.List = append(f.List, found)
+	}
+	if len(offers) == 0 {
+		f.Warn("Add one to the policies.", "the policies in force name none")
+	}
+	return f.List
+}
+
+func targetsOf(offers []access.Plan) (out []access.Target) {
+	for _, o := range offers {
+		if !slices.ContainsFunc(out, func(t access.Target) bool { return t.TargetRef == o.Target.TargetRef }) {
+			out = append(out, o.Target)
+		}
+	}
+	return out
+}
+
+// plansOn are the roles of a target, and the grants that are active there.
+func plansOn(t access.Target, offers []access.Plan, open []access.Grant) (out []access.Plan) {
+	for _, o := range offers {
+		if o.Target.TargetRef == t.TargetRef {
+			out = append(out, o)
+		}
+	}
+	for _, g := range open {
+		if g.State == access.StateActive && g.Plan.Target.TargetRef == t.TargetRef {
+			out = append(out, g.Plan)
+		}
+	}
+	return out
+}
+
+// gateway asks the running one over its socket.
+func (p *patient) gateway(ctx context.Context) []access.Finding {
+	f := &access.Findings{Part: "gateway"}
+	var s gateStatus
+	switch err := askGateway(ctx, p.Dir, "GET", "/status", nil, &s); {
+	case err != nil:
+		f.Fail("Start `tidegate serve`, or run this where it runs, as its user.", "%v", err)
+	case s.Ready != "":
+		f.Fail("See its log.", "it opens nothing: %s", s.Ready)
+	default:
+		f.OK("it opens sessions; %d are open", s.Sessions)
+	}
+	return f.List
+}
+
+// control asks the control side in another process as a gateway does, for a
+// grant that there is not: not to find it, one must be known there.
+func (p *patient) control(ctx context.Context) []access.Finding {
+	f := &access.Findings{Part: "control"}
+	if p.enrolled == nil {
+		f.Fail("See what the configuration says above.", "there is no enrolment to ask with")
+		return f.List
+	}
+	client, err := lease.NewClient(p.door, p.enrolled.tls())
+	if err != nil {
+		f.Fail("Correct the block control.", "%v", err)
+		return f.List
+	}
+	defer client.Close()
+	switch _, err := client.Lease(ctx, access.GrantKey{Repo: 1, ID: "asked-by-doctor"}, "doctor"); access.CodeOf(err) {
+	case access.CodeNotFound:
+		f.OK("it answers at %s and knows us as %s", p.door, p.enrolled.Name)
+	case access.CodeDenied, access.CodeUnauthenticated:
+		f.Fail("Enrol the gateway again: `tidegate setup gateway`.", "it answers at %s and does not know us: %v", p.door, err)
+	default:
+		f.Fail("Look at address in the block control, and whether the control side runs: nothing new opens meanwhile.", "%s: %v", p.door, err)
+	}
+	return f.List
+}
+
+// certificates looks at when those that we show, and those that we trust, end.
+func (p *patient) certificates(context.Context) []access.Finding {
+	f := &access.Findings{Part: "certificates"}
+	paths := map[string]string{}
+	for what, path := range p.cas {
+		paths[path] = what
+	}
+	for _, t := range p.files {
+		if t.Certificate != "" {
+			paths[t.Certificate] = t.Certificate
+		}
+	}
+	for path, what := range paths {
+		text, err := readBounded(path, maxSecret)
+		if err != nil {
+			f.Fail("Look at its path.", "%s can't be read: %s", what, plainly(err))
+			continue
+		}
+		end, err := firstToEnd(text)
+		if err != nil {
+			f.Fail("Want certificates as PEM.", "%s: %v", what, err)
+			continue
+		}
+		f.Expiry(what, end, time.Now(), "Put a renewed one in its place; no restart is needed.")
+	}
+	if p.enrolled != nil {
+		f.Expiry("our enrolment at control", p.enrolled.Certificate.Leaf.NotAfter, time.Now(), "Enrol the gateway again: `tidegate setup gateway`.")
+	}
+	if len(f.List) == 0 {
+		f.OK("none are configured")
+	}
+	slices.SortFunc(f.List, func(a, b access.Finding) int { return strings.Compare(a.Say, b.Say) })
+	return f.List
+}
+
+// firstToEnd is when the first certificate of a file ends.
+func firstToEnd(text []byte) (end time.Time, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return end, fmt.Errorf("read certificate: %w", err)
+		}
+		if end.IsZero() || c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	if end.IsZero() {
+		return end, errors.New("it holds no certificate")
+	}
+	return end, nil
+}
