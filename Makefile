@@ -7,7 +7,7 @@ STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 FUZZTIME      ?= 20s
 
-.PHONY: help build parts test lint demo bench fuzz clean
+.PHONY: help build parts test lint demo bench bench-postgres fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ demo: parts build ## the story from pull request to proven end, on this machine 
 GRANTS ?= 200
 bench: parts build ## how fast access opens and closes here: GRANTS one after another (200), 200 in one second
 	@$(BIN)/tidegate bench --grants $(GRANTS)
+
+bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer, some minutes
+	@.ci/parts/pgbouncer.sh
+	@TIDEGATE_BENCH=full $(GO) test -count=1 -timeout 30m -run '^TestBench$$' ./gateway/postgres
 
 fuzz: ## every fuzz target for FUZZTIME (20s each)
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -12,7 +12,15 @@ type Operation struct {
 	Binding []byte    `json:"-"`                 // goes into the shown digest: what makes this run differ from another of the same text
 	Guard   *Decision `json:"guard,omitempty"`   // what the room itself says of it: can only narrow
 	Opaque  bool      `json:"opaque,omitempty"`  // its bytes say nothing to a reader (a tunnel, a file): size and hash are kept
+
+	// Class, if there is one, says that every operation with the same pointer
+	// has the same Kind, Subject, Facts and Guard.
+	Class *Class `json:"-"`
 }
+
+// Class is what a room shares among operations that differ in their text and
+// parameters alone, so that a judge who reads neither decides only once.
+type Class struct{ _ byte } // not empty: two of them must have two addresses
 
 // Facts are what a room found out about an operation. A value is a bool, an
 // int64, a string or a []string, nothing else.
@@ -72,6 +80,13 @@ func Strictest(ds ...Decision) Decision {
 // decision, so a room may keep decisions as long as its judge is the same.
 type Judge interface {
 	Judge(Operation) Decision
+}
+
+// ClassJudge is a Judge that can say that it reads nothing of an operation
+// but what its class has: then one decision holds for the whole class.
+type ClassJudge interface {
+	Judge
+	JudgesClasses() bool
 }
 
 // JudgeFunc lets a function judge.

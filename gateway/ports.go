@@ -86,7 +86,8 @@ type Compiler interface {
 }
 
 // Recorder writes one session's recording. Append returns when the event is
-// handed to the kernel; with sync, when it is on disk. Any error is final.
+// handed to the kernel (an operation's end may follow 50 ms later); with sync,
+// when it is on disk. Any error is final.
 // Seal appends the session's end and answers with the head to anchor.
 type Recorder interface {
 	Append(e access.Event, sync bool) error

@@ -110,6 +110,9 @@ type Server struct {
 	npending int
 	closing  bool
 	conns    sync.WaitGroup
+
+	compiledMu sync.Mutex
+	compiled   map[compiledKey]*compiled
 }
 
 // New makes a server. It opens nothing before Run has read a snapshot.

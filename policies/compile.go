@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -27,6 +28,16 @@ func Compile(rules []access.Rule, g access.Grant, id access.Identity) (access.Ju
 	facts["identity"] = identityFacts(id)
 	return judge{compiled, facts}, nil
 }
+
+// JudgesClasses implements access.ClassJudge: a rule that reads the text has
+// to see each one.
+func (j judge) JudgesClasses() bool {
+	return !slices.ContainsFunc(j.rules, func(r compiledRule) bool { return readsText(r.deny) || readsText(r.hold) })
+}
+
+// readsText looks for the attribute in the canonical text, where a string
+// that merely looks like it counts as well.
+func readsText(x *expr) bool { return x != nil && strings.Contains(x.text, ".text") }
 
 // compiledRule is a rule with its conditions compiled; nil is absent.
 type compiledRule struct {

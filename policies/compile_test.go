@@ -177,3 +177,22 @@ func BenchmarkJudge(b *testing.B) {
 		j.Judge(op)
 	}
 }
+
+func TestJudgesClassesUnlessARuleReadsTheText(t *testing.T) {
+	on := access.TargetRef{Kind: "postgres", Name: "orders-prod"}
+	g := access.Grant{Plan: access.Plan{Target: access.Target{TargetRef: on}}}
+	for deny, want := range map[string]bool{
+		`statement.writes`: true,
+		`statement.kind == "select" && contains(statement.tables, "users")`: true,
+		`matches(statement.text, ".*secret.*")`:                             false,
+		`!(statement.writes || startswith(lower(statement.text), "x"))`:     false,
+	} {
+		j, err := Compile([]access.Rule{{Name: "r", On: []access.TargetRef{on}, Deny: deny, Say: "No."}}, g, access.Identity{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := j.(access.ClassJudge).JudgesClasses(); got != want {
+			t.Errorf("%s: JudgesClasses is %v, want %v", deny, got, want)
+		}
+	}
+}

@@ -20,8 +20,9 @@ const maxText = 1 << 20
 
 // statement is one parsed statement and what rules may know of it.
 type statement struct {
-	op   access.Operation
-	node *pg.Node
+	op     access.Operation
+	node   *pg.Node // only while the text is read
+	copyIn bool     // COPY FROM STDIN
 }
 
 // classify parses a text into its statements. An error is a refusal that may

@@ -17,7 +17,7 @@ const maxShown = 4 << 10
 // asked for when it runs.
 func (b *bridge) parse(body []byte) error {
 	name, rest, ok1 := cutString(body)
-	text, types, ok2 := cutString(rest)
+	text, types, ok2 := cutBytes(rest)
 	if !ok1 || !ok2 || len(types) < 2 || len(types) != 2+4*int(binary.BigEndian.Uint16(types)) {
 		return violation("A Parse message does not end as it must.")
 	}
@@ -27,44 +27,32 @@ func (b *bridge) parse(body []byte) error {
 	if b.replies.isSkipping() {
 		return nil // the target would skip it
 	}
-	stmts, sent, err := b.understand(text)
+	read, err := b.understand(text)
 	if err == nil {
-		err = b.checkPrepared(stmts)
+		err = b.checkPrepared(read)
 	}
 	if err != nil {
 		return b.refuse('P', err)
 	}
-	for i := range stmts {
-		stmts[i].node = nil // a tree is some hundred times as large as its text
-	}
-	v := &named{name: b.stmts.fresh(), stmts: stmts}
+	v := &named{name: b.stmts.fresh(), ops: read.ops}
 	r := &reply{kind: 'P'}
 	if err := b.stmts.set(name, v, r); err != nil {
 		return b.refuse('P', err)
 	}
-	out := append([]byte(v.name), 0)
-	out = append(append(out, sent...), 0)
-	return b.send(r, frame{'P', append(out, types...)})
+	return b.send(r, 'P', v.name, "\x00", read.sent, "\x00", string(types))
 }
 
-func (b *bridge) checkPrepared(stmts []statement) error {
-	if len(stmts) > 1 {
-		return access.Errorf(access.CodeInvalid, "A prepared statement has %d commands; one is allowed.", len(stmts))
+func (b *bridge) checkPrepared(read reading) error {
+	if len(read.ops) > 1 {
+		return access.Errorf(access.CodeInvalid, "A prepared statement has %d commands; one is allowed.", len(read.ops))
 	}
-	for i := range stmts {
-		if c := stmts[i].node.GetCopyStmt(); c != nil && c.IsFrom && stmts[i].op.Guard == nil {
-			stmts[i].op.Guard = &access.Decision{Verdict: access.Deny, Rule: "copy-extended", Say: "COPY FROM STDIN is not allowed as a prepared statement; send it as a simple query."}
+	for i, op := range read.ops {
+		if read.stmts[i].copyIn && op.Guard == nil {
+			read.ops[i].Class = nil
+			read.ops[i].Guard = &access.Decision{Verdict: access.Deny, Rule: "copy-extended", Say: "COPY FROM STDIN is not allowed as a prepared statement; send it as a simple query."}
 		}
-		if b.session.Judge(stmts[i].op).Verdict != access.Deny {
-			continue
-		}
-		open, err := b.admit(stmts[i].op)
-		if err != nil {
-			return err
-		}
-		_ = open.Close(skipped) // the rules changed in between
 	}
-	return nil
+	return b.admitDenied(read.ops)
 }
 
 // bind makes a portal of a statement and its parameters.
@@ -83,14 +71,15 @@ func (b *bridge) bind(body []byte) error {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
 	sum := sha256.Sum256(values)
-	v := &named{name: b.portals.fresh(), stmts: stmt.stmts, params: params, binding: sum[:]}
+	v := &named{ops: stmt.ops, params: params, binding: sum[:]}
+	if portal != "" { // see names: the unnamed one needs no other name
+		v.name = b.portals.fresh()
+	}
 	r := &reply{kind: 'B'}
 	if err := b.portals.set(portal, v, r); err != nil {
 		return b.refuse('P', err)
 	}
-	out := append([]byte(v.name), 0)
-	out = append(append(out, stmt.name...), 0)
-	return b.send(r, frame{'B', append(out, values...)})
+	return b.send(r, 'B', v.name, "\x00", stmt.name, "\x00", string(values))
 }
 
 // parseBind reads a Bind message behind its names.
@@ -182,7 +171,13 @@ func (b *bridge) target(body []byte) (n *names, name string, err error) {
 	return nil, "", violation("%q is neither a statement (S) nor a portal (P).", body[0])
 }
 
-func about(kind byte, name string) []byte { return append(append([]byte{kind}, name...), 0) }
+// letter is the S or P before a name.
+func letter(kind byte) string {
+	if kind == 'S' {
+		return "S"
+	}
+	return "P"
+}
 
 func (b *bridge) describe(body []byte) error {
 	n, name, err := b.target(body)
@@ -193,7 +188,7 @@ func (b *bridge) describe(body []byte) error {
 	if !ok {
 		return b.unknown(body[0], name)
 	}
-	return b.send(&reply{kind: 'D'}, frame{'D', about(body[0], v.name)})
+	return b.send(&reply{kind: 'D'}, 'D', letter(body[0]), v.name, "\x00")
 }
 
 func (b *bridge) unknown(kind byte, name string) error {
@@ -219,16 +214,15 @@ func (b *bridge) execute(body []byte) error {
 		return b.unknown('P', name)
 	}
 	r := &reply{kind: 'E'}
-	for _, s := range v.stmts {
-		op := s.op
+	for _, op := range v.ops {
 		op.Params, op.Binding = v.params, v.binding
 		open, err := b.admit(op)
 		if err != nil {
 			return b.refuse('P', err)
 		}
-		r.opens = append(r.opens, open)
+		r.opens = append(r.first[:0], open)
 	}
-	return b.send(r, frame{'E', append(append([]byte(v.name), 0), limit...)})
+	return b.send(r, 'E', v.name, "\x00", string(limit))
 }
 
 // closeName closes a name; one that is not known is no error in PostgreSQL.
@@ -240,20 +234,20 @@ func (b *bridge) closeName(body []byte) error {
 	r := &reply{kind: 'C'}
 	v, ok := n.get(name)
 	if !ok {
-		return b.send(r, frame{'C', about(body[0], n.fresh())})
+		return b.send(r, 'C', letter(body[0]), n.fresh(), "\x00")
 	}
 	if err := n.set(name, nil, r); err != nil {
 		return err
 	}
-	return b.send(r, frame{'C', about(body[0], v.name)})
+	return b.send(r, 'C', letter(body[0]), v.name, "\x00")
 }
 
 // sweep closes names at the target that nothing leads to any more.
 func (b *bridge) sweep() error {
-	for kind, n := range map[byte]*names{'S': b.stmts, 'P': b.portals} {
+	for _, n := range [...]*names{b.stmts, b.portals} {
 		for _, name := range n.sweep() {
 			r := &reply{kind: 'C', hidden: true, undo: func() { n.discard(name) }}
-			if err := b.send(r, frame{'C', about(kind, name)}); err != nil {
+			if err := b.send(r, 'C', letter(n.kind), name, "\x00"); err != nil {
 				return err
 			}
 		}

@@ -1,59 +1,60 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
 )
 
-// readClient reads ahead within bounds, also while a statement waits for a
-// person, and so sees the client leave.
+// readClient takes the client's messages one by one. It is the only one that
+// writes to the target, and writes before it waits for the next read.
 func (b *bridge) readClient() {
+	defer b.in.release()
 	for {
-		f, err := readFrame(b.client)
-		if e := (*access.Error)(nil); errors.As(err, &e) {
-			b.end(violation("%s", e.Message))
-			return
+		f, size, err := b.nextFrame()
+		if err == nil {
+			err = b.handle(f)
+			b.in.use(size)
+		}
+		if err == nil && f.kind == 'X' {
+			b.leaving.Store(true) // the target ends the rest
+			if err = b.flush(); err == nil {
+				return
+			}
 		}
 		if err != nil {
-			b.end(errLeft)
-			return
-		}
-		b.frames.push(f)
-		if f.kind == 'X' {
-			b.leave()
+			b.end(err)
+			_, _ = io.Copy(io.Discard, b.client) // ends with the connection: see shut
 			return
 		}
 	}
 }
 
-// handleClient is the only one that writes to the target.
-func (b *bridge) handleClient() {
+func (b *bridge) nextFrame() (frame, int, error) {
 	for {
-		f, ok := b.frames.pop()
-		if !ok {
-			return
-		}
-		err := b.handle(f)
-		if err == nil && b.frames.empty() {
-			err = b.flush()
-		}
+		f, size, ok, err := takeFrame(b.in.bytes())
 		if err != nil {
-			b.end(err)
-			return
+			return f, 0, violation("%s", access.Message(err))
 		}
-		if f.kind == 'X' {
-			return
+		if ok {
+			return f, size, nil
+		}
+		if err := b.flush(); err != nil {
+			return f, 0, err
+		}
+		if err := b.in.fill(); err != nil {
+			return f, 0, errLeft
 		}
 	}
 }
 
 func (b *bridge) flush() error {
-	if err := b.up.w.Flush(); err != nil {
+	if err := b.up.out.flush(); err != nil {
 		return &targetGone{cause: fmt.Errorf("write to target: %w", err)}
 	}
 	return nil
@@ -86,33 +87,37 @@ func (b *bridge) handle(f frame) error {
 		if err := b.sweep(); err != nil {
 			return err
 		}
-		return b.send(&reply{kind: 'S'}, f)
-	case 'H':
-		return b.send(nil, f)
-	case 'X':
-		return errors.Join(b.send(nil, f), b.flush())
+		return b.send(&reply{kind: 'S'}, 'S')
+	case 'H', 'X':
+		return b.forward(f)
 	case 'd', 'c', 'f':
 		return nil // the rest of a COPY that failed: PostgreSQL drops it, too
 	}
 	return violation("Message type %q is not allowed through Tidegate.", f.kind)
 }
 
-// send expects the reply and forwards the message.
-func (b *bridge) send(r *reply, f frame) error {
-	if r != nil {
-		if b.replies.full() {
-			if err := b.flush(); err != nil {
-				return err
-			}
-		}
-		if !b.replies.push(r) {
-			return context.Cause(b.ctx)
+// send expects the reply and sends a message made of the pieces.
+func (b *bridge) send(r *reply, kind byte, pieces ...string) error {
+	if b.replies.full() {
+		if err := b.flush(); err != nil {
+			return err
 		}
 	}
+	if !b.replies.push(r) || b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
+	if err := b.up.out.message(kind, pieces...); err != nil {
+		return &targetGone{cause: fmt.Errorf("write to target: %w", err)}
+	}
+	return nil
+}
+
+// forward sends a message that has no reply, as it is.
+func (b *bridge) forward(f frame) error {
 	if b.ctx.Err() != nil {
 		return context.Cause(b.ctx)
 	}
-	if _, err := b.up.w.Write(message(f.kind, f.body)); err != nil {
+	if err := b.up.out.bytes(f.kind, f.body); err != nil {
 		return &targetGone{cause: fmt.Errorf("write to target: %w", err)}
 	}
 	return nil
@@ -120,48 +125,36 @@ func (b *bridge) send(r *reply, f frame) error {
 
 // query judges each statement of a text; the strictest decision decides.
 func (b *bridge) query(body []byte) error {
-	text, rest, ok := cutString(body)
-	if !ok || len(rest) > 0 {
+	end := len(body) - 1
+	if end < 0 || bytes.IndexByte(body, 0) != end {
 		return violation("A query does not end as it must.")
 	}
-	stmts, sent, err := b.understand(text)
+	read, err := b.understand(body[:end])
 	if err != nil {
 		return b.refuse('Q', err)
 	}
-	opens, err := b.admitAll(stmts)
-	if err != nil {
+	r := &reply{kind: 'Q'}
+	if err := b.admitAll(read.ops, r); err != nil {
 		return b.refuse('Q', err)
 	}
-	r := &reply{kind: 'Q', opens: opens}
-	for _, s := range stmts {
-		if c := s.node.GetCopyStmt(); c != nil && c.IsFrom {
-			b.copies++
-		}
-	}
-	if b.copies > 0 {
+	if read.copies > 0 {
 		r.over = make(chan struct{})
-		b.copying = &reply{over: r.over}
+		b.copying, b.copies = &reply{over: r.over}, read.copies
 	}
-	return b.send(r, frame{'Q', append([]byte(sent), 0)})
+	return b.send(r, 'Q', read.sent, "\x00")
 }
 
 // understand parses and rewrites a text. What is not understood is recorded
 // as refused.
-func (b *bridge) understand(text string) ([]statement, string, error) {
-	stmts, err := classify(text)
-	sent := text
-	if err == nil {
-		guardMasked(stmts, b.plan)
-		sent, err = rewrite(text, stmts, b.plan)
-	}
+func (b *bridge) understand(text []byte) (reading, error) {
+	read, err := b.plan.read(text)
 	if err != nil {
 		b.recordRefusal(access.Operation{
-			Kind: "query", Subject: "statement", Text: text[:min(len(text), maxText)], Facts: access.Facts{"kind": "unknown"},
+			Kind: "query", Subject: "statement", Text: string(text[:min(len(text), maxText)]), Facts: access.Facts{"kind": "unknown"},
 			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: access.Message(err)},
 		})
-		return nil, "", err
 	}
-	return stmts, sent, nil
+	return read, err
 }
 
 // recordRefusal asks for what the guard already denies.
@@ -172,45 +165,60 @@ func (b *bridge) recordRefusal(op access.Operation) {
 	}
 }
 
-// admitAll asks for each statement, first for one that is denied: nobody is
-// asked about a text that will be refused anyway.
-func (b *bridge) admitAll(stmts []statement) ([]gateway.Open, error) {
-	for _, s := range stmts {
-		if b.session.Judge(s.op).Verdict != access.Deny {
+// admitAll asks for each statement, of several first for one that is denied:
+// nobody is asked about a text that will be refused anyway.
+func (b *bridge) admitAll(ops []access.Operation, r *reply) error {
+	if len(ops) > 1 {
+		if err := b.admitDenied(ops); err != nil {
+			return err
+		}
+	}
+	r.opens = r.first[:0]
+	for _, op := range ops {
+		open, err := b.admit(op)
+		if err != nil {
+			for _, o := range r.opens {
+				_ = o.Close(skipped)
+			}
+			return err
+		}
+		r.opens = append(r.opens, open)
+	}
+	return nil
+}
+
+// admitDenied finds one that is denied, and has it recorded and refused.
+func (b *bridge) admitDenied(ops []access.Operation) error {
+	for _, op := range ops {
+		if b.session.Judge(op).Verdict != access.Deny {
 			continue
 		}
-		open, err := b.admit(s.op)
+		open, err := b.admit(op)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		_ = open.Close(skipped) // the rules changed in between
 	}
-	var opens []gateway.Open
-	for _, s := range stmts {
-		open, err := b.admit(s.op)
-		if err != nil {
-			for _, o := range opens {
-				_ = o.Close(skipped)
-			}
-			return nil, err
-		}
-		opens = append(opens, open)
-	}
-	return opens, nil
+	return nil
 }
 
-// admit asks the session. It may wait for a person, so what the client sent
-// before goes out first.
+// admit asks the session. It may wait for a person: then what the client sent
+// before goes out first, and the client is watched meanwhile.
 func (b *bridge) admit(op access.Operation) (gateway.Open, error) {
-	if b.session.Judge(op).Verdict == access.Hold {
-		if err := b.flush(); err != nil {
-			return nil, err
-		}
+	if b.session.Judge(op).Verdict != access.Hold {
+		open, err := b.session.Admit(b.hurried, op)
+		if err == nil || access.CodeOf(err) != access.CodeCancelled {
+			return open, err
+		} // else the rules changed in between: it waits after all
 	}
-	ctx, cancel := context.WithCancel(b.present)
+	if err := b.flush(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(b.ctx)
 	defer cancel()
 	b.setWaiting(cancel)
 	defer b.setWaiting(nil)
+	defer b.watch(cancel)()
 	return b.session.Admit(ctx, op)
 }
 
@@ -218,6 +226,24 @@ func (b *bridge) setWaiting(cancel context.CancelFunc) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = cancel
+}
+
+// watch reads ahead, and cancels when the client leaves. The function that it
+// returns ends the watch.
+func (b *bridge) watch(cancel context.CancelFunc) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.in.readAhead(cancel)
+	}()
+	return func() {
+		_ = b.client.SetReadDeadline(time.Unix(1, 0))
+		<-done
+		_ = b.client.SetReadDeadline(time.Time{})
+		if b.ctx.Err() != nil { // shut may have set its own in between
+			_ = b.client.SetReadDeadline(time.Now().Add(lingerTime))
+		}
+	}
 }
 
 // refuse sends the target something that fails in place of what is refused,
@@ -228,10 +254,10 @@ func (b *bridge) refuse(kind byte, err error) error {
 
 func (b *bridge) refuseWith(kind byte, msg []byte) error {
 	if kind == 'Q' {
-		return b.send(&reply{kind: 'Q', instead: msg}, frame{'Q', []byte(unparsable + "\x00")})
+		return b.send(&reply{kind: 'Q', instead: msg}, 'Q', unparsable+"\x00")
 	}
 	b.discard = true
-	return b.send(&reply{kind: 'P', instead: msg}, frame{'P', []byte("\x00" + unparsable + "\x00\x00\x00")})
+	return b.send(&reply{kind: 'P', instead: msg}, 'P', "\x00"+unparsable+"\x00\x00\x00")
 }
 
 // feed handles a message while the target may be in COPY FROM STDIN. There it
@@ -246,12 +272,12 @@ func (b *bridge) feed(f frame) (done bool, err error) {
 	}
 	switch f.kind {
 	case 'd':
-		return true, b.send(nil, f)
+		return true, b.forward(f)
 	case 'c', 'f':
 		if b.copies--; b.copies == 0 {
 			b.copying = nil
 		}
-		return true, b.send(nil, f)
+		return true, b.forward(f)
 	case 'H', 'S':
 		return true, nil
 	}
@@ -262,9 +288,9 @@ func (b *bridge) feed(f frame) (done bool, err error) {
 	case <-b.copying.over:
 		b.copying, b.copies = nil, 0
 		return false, nil
-	case <-b.present.Done():
-		return false, nil
-	case <-time.After(10 * time.Second):
+	case <-b.ctx.Done():
+		return true, context.Cause(b.ctx)
+	case <-time.After(copyPatience):
 		return true, violation("Message type %q came while the target waits for COPY data.", f.kind)
 	}
 }

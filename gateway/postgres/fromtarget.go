@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -22,41 +20,179 @@ var answers = map[byte]string{
 	'Q': "TDCIEZGHdc", 'P': "1E", 'B': "2E", 'C': "3E", 'D': "tTnE", 'E': "DCIsHdcE", 'S': "EZ",
 }
 
-// readTarget walks what the target sends and passes it on.
+// readTarget walks what the target sends and passes it on: one write for one
+// read, straight from the buffer unless something in between is withheld.
 func (b *bridge) readTarget() {
-	r := bufio.NewReaderSize(b.up.conn, 64<<10)
+	in := newIntake(b.up.conn)
+	defer in.release()
 	for b.ctx.Err() == nil {
-		if err := b.passOne(r); err != nil {
+		if err := in.fill(); err != nil {
+			b.end(b.farSide(err))
+			return
+		}
+		used, err := b.pass(in.bytes())
+		in.use(used)
+		if err != nil {
 			b.end(err)
 			return
 		}
 	}
 }
 
-func (b *bridge) passOne(r *bufio.Reader) error {
-	if r.Buffered() < 5 { // about to wait: the client gets what there is
-		b.out.lock()
-		err := b.out.flush()
-		b.out.unlock()
+// farSide says what it means that the target's side ended.
+func (b *bridge) farSide(err error) error {
+	if b.leaving.Load() {
+		return errLeft
+	}
+	return &targetGone{cause: err}
+}
+
+// passage goes through the bytes of one read.
+type passage struct {
+	b   *bridge
+	p   []byte
+	at  int // what is before has been dealt with
+	run int // p[run:at] goes to the client as it is
+}
+
+// pass passes on all messages that are whole, and the beginning of one that
+// is too large to be kept. It says how many bytes it used.
+func (b *bridge) pass(p []byte) (int, error) {
+	w := passage{b: b, p: p}
+	err := w.messages()
+	if h := b.current; h != nil {
+		h.count()
+	}
+	b.out.lock()
+	defer b.out.unlock()
+	if sent := b.out.send(p[w.run:w.at]); sent != nil && err == nil {
+		err = errors.Join(errLeft, sent)
+	}
+	if err == nil {
+		b.out.torn = b.large > 0
+	}
+	return w.at, err
+}
+
+func (w *passage) messages() error {
+	if err := w.goOn(); err != nil {
+		return err
+	}
+	for {
+		if h := w.b.current; h != nil && h.streams {
+			w.rows(h)
+		}
+		rest := w.p[w.at:]
+		if len(rest) < headSize {
+			return nil
+		}
+		kind, size := rest[0], int64(binary.BigEndian.Uint32(rest[1:]))+1
+		if size < headSize || size > maxAnswer {
+			return mismatch("message %q of %d bytes", kind, size)
+		}
+		inspected := strings.IndexByte("CEISZ", kind) >= 0
+		switch {
+		case inspected && size > maxInspected:
+			return mismatch("message %q of %d bytes", kind, size)
+		case size <= int64(len(rest)):
+			if err := w.whole(kind, rest[:size]); err != nil {
+				return err
+			}
+		case inspected || size <= bufferSize:
+			return nil // until the rest is there
+		default:
+			return w.begin(kind, size)
+		}
+	}
+}
+
+// rows passes on rows and COPY data, the bulk of everything: five bytes of
+// each are looked at.
+func (w *passage) rows(h *reply) {
+	p := w.p
+	for len(p)-w.at >= headSize && (p[w.at] == 'D' || p[w.at] == 'd') {
+		size := int(binary.BigEndian.Uint32(p[w.at+1:])) + 1
+		if size < headSize || size > len(p)-w.at {
+			return
+		}
+		if p[w.at] == 'D' {
+			h.rows++
+		}
+		h.bytes += int64(size)
+		w.at += size
+	}
+}
+
+// whole deals with one message.
+func (w *passage) whole(kind byte, msg []byte) error {
+	show := true
+	var instead []byte
+	if strings.IndexByte("CEISZ", kind) >= 0 {
+		out, err := w.b.settleWith(kind, msg)
 		if err != nil {
-			return errors.Join(errLeft, err)
+			return err
+		}
+		if show = out != nil && &out[0] == &msg[0]; !show {
+			instead = out
+		}
+	} else {
+		var err error
+		if show, err = w.b.expected(kind, int64(len(msg))); err != nil {
+			return err
 		}
 	}
-	head, err := r.Peek(5)
+	if show {
+		w.at += len(msg)
+		return nil
+	}
+	if err := w.gather(instead); err != nil {
+		return err
+	}
+	w.at += len(msg)
+	w.run = w.at
+	return nil
+}
+
+// gather keeps what goes to the client before something that does not.
+func (w *passage) gather(instead []byte) error {
+	w.b.out.lock()
+	defer w.b.out.unlock()
+	for _, p := range [][]byte{w.p[w.run:w.at], instead} {
+		if _, err := w.b.out.buf.Write(p); err != nil {
+			return errors.Join(errLeft, w.b.out.tear(err))
+		}
+	}
+	w.run = w.at
+	return nil
+}
+
+// begin passes on the beginning of a message that is not kept whole.
+func (w *passage) begin(kind byte, size int64) error {
+	show, err := w.b.expected(kind, size)
 	if err != nil {
-		if b.present.Err() != nil {
-			return errLeft
-		}
-		return &targetGone{cause: err}
+		return err
 	}
-	kind, size := head[0], int64(binary.BigEndian.Uint32(head[1:]))+1
-	if size < 5 || size > maxAnswer {
-		return mismatch("message %q of %d bytes", kind, size)
+	w.b.large, w.b.hiding = size, !show
+	return w.goOn()
+}
+
+// goOn passes on more of such a message.
+func (w *passage) goOn() error {
+	if w.b.large == 0 {
+		return nil
 	}
-	if strings.IndexByte("CEISZ", kind) < 0 {
-		return b.stream(r, kind, size)
+	n := min(w.b.large, int64(len(w.p)-w.at))
+	w.b.large -= n
+	if !w.b.hiding {
+		w.at += int(n)
+		return nil
 	}
-	return b.inspect(r, kind, size)
+	if err := w.gather(nil); err != nil {
+		return err
+	}
+	w.at += int(n)
+	w.run = w.at
+	return nil
 }
 
 // mismatch ends the session: replies and questions no longer fit, and nobody
@@ -66,15 +202,31 @@ func mismatch(format string, args ...any) error {
 		cause: fmt.Errorf("unexpected "+format, args...)}
 }
 
-// stream passes a message on without holding it.
-func (b *bridge) stream(r *bufio.Reader, kind byte, size int64) error {
+// head is the reply that the target owes next. Only this side takes replies
+// off the list, so it stays the first until it is popped.
+func (b *bridge) head() *reply {
+	if b.current == nil {
+		b.current = b.replies.head()
+	}
+	return b.current
+}
+
+func (b *bridge) pop() {
+	b.current = nil
+	b.replies.pop()
+}
+
+// expected looks at a message that passes as it is, and says whether the
+// client is to see it.
+func (b *bridge) expected(kind byte, size int64) (show bool, err error) {
 	if kind == 'N' || kind == 'A' {
-		return b.copy(r, size)
+		return true, nil
 	}
-	h := b.replies.head()
+	h := b.head()
 	if h == nil || strings.IndexByte(answers[h.kind], kind) < 0 || h.instead != nil {
-		return mismatch("message %q", kind)
+		return false, mismatch("message %q", kind)
 	}
+	h.streams = h.kind == 'Q' || h.kind == 'E'
 	switch kind {
 	case 'D':
 		h.rows++
@@ -82,19 +234,8 @@ func (b *bridge) stream(r *bufio.Reader, kind byte, size int64) error {
 	case 'd':
 		h.bytes += size
 	}
-	if h.rows >= 1024 || h.bytes >= 64<<10 {
-		h.count()
-	}
-	if h.hidden {
-		_, err := io.CopyN(io.Discard, r, size)
-		b.settle(h, kind)
-		return err
-	}
-	if err := b.copy(r, size); err != nil {
-		return err
-	}
 	b.settle(h, kind)
-	return nil
+	return !h.hidden, nil
 }
 
 // settle pops a reply that one message ends.
@@ -104,65 +245,24 @@ func (b *bridge) settle(h *reply, kind byte) {
 		if h.done != nil {
 			h.done()
 		}
-		b.replies.pop()
+		b.pop()
 	case kind == 's':
 		_ = h.finish(access.Outcome{Status: "ok"}, 0)
-		b.replies.pop()
+		b.pop()
 	}
-}
-
-func (b *bridge) copy(r *bufio.Reader, size int64) error {
-	b.out.lock()
-	defer b.out.unlock()
-	if b.out.torn {
-		return errLeft
-	}
-	if size <= int64(r.Buffered()) {
-		p, _ := r.Peek(int(size))
-		if err := b.out.write(p); err != nil {
-			return errors.Join(errLeft, err)
-		}
-		_, err := r.Discard(int(size))
-		return err
-	}
-	b.out.torn = true
-	if _, err := io.CopyN(b.out.w, r, size); err != nil {
-		return &targetGone{cause: fmt.Errorf("pass message: %w", err)}
-	}
-	b.out.torn = false
-	return nil
-}
-
-// inspect passes on a message that says how something ended.
-func (b *bridge) inspect(r *bufio.Reader, kind byte, size int64) error {
-	if size > maxInspected {
-		return mismatch("message %q of %d bytes", kind, size)
-	}
-	msg := make([]byte, size)
-	if _, err := io.ReadFull(r, msg); err != nil {
-		return &targetGone{cause: err}
-	}
-	show, err := b.settleWith(kind, msg)
-	if err != nil || show == nil {
-		return err
-	}
-	b.out.lock()
-	defer b.out.unlock()
-	if err := b.out.write(show); err != nil {
-		return errors.Join(errLeft, err)
-	}
-	return nil
 }
 
 // settleWith answers with what the client is to see.
 func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 	if kind == 'S' {
-		return msg, checkParameter(msg[5:])
+		return msg, checkParameter(msg[headSize:])
 	}
-	if severity, _ := reportFields(msg[5:]); kind == 'E' && (severity == "FATAL" || severity == "PANIC") {
-		return nil, &targetGone{words: msg}
+	if kind == 'E' {
+		if severity, _ := reportFields(msg[headSize:]); severity == "FATAL" || severity == "PANIC" {
+			return nil, &targetGone{words: append([]byte(nil), msg...)}
+		}
 	}
-	h := b.replies.head()
+	h := b.head()
 	if h == nil || strings.IndexByte(answers[h.kind], kind) < 0 || h.instead != nil && kind != 'E' && kind != 'Z' {
 		return nil, mismatch("message %q", kind)
 	}
@@ -173,12 +273,12 @@ func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 		for len(h.opens) > 0 {
 			_ = h.finish(skipped, 0)
 		}
-		b.replies.pop()
+		b.pop()
 		return msg, nil
 	}
-	err := h.finish(access.Outcome{Status: "ok"}, tagRows(msg[5:]))
+	err := h.finish(access.Outcome{Status: "ok"}, tagRows(msg[headSize:]))
 	if h.kind == 'E' {
-		b.replies.pop()
+		b.pop()
 	}
 	return msg, err
 }
@@ -186,12 +286,13 @@ func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 // failed ends what an error ends, and shows the room's own error where the
 // room caused it.
 func (b *bridge) failed(h *reply, msg []byte) []byte {
-	_, code := reportFields(msg[5:])
+	_, code := reportFields(msg[headSize:])
 	_ = h.finish(access.Outcome{Status: "error", Code: code}, 0)
 	if h.instead != nil {
 		msg = h.instead
 	}
 	if h.kind != 'Q' && h.kind != 'S' {
+		b.current = nil
 		b.replies.fail()
 	}
 	return msg
@@ -210,8 +311,8 @@ func checkParameter(body []byte) error {
 
 // tagRows reads the rows out of a command tag: "INSERT 0 5", "UPDATE 3".
 func tagRows(body []byte) int64 {
-	tag, _, _ := cutString(body)
-	n, err := strconv.ParseInt(tag[strings.LastIndexByte(tag, ' ')+1:], 10, 64)
+	tag := body[:max(0, len(body)-1)]
+	n, err := strconv.ParseInt(string(tag[strings.LastIndexByte(string(tag), ' ')+1:]), 10, 64)
 	if err != nil {
 		return 0
 	}

@@ -1,7 +1,7 @@
 package postgres
 
 import (
-	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/tidegate/tidegate/access"
@@ -15,8 +15,8 @@ const (
 
 // named is a prepared statement or a portal.
 type named struct {
-	name  string      // at the target
-	stmts []statement // none for an empty text, else one
+	name string             // at the target
+	ops  []access.Operation // none for an empty text, else one
 
 	params  []string // a portal's
 	binding []byte
@@ -27,8 +27,8 @@ func (v *named) size() (n int) {
 	if v == nil {
 		return 0
 	}
-	for _, s := range v.stmts {
-		n += len(s.op.Text)
+	for _, op := range v.ops {
+		n += len(op.Text)
 	}
 	for _, p := range v.params {
 		n += len(p) + 16
@@ -39,8 +39,11 @@ func (v *named) size() (n int) {
 // names maps the client's names to the target's. Each Parse and each Bind
 // gets a name that was never used before, unnamed ones too: when one of them
 // fails or is skipped, nothing that was judged for it can meet an older
-// statement under the same name.
+// statement under the same name. The unnamed portal alone keeps its name: a
+// Bind is skipped or fails only with the transaction that older portals are
+// of, and they can't run after it.
 type names struct {
+	kind   byte // S or P
 	prefix string
 
 	mu    sync.Mutex
@@ -50,13 +53,13 @@ type names struct {
 	stale []string // names at the target that nothing leads to any more
 }
 
-func newNames(prefix string) *names { return &names{prefix: prefix, at: map[string]*named{}} }
+func newNames(kind byte, prefix string) *names { return &names{kind: kind, prefix: prefix} }
 
 func (n *names) fresh() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.n++
-	return fmt.Sprintf("%s%d", n.prefix, n.n)
+	return n.prefix + strconv.FormatUint(n.n, 10)
 }
 
 func (n *names) get(name string) (*named, bool) {
@@ -80,7 +83,7 @@ func (n *names) set(name string, v *named, r *reply) error {
 	}
 	n.put(name, v)
 	r.undo = func() { n.undo(name, v, old) }
-	if v != nil && old != nil {
+	if v != nil && old != nil && old.name != "" {
 		r.done = func() { n.discard(old.name) }
 	}
 	return nil
@@ -91,6 +94,9 @@ func (n *names) put(name string, v *named) {
 	if v == nil {
 		delete(n.at, name)
 		return
+	}
+	if n.at == nil {
+		n.at = map[string]*named{}
 	}
 	n.at[name] = v
 }

@@ -8,9 +8,9 @@ import (
 )
 
 func TestNamesKeepABoundedSize(t *testing.T) {
-	n := newNames("s")
+	n := newNames('S', "s")
 	big := func() *named {
-		return &named{stmts: []statement{{op: access.Operation{Text: strings.Repeat("x", maxKept/2)}}}}
+		return &named{ops: []access.Operation{{Text: strings.Repeat("x", maxKept/2)}}}
 	}
 	first := &reply{}
 	for i, name := range []string{"a", "b", "a"} { // the third takes the first one's place

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +9,17 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
-	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// Waits for a client.
+const (
+	lingerTime   = time.Second      // until it has read the last words
+	copyPatience = 10 * time.Second // until a COPY is over that something else follows
 )
 
 // errLeft says that the client went away by itself.
@@ -25,23 +30,30 @@ type bridge struct {
 	room    *Room
 	log     *slog.Logger
 	session gateway.Session
-	plan    backing.Backing
+	plan    *planned
 	client  net.Conn
+	in      *intake // of what the client sends
 	out     *outlet
 	up      *upstream
 	key     cancelKey
 
-	frames         *queue
 	replies        *replies
 	stmts, portals *names
 
 	ctx     context.Context // ends when the bridge must; its cause is why
 	end     context.CancelCauseFunc
-	present context.Context // ends when the client has said goodbye, too
-	leave   context.CancelFunc
+	hurried context.Context // has ended: who is given it does not wait
+
+	leaving atomic.Bool    // the client has said goodbye
+	talk    sync.WaitGroup // warnings that are being said
 
 	mu      sync.Mutex
 	waiting context.CancelFunc // ends the Admit that runs
+
+	// Of the goroutine that walks the target's messages.
+	current *reply // the first of replies, or nil: not looked up
+	large   int64  // bytes to come of a message that is not kept whole
+	hiding  bool   // and is not shown
 
 	// Of the goroutine that handles the client's messages.
 	discard bool   // an extended message was refused: drop up to the Sync
@@ -49,17 +61,18 @@ type bridge struct {
 	copies  int    // how many more of them the text has
 }
 
-func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan backing.Backing) *bridge {
+func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {
 	return &bridge{
 		room: r, log: r.log.With("session", s.Info().ID, "grant", s.Info().Grant.String()), session: s, plan: plan, client: client, up: up,
-		out: newOutlet(client), frames: newQueue(), replies: newReplies(),
-		stmts: newNames("tg_s"), portals: newNames("tg_p"),
+		in: newIntake(client), out: newOutlet(client), replies: newReplies(),
+		stmts: newNames('S', "tg_s"), portals: newNames('P', "tg_p"),
 	}
 }
 
 // welcome says that the session is ready, as the target did.
 func (b *bridge) welcome() error {
 	b.key = b.room.keys.add(b)
+	defer func() { b.up.params = nil }()
 	msg := message('R', []byte{0, 0, 0, 0})
 	for _, name := range slices.Sorted(maps.Keys(b.up.params)) {
 		msg = append(msg, message('S', []byte(name+"\x00"+b.up.params[name]+"\x00"))...)
@@ -73,32 +86,26 @@ func (b *bridge) welcome() error {
 	return nil
 }
 
-// abandon undoes what was opened when the bridge does not run.
-func (b *bridge) abandon() error {
-	b.room.keys.remove(b.key)
-	return errors.Join(b.up.conn.Close(), b.session.Close("The session did not start."))
-}
-
 // run carries messages both ways until something ends it.
 func (b *bridge) run(parent context.Context) error {
 	defer b.room.keys.remove(b.key)
 	_ = b.client.SetDeadline(time.Time{})
 	b.ctx, b.end = context.WithCancelCause(parent)
-	b.present, b.leave = context.WithCancel(b.ctx)
 	defer b.end(nil)
+	hurried, over := context.WithCancel(b.ctx)
+	over()
+	b.hurried = hurried
 	stop := context.AfterFunc(b.session.Context(), func() { b.end(context.Cause(b.session.Context())) })
 	defer stop()
 
 	var work sync.WaitGroup
 	reading := make(chan struct{})
 	work.Go(func() { defer close(reading); b.readClient() })
-	work.Go(b.handleClient)
-	work.Go(b.readTarget)
-	work.Go(b.warn)
-	<-b.ctx.Done()
-	cause := context.Cause(b.ctx)
-	b.shut(cause, reading)
+	work.Go(func() { b.wait(); b.shut(context.Cause(b.ctx), reading) }) // on a small stack: it waits longest
+	b.readTarget()
 	work.Wait()
+	b.talk.Wait()
+	cause := context.Cause(b.ctx)
 	b.replies.abandon(access.Outcome{Status: "cut"})
 	return errors.Join(worthLogging(cause), b.session.Close(reason(cause)))
 }
@@ -106,7 +113,6 @@ func (b *bridge) run(parent context.Context) error {
 // shut says the last words and closes both sides. What still runs at the
 // target is cancelled: a closed connection alone would not stop it.
 func (b *bridge) shut(cause error, reading <-chan struct{}) {
-	b.frames.close()
 	b.replies.close()
 	var work sync.WaitGroup
 	if !b.replies.empty() {
@@ -119,7 +125,7 @@ func (b *bridge) shut(cause error, reading <-chan struct{}) {
 	said := b.farewell(cause)
 	_ = b.up.conn.Close()
 	if said {
-		_ = b.client.SetReadDeadline(time.Now().Add(time.Second))
+		_ = b.client.SetReadDeadline(time.Now().Add(lingerTime))
 		<-reading
 	}
 	_ = b.client.Close()
@@ -137,7 +143,7 @@ func (b *bridge) farewell(cause error) bool {
 		return false
 	}
 	defer b.out.unlock()
-	if b.out.torn || b.out.write(words) != nil || b.out.flush() != nil {
+	if b.out.torn || b.out.send(words) != nil {
 		return false
 	}
 	c, ok := b.client.(interface{ CloseWrite() error })
@@ -201,37 +207,47 @@ func worthLogging(cause error) error {
 	return cause
 }
 
-// warn shows the session's sentences between two messages.
-func (b *bridge) warn() {
+// wait waits for the end, and has the session's sentences said meanwhile.
+func (b *bridge) wait() {
+	warnings := b.session.Warnings()
 	for {
 		select {
 		case <-b.ctx.Done():
 			return
-		case text, ok := <-b.session.Warnings():
+		case text, ok := <-warnings:
 			if !ok {
-				return
+				warnings = nil
+				continue
 			}
-			b.out.lock()
-			err := errors.Join(b.out.write(report{"WARNING", "01000", text, ""}.bytes('N')), b.out.flush())
-			b.out.unlock()
-			if err != nil {
-				b.end(errLeft)
-				return
-			}
+			b.talk.Wait() // one after another, and not here: the client may not be reading
+			b.talk.Go(func() { b.say(text) })
 		}
 	}
 }
 
+// say shows a sentence between two messages.
+func (b *bridge) say(text string) {
+	b.out.lock()
+	defer b.out.unlock()
+	if b.out.torn { // too late, or too early: a large message is on its way
+		return
+	}
+	if err := b.out.send(report{"WARNING", "01000", text, ""}.bytes('N')); err != nil {
+		b.end(errLeft)
+	}
+}
+
 // outlet is the way to the client. Whoever holds its lock stands between two
-// messages.
+// messages, unless it is torn.
 type outlet struct {
 	held chan struct{}
-	w    *bufio.Writer
+	conn net.Conn
+	buf  sink
 	torn bool // a message was begun and not finished
 }
 
 func newOutlet(conn net.Conn) *outlet {
-	return &outlet{held: make(chan struct{}, 1), w: bufio.NewWriterSize(conn, 64<<10)}
+	return &outlet{held: make(chan struct{}, 1), conn: conn, buf: sink{w: conn}}
 }
 
 func (o *outlet) lock()   { o.held <- struct{}{} }
@@ -241,26 +257,43 @@ func (o *outlet) lockWithin(d time.Duration) bool {
 	select {
 	case o.held <- struct{}{}:
 		return true
-	case <-time.After(d):
+	default:
+	}
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case o.held <- struct{}{}:
+		return true
+	case <-late.C:
 		return false
 	}
 }
 
-func (o *outlet) write(p []byte) error {
-	if o.torn {
-		return errors.New("write to client: a message is unfinished")
+// send writes what was gathered and then p, in one write where one serves.
+func (o *outlet) send(p []byte) error {
+	if o.buf.empty() {
+		return o.write(p)
 	}
-	if _, err := o.w.Write(p); err != nil {
-		o.torn = true
-		return fmt.Errorf("write to client: %w", err)
+	if _, err := o.buf.Write(p); err != nil {
+		return o.tear(err)
+	}
+	if err := o.buf.flush(); err != nil {
+		return o.tear(err)
 	}
 	return nil
 }
 
-func (o *outlet) flush() error {
-	if err := o.w.Flush(); err != nil {
-		o.torn = true
-		return fmt.Errorf("write to client: %w", err)
+func (o *outlet) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if _, err := o.conn.Write(p); err != nil {
+		return o.tear(err)
 	}
 	return nil
+}
+
+func (o *outlet) tear(err error) error {
+	o.torn = true
+	return fmt.Errorf("write to client: %w", err)
 }

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -102,12 +101,6 @@ func (r report) bytes(kind byte) []byte {
 		}
 	}
 	return message(kind, append(body, 0))
-}
-
-// message puts type and length before a body.
-func message(kind byte, body []byte) []byte {
-	out := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4))
-	return append(out, body...)
 }
 
 // reportFields reads severity and SQLSTATE out of an ErrorResponse.

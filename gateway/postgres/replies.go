@@ -16,10 +16,12 @@ const maxReplies = 4096
 type reply struct {
 	kind    byte           // the message's type: Q P B C D E S
 	opens   []gateway.Open // the operations that it runs, in order
-	instead []byte         // the error to show in place of the target's
-	hidden  bool           // the room asked, not the client
-	undo    func()         // the message was not carried out
-	done    func()         // it was
+	first   [1]gateway.Open
+	instead []byte // the error to show in place of the target's
+	hidden  bool   // the room asked, not the client
+	streams bool   // rows or COPY data may come, and need no second look
+	undo    func() // the message was not carried out
+	done    func() // it was
 
 	rows, bytes int64 // of the running operation, not yet counted
 	counted     int64

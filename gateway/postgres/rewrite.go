@@ -30,8 +30,8 @@ type rewriter struct {
 
 // rewrite resolves names of masked tables: a qualified one in a reading place
 // becomes the view, an unqualified one in a writing place the table. The
-// search path does the rest.
-func rewrite(text string, stmts []statement, plan backing.Backing) (string, error) {
+// search path does the rest. The edits come in order and do not overlap.
+func rewrite(text string, stmts []statement, plan backing.Backing) ([]edit, error) {
 	r := &rewriter{text: text, masked: plan.Masked}
 	for _, s := range stmts {
 		r.targets, r.written = map[*pg.RangeVar]bool{}, map[string]bool{}
@@ -39,9 +39,9 @@ func rewrite(text string, stmts []statement, plan backing.Backing) (string, erro
 		walk(s.node.ProtoReflect(), r.visit)
 	}
 	if r.err != nil {
-		return "", r.err
+		return nil, r.err
 	}
-	return r.apply(), nil
+	return r.sorted(), nil
 }
 
 func (r *rewriter) findTarget(m proto.Message) {
@@ -143,18 +143,29 @@ func identifierEnd(s string, at int) int {
 	return at
 }
 
-func (r *rewriter) apply() string {
+// sorted drops what was found twice: a name is met once for each way to it.
+func (r *rewriter) sorted() []edit {
 	slices.SortFunc(r.edits, func(a, b edit) int { return a.at - b.at })
+	var out []edit
+	last := 0
+	for _, e := range slices.Compact(r.edits) {
+		if e.at >= last {
+			out, last = append(out, e), e.end
+		}
+	}
+	return out
+}
+
+// apply makes the edits, which are in order.
+func apply(text string, edits []edit) string {
 	var out strings.Builder
 	last := 0
-	for _, e := range r.edits {
-		if e.at < last { // one name seen twice
-			continue
-		}
-		out.WriteString(r.text[last:e.at] + e.with)
+	for _, e := range edits {
+		out.WriteString(text[last:e.at])
+		out.WriteString(e.with)
 		last = e.end
 	}
-	out.WriteString(r.text[last:])
+	out.WriteString(text[last:])
 	return out.String()
 }
 

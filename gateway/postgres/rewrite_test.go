@@ -27,7 +27,8 @@ func TestRewrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := rewrite(in, stmts, plan); err != nil || got != want {
+		edits, err := rewrite(in, stmts, plan)
+		if got := apply(in, edits); err != nil || got != want {
 			t.Errorf("%s:\ngot  %s, %v\nwant %s", in, got, err, want)
 		}
 	}
@@ -36,8 +37,8 @@ func TestRewrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := rewrite(in, stmts, plan); err == nil {
-			t.Errorf("%s: became %s, want a refusal", in, got)
+		if edits, err := rewrite(in, stmts, plan); err == nil {
+			t.Errorf("%s: became %s, want a refusal", in, apply(in, edits))
 		}
 	}
 }
@@ -49,10 +50,11 @@ func FuzzRewrite(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out, err := rewrite(in, stmts, plan)
+		edits, err := rewrite(in, stmts, plan)
 		if err != nil {
 			return
 		}
+		out := apply(in, edits)
 		if again, err := classify(out); err != nil || len(again) != len(stmts) {
 			t.Errorf("%q became %q: %d statements, %v; want %d", in, out, len(again), err, len(stmts))
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
-	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 // startupTime bounds everything before the session is ready.
@@ -26,10 +25,14 @@ type Config struct {
 
 // Room serves PostgreSQL clients. It implements gateway.Room.
 type Room struct {
-	cfg  Config
-	tls  *tls.Config
-	log  *slog.Logger
-	keys keyring
+	cfg   Config
+	tls   *tls.Config
+	log   *slog.Logger
+	keys  keyring
+	plans *plans
+	roots *roots
+
+	plainTarget bool // no TLS to the target: the benchmark's, to measure without it
 }
 
 var _ gateway.Room = (*Room)(nil)
@@ -39,7 +42,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.TLS == nil && !cfg.AllowPlainLoopback {
 		return nil, errors.New("make postgres room: TLS is missing: give a certificate, or AllowPlainLoopback on a laptop")
 	}
-	r := &Room{cfg: cfg, log: cfg.Log, keys: keyring{bridges: map[cancelKey]*bridge{}}}
+	r := &Room{cfg: cfg, log: cfg.Log, keys: keyring{bridges: map[cancelKey]*bridge{}}, plans: newPlans(), roots: newRoots()}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -47,6 +50,7 @@ func New(cfg Config) (*Room, error) {
 		r.tls = cfg.TLS.Clone()
 		r.tls.NextProtos = []string{"postgresql"}
 		r.tls.MinVersion = max(r.tls.MinVersion, tls.VersionTLS12)
+		r.tls.DynamicRecordSizingDisabled = true // full records from the first byte on
 	}
 	return r, nil
 }
@@ -69,7 +73,8 @@ func (r *Room) Serve(ctx context.Context, conn net.Conn, door gateway.Door) erro
 func (r *Room) enter(ctx context.Context, conn net.Conn, door gateway.Door) (*bridge, error) {
 	ctx, cancel := context.WithTimeout(ctx, startupTime)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(late); _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	client, hello, err := r.greet(ctx, conn)
 	if err != nil {
@@ -83,7 +88,7 @@ func (r *Room) enter(ctx context.Context, conn net.Conn, door gateway.Door) (*br
 		return nil, reject(client, err)
 	}
 	if !stop() {
-		return nil, errors.Join(fmt.Errorf("start session: %w", ctx.Err()), b.abandon())
+		<-late // run sets the deadlines anew, and says why it ends if it must
 	}
 	return b, nil
 }
@@ -115,11 +120,11 @@ func (r *Room) open(ctx context.Context, client net.Conn, h hello, door gateway.
 
 func (r *Room) connect(ctx context.Context, client net.Conn, h hello, s gateway.Session) (*bridge, error) {
 	lease := s.Lease()
-	plan, err := backing.Parse(lease.Backing)
+	plan, err := r.plans.parse(lease.Backing)
 	if err != nil {
 		return nil, &fatal{code: stateUnavailable, message: "The plan for this grant was not understood; the operator's log has the reason.", cause: err}
 	}
-	up, err := dialTarget(ctx, lease, plan, h.settings)
+	up, err := r.dialTarget(ctx, lease, plan.Backing, h.settings)
 	if err != nil {
 		return nil, &fatal{code: stateUnavailable, message: "The target could not be reached or did not take the grant's credential. Try again in a moment; the operator's log has the reason.", cause: err}
 	}

@@ -157,12 +157,11 @@ func parseParams(p []byte) ([][2]string, error) {
 
 // cutString cuts a zero-terminated string off.
 func cutString(p []byte) (string, []byte, bool) {
-	i := bytes.IndexByte(p, 0)
-	if i < 0 {
-		return "", nil, false
-	}
-	return string(p[:i]), p[i+1:], true
+	s, rest, ok := cutBytes(p)
+	return string(s), rest, ok
 }
+
+func cutBytes(p []byte) (s, rest []byte, ok bool) { return bytes.Cut(p, []byte{0}) }
 
 func (h *hello) take(name, value string) error {
 	switch {

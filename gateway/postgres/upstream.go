@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,8 +29,8 @@ const dialTime = 10 * time.Second
 // upstream is the connection to the target, logged in.
 type upstream struct {
 	conn   net.Conn
-	w      *bufio.Writer
-	tls    *tls.Config
+	out    sink
+	tls    *tls.Config // nil: the benchmark's plain connection
 	params map[string]string
 	pid    uint32
 	secret []byte
@@ -38,12 +38,17 @@ type upstream struct {
 
 // dialTarget logs in with the lease. pgconn does the handshakes; then the
 // connection is taken out of it.
-func dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, settings map[string]string) (*upstream, error) {
+func (r *Room) dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, settings map[string]string) (*upstream, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	cfg, err := targetConfig(lease, plan)
 	if err != nil {
 		return nil, err
+	}
+	if !r.plainTarget {
+		if cfg.TLSConfig, err = r.roots.config(lease, cfg.Host); err != nil {
+			return nil, err
+		}
 	}
 	maps.Copy(cfg.RuntimeParams, settings)
 	maps.Copy(cfg.RuntimeParams, fixedSettings(plan))
@@ -61,7 +66,7 @@ func dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, s
 	if err := h.Conn.SetDeadline(time.Time{}); err != nil {
 		return nil, errors.Join(fmt.Errorf("take connection: %w", err), h.Conn.Close())
 	}
-	return &upstream{conn: h.Conn, w: bufio.NewWriterSize(h.Conn, 16<<10), tls: h.TLSConfig, params: h.ParameterStatuses, pid: h.PID, secret: h.SecretKey}, nil
+	return &upstream{conn: h.Conn, out: sink{w: h.Conn}, tls: cfg.TLSConfig, params: h.ParameterStatuses, pid: h.PID, secret: h.SecretKey}, nil
 }
 
 // fixedSettings are what the session's safety stands on: the parser here
@@ -105,12 +110,29 @@ func targetConfig(lease access.Lease, plan backing.Backing) (*pgconn.Config, err
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(&stepper{r: r}, w)
 	}
-	cfg.TLSConfig, err = targetTLS(lease, host)
+	return cfg, nil
+}
+
+// roots keeps one TLS configuration for each CA and name: a parsed
+// certificate is large, and sessions are many.
+type roots struct{ kept recent[*tls.Config] }
+
+func newRoots() *roots { return &roots{recent[*tls.Config]{maxEntries: 128, maxBytes: 4 << 20}} }
+
+func (r *roots) config(lease access.Lease, host string) (*tls.Config, error) {
+	key := slices.Concat([]byte(lease.ServerName+"\x00"+host+"\x00"), lease.ServerCA)
+	if cfg, ok := r.kept.get(key); ok {
+		return cfg, nil
+	}
+	cfg, err := targetTLS(lease, host)
+	if err == nil {
+		r.kept.put(string(key), cfg)
+	}
 	return cfg, err
 }
 
 func targetTLS(lease access.Lease, host string) (*tls.Config, error) {
-	cfg := &tls.Config{ServerName: lease.ServerName, MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{ServerName: lease.ServerName, MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true}
 	if cfg.ServerName == "" {
 		cfg.ServerName = host
 	}
@@ -183,14 +205,12 @@ func (u *upstream) cancel(ctx context.Context) error {
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
-	var yes [1]byte
-	if _, err = conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err == nil {
-		_, err = io.ReadFull(conn, yes[:])
+	t := conn
+	if u.tls != nil {
+		if t, err = u.encrypt(conn); err != nil {
+			return err
+		}
 	}
-	if err != nil || yes[0] != 'S' {
-		return fmt.Errorf("cancel at target: TLS was not accepted: %w", errors.Join(err, errors.New("want 'S'")))
-	}
-	t := tls.Client(conn, u.tls)
 	req := binary.BigEndian.AppendUint32(nil, uint32(12+len(u.secret)))
 	req = binary.BigEndian.AppendUint32(req, codeCancel)
 	req = append(binary.BigEndian.AppendUint32(req, u.pid), u.secret...)
@@ -199,4 +219,17 @@ func (u *upstream) cancel(ctx context.Context) error {
 	}
 	_, _ = io.CopyN(io.Discard, t, 1) // the target closes when it has done it
 	return nil
+}
+
+// encrypt asks the target for TLS on a new connection.
+func (u *upstream) encrypt(conn net.Conn) (net.Conn, error) {
+	var yes [1]byte
+	_, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47})
+	if err == nil {
+		_, err = io.ReadFull(conn, yes[:])
+	}
+	if err != nil || yes[0] != 'S' {
+		return nil, fmt.Errorf("cancel at target: TLS was not accepted: %w", errors.Join(err, errors.New("want 'S'")))
+	}
+	return tls.Client(conn, u.tls), nil
 }

@@ -2,11 +2,7 @@
 
 package record
 
-import (
-	"os"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // freeBytes is how much an unprivileged process may still write.
 func freeBytes(dir string) (uint64, error) {
@@ -16,9 +12,6 @@ func freeBytes(dir string) (uint64, error) {
 	}
 	return st.Bavail * uint64(st.Bsize), nil
 }
-
-// fdatasync brings a file's bytes to the disk.
-func fdatasync(f *os.File) error { return f.Sync() }
 
 // writable reports whether we may make files in a folder.
 func writable(dir string) bool { return unix.Access(dir, unix.W_OK|unix.X_OK) == nil }

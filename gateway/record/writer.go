@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -28,11 +27,11 @@ type Writer struct {
 
 	mu     sync.Mutex
 	file   *os.File
-	err    error // the first failure, or errSealed
-	dirty  bool  // written, and not yet on the disk
-	buf    bytes.Buffer
-	hash   hash.Hash // over the open segment's lines; nil: none is open
-	number uint64    // of the open or next segment
+	err    error        // the first failure, or errSealed
+	dirty  bool         // written, and not yet on the disk
+	buf    bytes.Buffer // lines not yet written
+	hash   hash.Hash    // over the open segment's lines; nil: none is open
+	number uint64       // of the open or next segment
 	prev   string
 	opened time.Time
 	events int
@@ -43,17 +42,21 @@ type Writer struct {
 var errSealed = errors.New("the recording is sealed")
 
 // Append writes an event. It returns when the kernel has it, or with sync when
-// the disk has it.
+// the disk has it. The end of an operation, for which nothing waits, may be
+// written with the event after it, and is after SyncEvery at the latest.
 func (w *Writer) Append(e access.Event, sync bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return w.err
 	}
-	if err := w.append(e); err != nil {
+	if err := w.append(&e); err != nil {
 		return w.fail(err)
 	}
 	if sync {
+		if err := w.write(); err != nil {
+			return w.fail(err)
+		}
 		if err := fdatasync(w.file); err != nil {
 			return w.fail(err)
 		}
@@ -85,7 +88,7 @@ func (w *Writer) Seal(reason string) (access.Head, error) {
 // finish writes the end and the seal, and moves the file to its day.
 func (w *Writer) finish(reason string) error {
 	end := access.Event{Type: access.EventSessionEnd, Time: w.store.cfg.Now().UTC(), Text: reason}
-	if err := w.append(end); err != nil {
+	if err := w.append(&end); err != nil {
 		return err
 	}
 	if w.hash == nil { // the end itself filled a segment
@@ -119,25 +122,28 @@ func (w *Writer) fail(err error) error {
 	return w.err
 }
 
-func (w *Writer) append(e access.Event) error {
+func (w *Writer) append(e *access.Event) error {
 	if w.hash == nil {
 		if err := w.begin(); err != nil {
 			return err
 		}
 	}
-	if err := w.line('E', e); err != nil {
+	if err := w.line('E', e, nil); err != nil {
 		return err
 	}
 	w.events++
 	if w.size >= w.store.cfg.SegmentBytes {
 		return w.close(false)
 	}
-	return nil
+	if e.Type == access.EventClose {
+		return nil
+	}
+	return w.write()
 }
 
 func (w *Writer) begin() error {
 	w.hash, w.events, w.size, w.opened = sha256.New(), 0, 0, w.store.cfg.Now().UTC()
-	return w.line('H', header{
+	return w.line('H', nil, header{
 		Version: Version, Session: w.session, Segment: w.number,
 		Prev: w.prev, Key: w.store.keyID, Opened: w.opened,
 	})
@@ -146,42 +152,62 @@ func (w *Writer) begin() error {
 // close ends the open segment: the closing line, its hash, its signature.
 func (w *Writer) close(last bool) error {
 	now := w.store.cfg.Now().UTC()
-	if err := w.line('C', closing{Segment: w.number, Events: w.events, Closed: now, Last: last}); err != nil {
+	if err := w.line('C', nil, closing{Segment: w.number, Events: w.events, Closed: now, Last: last}); err != nil {
 		return err
 	}
 	sum := w.hash.Sum(nil)
 	sig := ed25519.Sign(w.store.cfg.Key, signed(sum))
-	line := "S " + hex.EncodeToString(sum) + " " + base64.StdEncoding.EncodeToString(sig) + "\n"
-	if _, err := w.file.WriteString(line); err != nil {
+	w.buf.WriteString("S " + hex.EncodeToString(sum) + " " + base64.StdEncoding.EncodeToString(sig) + "\n")
+	if err := w.write(); err != nil {
 		return err
 	}
-	w.store.written.Add(uint64(len(line)))
-	w.dirty, w.hash, w.prev = true, nil, hex.EncodeToString(sum)
+	w.hash, w.prev = nil, hex.EncodeToString(sum)
 	w.head = &access.Head{Session: w.session, Segment: w.number, Hash: w.prev, Sealed: last, Time: now}
 	w.number++
 	return nil
 }
 
-// line writes one line in one write, and hashes it.
-func (w *Writer) line(tag byte, body any) error {
-	w.buf.Reset()
+// line adds one line, of an event or of anything else, to those not yet
+// written, and hashes it.
+func (w *Writer) line(tag byte, e *access.Event, other any) error {
+	from := w.buf.Len()
 	w.buf.WriteByte(tag)
 	w.buf.WriteByte(' ')
-	enc := json.NewEncoder(&w.buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(body); err != nil { // ends the line, too
+	var err error
+	if e != nil {
+		err = encode(&w.buf, e)
+	} else {
+		err = encodeSlowly(&w.buf, other)
+	}
+	if err != nil {
 		return err
 	}
-	if w.buf.Len() > maxLine {
-		return fmt.Errorf("an event of %d bytes, at most %d are allowed", w.buf.Len(), maxLine)
+	line := w.buf.Bytes()[from:]
+	if len(line) > maxLine {
+		return fmt.Errorf("an event of %d bytes, at most %d are allowed", len(line), maxLine)
+	}
+	w.hash.Write(line)
+	w.size += len(line)
+	return nil
+}
+
+// maxKeptBuffer is how much memory an idle writer keeps.
+const maxKeptBuffer = 8 << 10
+
+// write hands the lines to the kernel, in one write.
+func (w *Writer) write() error {
+	if w.buf.Len() == 0 {
+		return nil
 	}
 	if _, err := w.file.Write(w.buf.Bytes()); err != nil {
 		return err
 	}
 	w.store.written.Add(uint64(w.buf.Len()))
-	w.hash.Write(w.buf.Bytes())
-	w.size += w.buf.Len()
 	w.dirty = true
+	w.buf.Reset()
+	if w.buf.Cap() > maxKeptBuffer {
+		w.buf = bytes.Buffer{}
+	}
 	return nil
 }
 
@@ -190,6 +216,11 @@ func (w *Writer) tick() {
 	w.mu.Lock()
 	if w.err == nil && w.hash != nil && w.events > 0 && w.store.cfg.Now().Sub(w.opened) >= w.store.cfg.SegmentAge {
 		if err := w.close(false); err != nil {
+			_ = w.fail(err)
+		}
+	}
+	if w.err == nil {
+		if err := w.write(); err != nil {
 			_ = w.fail(err)
 		}
 	}

@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// Bounds of what is kept of texts that were read, for each plan.
+const (
+	maxTexts    = 512
+	maxTextSum  = 512 << 10
+	maxPlans    = 32
+	maxPlanSum  = 8 << 20
+	maxKeptText = 16 << 10
+)
+
+// understood is what a text means. It is shared and never changes.
+type understood struct {
+	stmts  []statement // without their trees
+	edits  []edit      // of names of masked tables
+	copies int         // how many COPY FROM STDIN
+	shape  *shapedText // set where only literals may differ
+}
+
+// shapedText says where the one statement of a text lies, in its shape.
+type shapedText struct{ from, to int }
+
+// reading is a text and what it means.
+type reading struct {
+	*understood
+	ops  []access.Operation
+	sent string // what the target gets in its place
+}
+
+// planned is a plan with the texts that were read under it. Sessions of one
+// grant share it.
+type planned struct {
+	backing.Backing
+	exact  recent[*understood] // by text
+	shapes recent[*understood] // by shape
+}
+
+func newPlanned(b backing.Backing) *planned {
+	p := &planned{Backing: b}
+	p.exact.maxEntries, p.exact.maxBytes = maxTexts, maxTextSum
+	p.shapes.maxEntries, p.shapes.maxBytes = maxTexts, maxTextSum
+	return p
+}
+
+// plans are those in use, by the hash of their bytes.
+type plans struct{ kept recent[*planned] }
+
+func newPlans() *plans {
+	return &plans{recent[*planned]{maxEntries: maxPlans, maxBytes: maxPlanSum}}
+}
+
+func (p *plans) parse(data []byte) (*planned, error) {
+	key := sha256.Sum256(data)
+	if found, ok := p.kept.get(key[:]); ok {
+		return found, nil
+	}
+	b, err := backing.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	made := newPlanned(b)
+	p.kept.put(string(key[:]), made)
+	return made, nil
+}
+
+var shapes = sync.Pool{New: func() any { return new(shaped) }}
+
+// read understands a text. An error is a refusal that may be shown.
+func (p *planned) read(text []byte) (reading, error) {
+	if u, ok := p.exact.get(text); ok {
+		return u.of(string(text), nil), nil
+	}
+	s := shapes.Get().(*shaped)
+	defer shapes.Put(s)
+	fits := s.shape(text)
+	if fits {
+		if u, ok := p.shapes.get(s.bytes); ok && utf8.Valid(text) {
+			return u.of(string(text), s), nil
+		}
+	}
+	u, err := p.parse(string(text), s, fits)
+	if err != nil {
+		return reading{}, err
+	}
+	if u.shape != nil {
+		p.shapes.put(string(s.bytes), u)
+		return u.of(string(text), s), nil
+	}
+	if len(text) <= maxKeptText {
+		p.exact.put(string(text), u)
+	}
+	return u.of(string(text), nil), nil
+}
+
+// parse reads a text for the first time.
+func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) {
+	stmts, err := classify(text)
+	if err != nil {
+		return nil, err
+	}
+	guardMasked(stmts, p.Backing)
+	edits, err := rewrite(text, stmts, p.Backing)
+	if err != nil {
+		return nil, err
+	}
+	u := &understood{stmts: stmts, edits: edits}
+	if fits && len(stmts) == 1 && literalsDoNotMatter(stmts[0]) {
+		u.generalize(s, text)
+	}
+	for i := range stmts {
+		if c := stmts[i].node.GetCopyStmt(); c != nil && c.IsFrom {
+			u.copies++
+			stmts[i].copyIn = true
+		}
+		stmts[i].node = nil // a tree is some hundred times as large as its text
+		stmts[i].op.Class = new(access.Class)
+	}
+	return u, nil
+}
+
+// literalsDoNotMatter lists the statements in which no literal changes what
+// the classifier finds: a file's name in COPY does.
+func literalsDoNotMatter(s statement) bool {
+	n := s.node
+	if n.GetSelectStmt() == nil && n.GetInsertStmt() == nil && n.GetUpdateStmt() == nil && n.GetDeleteStmt() == nil {
+		return false
+	}
+	return s.op.Guard == nil && s.op.Facts["ddl"] == false
+}
+
+// generalize moves the places into the shape, so that they serve every text
+// of it.
+func (u *understood) generalize(s *shaped, text string) {
+	at := strings.Index(text, u.stmts[0].op.Text)
+	where := &shapedText{s.inShape(at), s.inShape(at + len(u.stmts[0].op.Text))}
+	edits := slices.Clone(u.edits)
+	for i, e := range edits {
+		edits[i].at, edits[i].end = s.inShape(e.at), s.inShape(e.end)
+		if edits[i].at < 0 || edits[i].end < 0 {
+			return
+		}
+	}
+	if where.from < 0 || where.to < 0 {
+		return
+	}
+	u.shape, u.edits = where, edits
+}
+
+// of is the reading of one text; s is its shape if u is of a shape.
+func (u *understood) of(text string, s *shaped) reading {
+	r := reading{understood: u, sent: text}
+	r.ops = make([]access.Operation, len(u.stmts))
+	for i := range u.stmts {
+		r.ops[i] = u.stmts[i].op
+	}
+	edits := u.edits
+	if u.shape != nil {
+		r.ops[0].Text = text[s.inText(u.shape.from):s.inText(u.shape.to)]
+		edits = make([]edit, len(u.edits))
+		for i, e := range u.edits {
+			edits[i] = edit{s.inText(e.at), s.inText(e.end), e.with}
+		}
+	}
+	if len(edits) > 0 {
+		r.sent = apply(text, edits)
+	}
+	return r
+}
