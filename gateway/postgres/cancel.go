@@ -7,8 +7,13 @@ import (
 )
 
 // cancelKey is the process id and the secret that a client was given: random,
-// the target's own stay with the gateway.
-type cancelKey [8]byte
+// the target's own stay with the gateway. Protocol 3.2 has the longer one.
+type cancelKey string
+
+const (
+	shortKey = 4 + 4
+	longKey  = 4 + 32
+)
 
 // keyring finds the session that a cancel request means.
 type keyring struct {
@@ -16,13 +21,14 @@ type keyring struct {
 	bridges map[cancelKey]*bridge
 }
 
-func (k *keyring) add(b *bridge) cancelKey {
+func (k *keyring) add(b *bridge, size int) cancelKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for {
-		var key cancelKey
-		_, _ = rand.Read(key[:]) // never fails
-		key[0] &= 0x7f           // a process id is positive
+		random := make([]byte, size)
+		_, _ = rand.Read(random) // never fails
+		random[0] &= 0x7f        // a process id is positive
+		key := cancelKey(random)
 		if _, taken := k.bridges[key]; !taken {
 			k.bridges[key] = b
 			return key

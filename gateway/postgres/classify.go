@@ -23,6 +23,7 @@ type statement struct {
 	op     access.Operation
 	node   *pg.Node // only while the text is read
 	copyIn bool     // COPY FROM STDIN
+	use    *byName
 }
 
 // classify parses a text into its statements. An error is a refusal that may
@@ -47,7 +48,11 @@ func classify(text string) ([]statement, error) {
 		if raw.StmtLen > 0 {
 			end = int(raw.StmtLocation + raw.StmtLen)
 		}
-		out = append(out, describe(raw.Stmt, strings.TrimSpace(text[raw.StmtLocation:end])))
+		s := describe(raw.Stmt, strings.TrimSpace(text[raw.StmtLocation:end]))
+		if s.use, err = namesOf(text[:end], int(raw.StmtLocation), &s); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
 	}
 	return out, nil
 }
@@ -127,6 +132,10 @@ func (f *facts) visit(m proto.Message) {
 		f.copy(n)
 	case *pg.VariableSetStmt:
 		f.set(n)
+	case *pg.CreateTableAsStmt:
+		if n.GetQuery().GetExecuteStmt() != nil {
+			f.deny("statement-kind", "CREATE TABLE AS EXECUTE is not allowed through Tidegate; write the statement itself.")
+		}
 	case *pg.Node:
 		if isStatement(n) && kindOf(n) == "" {
 			f.deny("statement-kind", fmt.Sprintf("Statements of this kind (%s) are not allowed through Tidegate.", nodeName(n)))

@@ -27,7 +27,7 @@ func (b *bridge) parse(body []byte) error {
 	if b.replies.isSkipping() {
 		return nil // the target would skip it
 	}
-	read, err := b.understand(text)
+	read, effects, err := b.understand(text)
 	if err == nil {
 		err = b.checkPrepared(read)
 	}
@@ -35,6 +35,9 @@ func (b *bridge) parse(body []byte) error {
 		return b.refuse('P', err)
 	}
 	v := &named{name: b.stmts.fresh(), ops: read.ops}
+	if len(effects) > 0 {
+		v.does = effects[0]
+	}
 	r := &reply{kind: 'P'}
 	if err := b.stmts.set(name, v, r); err != nil {
 		return b.refuse('P', err)
@@ -71,7 +74,7 @@ func (b *bridge) bind(body []byte) error {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
 	sum := sha256.Sum256(values)
-	v := &named{ops: stmt.ops, params: params, binding: sum[:]}
+	v := &named{ops: stmt.ops, does: stmt.does, params: params, binding: sum[:]}
 	if portal != "" { // see names: the unnamed one needs no other name
 		v.name = b.portals.fresh()
 	}
@@ -221,6 +224,12 @@ func (b *bridge) execute(body []byte) error {
 			return b.refuse('P', err)
 		}
 		r.opens = append(r.first[:0], open)
+	}
+	if v.does != nil {
+		if err := v.does(r); err != nil {
+			r.drop(skipped)
+			return b.refuse('P', err)
+		}
 	}
 	return b.send(r, 'E', v.name, "\x00", string(limit))
 }

@@ -129,13 +129,22 @@ func (b *bridge) query(body []byte) error {
 	if end < 0 || bytes.IndexByte(body, 0) != end {
 		return violation("A query does not end as it must.")
 	}
-	read, err := b.understand(body[:end])
+	read, effects, err := b.understand(body[:end])
 	if err != nil {
 		return b.refuse('Q', err)
 	}
 	r := &reply{kind: 'Q'}
 	if err := b.admitAll(read.ops, r); err != nil {
 		return b.refuse('Q', err)
+	}
+	for _, do := range effects {
+		if do == nil {
+			continue
+		}
+		if err := do(r); err != nil {
+			r.drop(skipped)
+			return b.refuse('Q', err)
+		}
 	}
 	if read.copies > 0 {
 		r.over = make(chan struct{})
@@ -146,15 +155,19 @@ func (b *bridge) query(body []byte) error {
 
 // understand parses and rewrites a text. What is not understood is recorded
 // as refused.
-func (b *bridge) understand(text []byte) (reading, error) {
+func (b *bridge) understand(text []byte) (reading, []effect, error) {
+	var effects []effect
 	read, err := b.plan.read(text)
-	if err != nil {
+	if err == nil {
+		effects, err = b.resolve(&read)
+	}
+	if err != nil && access.CodeOf(err) != access.CodeDenied { // a denial is recorded where it is found
 		b.recordRefusal(access.Operation{
 			Kind: "query", Subject: "statement", Text: string(text[:min(len(text), maxText)]), Facts: access.Facts{"kind": "unknown"},
 			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: access.Message(err)},
 		})
 	}
-	return read, err
+	return read, effects, err
 }
 
 // recordRefusal asks for what the guard already denies.

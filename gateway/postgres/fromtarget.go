@@ -242,9 +242,7 @@ func (b *bridge) expected(kind byte, size int64) (show bool, err error) {
 func (b *bridge) settle(h *reply, kind byte) {
 	switch {
 	case strings.IndexByte("123", kind) >= 0, kind == 'n' && h.kind == 'D', kind == 'T' && h.kind == 'D':
-		if h.done != nil {
-			h.done()
-		}
+		h.carried()
 		b.pop()
 	case kind == 's':
 		_ = h.finish(access.Outcome{Status: "ok"}, 0)
@@ -277,6 +275,7 @@ func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 		return msg, nil
 	}
 	err := h.finish(access.Outcome{Status: "ok"}, tagRows(msg[headSize:]))
+	h.carried()
 	if h.kind == 'E' {
 		b.pop()
 	}
@@ -290,6 +289,10 @@ func (b *bridge) failed(h *reply, msg []byte) []byte {
 	_ = h.finish(access.Outcome{Status: "error", Code: code}, 0)
 	if h.instead != nil {
 		msg = h.instead
+	}
+	if h.kind == 'Q' && h.undo != nil {
+		h.undo()
+		h.undo = nil
 	}
 	if h.kind != 'Q' && h.kind != 'S' {
 		b.current = nil

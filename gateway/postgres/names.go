@@ -17,6 +17,7 @@ const (
 type named struct {
 	name string             // at the target
 	ops  []access.Operation // none for an empty text, else one
+	does effect             // when it runs
 
 	params  []string // a portal's
 	binding []byte
@@ -87,6 +88,19 @@ func (n *names) set(name string, v *named, r *reply) error {
 		r.done = func() { n.discard(old.name) }
 	}
 	return nil
+}
+
+// clear unbinds every name.
+func (n *names) clear(r *reply) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at, kept := n.at, n.kept
+	n.at, n.kept = nil, 0
+	r.undo = func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.at, n.kept = at, kept
+	}
 }
 
 func (n *names) put(name string, v *named) {

@@ -59,6 +59,7 @@ type bridge struct {
 	discard bool   // an extended message was refused: drop up to the Sync
 	copying *reply // a COPY FROM STDIN that the client feeds
 	copies  int    // how many more of them the text has
+	cursors map[string]access.Facts
 }
 
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {
@@ -70,14 +71,14 @@ func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *
 }
 
 // welcome says that the session is ready, as the target did.
-func (b *bridge) welcome() error {
-	b.key = b.room.keys.add(b)
+func (b *bridge) welcome(keySize int) error {
+	b.key = b.room.keys.add(b, keySize)
 	defer func() { b.up.params = nil }()
 	msg := message('R', []byte{0, 0, 0, 0})
 	for _, name := range slices.Sorted(maps.Keys(b.up.params)) {
 		msg = append(msg, message('S', []byte(name+"\x00"+b.up.params[name]+"\x00"))...)
 	}
-	msg = append(msg, message('K', b.key[:])...)
+	msg = append(msg, message('K', []byte(b.key))...)
 	msg = append(msg, message('Z', []byte{'I'})...)
 	if _, err := b.client.Write(msg); err != nil {
 		b.room.keys.remove(b.key)

@@ -16,6 +16,7 @@ const (
 	stateSyntax        = "42601"
 	stateNoStatement   = "26000"
 	stateNoPortal      = "34000"
+	stateDuplicate     = "42P05"
 	stateCancelled     = "57014"
 	stateEnded         = "57P01"
 	stateUnavailable   = "57P03"
@@ -74,6 +75,10 @@ func stateOf(err error) string {
 		return stateEnded
 	case access.CodeUnavailable:
 		return stateUnavailable
+	case access.CodeNotFound:
+		return stateNoStatement
+	case access.CodeConflict:
+		return stateDuplicate
 	}
 	return stateInternal
 }

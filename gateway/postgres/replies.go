@@ -50,6 +50,14 @@ func (r *reply) count() {
 	r.rows, r.bytes = 0, 0
 }
 
+// carried says that the message was carried out.
+func (r *reply) carried() {
+	if r.done != nil {
+		r.done()
+	}
+	r.done, r.undo = nil, nil
+}
+
 // drop ends a reply that will not come.
 func (r *reply) drop(o access.Outcome) {
 	for len(r.opens) > 0 {

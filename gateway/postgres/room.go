@@ -16,6 +16,9 @@ import (
 // startupTime bounds everything before the session is ready.
 const startupTime = 30 * time.Second
 
+// alpn is the protocol's name in TLS.
+const alpn = "postgresql"
+
 // Config is what a room needs.
 type Config struct {
 	TLS                *tls.Config  // the gateway's certificate; required unless AllowPlainLoopback
@@ -48,7 +51,7 @@ func New(cfg Config) (*Room, error) {
 	}
 	if cfg.TLS != nil {
 		r.tls = cfg.TLS.Clone()
-		r.tls.NextProtos = []string{"postgresql"}
+		r.tls.NextProtos = []string{alpn}
 		r.tls.MinVersion = max(r.tls.MinVersion, tls.VersionTLS12)
 		r.tls.DynamicRecordSizingDisabled = true // full records from the first byte on
 	}
@@ -129,7 +132,7 @@ func (r *Room) connect(ctx context.Context, client net.Conn, h hello, s gateway.
 		return nil, &fatal{code: stateUnavailable, message: "The target could not be reached or did not take the grant's credential. Try again in a moment; the operator's log has the reason.", cause: err}
 	}
 	b := newBridge(r, client, s, up, plan)
-	if err := b.welcome(); err != nil {
+	if err := b.welcome(h.keySize()); err != nil {
 		return nil, errors.Join(err, up.conn.Close())
 	}
 	return b, nil

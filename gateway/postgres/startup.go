@@ -44,10 +44,19 @@ func (h hello) client() string {
 // returns is the one to go on with, also after an error.
 func (r *Room) greet(ctx context.Context, conn net.Conn) (net.Conn, hello, error) {
 	secure := false
+	if r.tls != nil {
+		var err error
+		if conn, secure, err = r.secureAtOnce(ctx, conn); err != nil {
+			return conn, hello{}, err
+		}
+	}
 	for range greetRounds {
 		p, err := readPacket(conn)
 		if err != nil {
 			return conn, hello{}, err
+		}
+		if b, ok := conn.(*begun); ok {
+			conn = b.Conn // its first byte was of this packet
 		}
 		switch code := binary.BigEndian.Uint32(p); {
 		case code == codeTLS && len(p) == 4 && !secure && r.tls != nil:
@@ -59,8 +68,9 @@ func (r *Room) greet(ctx context.Context, conn net.Conn) (net.Conn, hello, error
 			if _, err := conn.Write([]byte{'N'}); err != nil {
 				return conn, hello{}, fmt.Errorf("refuse encryption: %w", err)
 			}
-		case code == codeCancel && len(p) == 12:
-			return conn, hello{cancel: (*cancelKey)(p[4:12])}, nil
+		case code == codeCancel && (len(p) == 4+shortKey || len(p) == 4+longKey):
+			key := cancelKey(p[4:])
+			return conn, hello{cancel: &key}, nil
 		case !secure && !r.plainAllowed(conn):
 			return conn, hello{}, &fatal{code: stateAuthorization, message: "This gateway takes connections with TLS only; connect with sslmode=verify-full."}
 		default:
@@ -69,6 +79,46 @@ func (r *Room) greet(ctx context.Context, conn net.Conn) (net.Conn, hello, error
 		}
 	}
 	return conn, hello{}, violation("%d requests for encryption and no startup message.", greetRounds)
+}
+
+// begun is a connection of which something was read already.
+type begun struct {
+	net.Conn
+	first []byte
+}
+
+func (c *begun) Read(p []byte) (int, error) {
+	if len(c.first) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.first)
+	c.first = c.first[n:]
+	return n, nil
+}
+
+// tlsHandshake is the first byte of a TLS connection; of a startup message it
+// would mean 352 MB.
+const tlsHandshake = 0x16
+
+// secureAtOnce takes a client that begins with TLS, without asking. Such a one
+// must name the protocol (ALPN), so that nobody can lead a browser here.
+func (r *Room) secureAtOnce(ctx context.Context, conn net.Conn) (net.Conn, bool, error) {
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(conn, first); err != nil {
+		return conn, false, fmt.Errorf("read startup: %w", err)
+	}
+	again := &begun{Conn: conn, first: first}
+	if first[0] != tlsHandshake {
+		return again, false, nil
+	}
+	t := tls.Server(again, r.tls)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return conn, false, fmt.Errorf("shake hands: %w", err)
+	}
+	if got := t.ConnectionState().NegotiatedProtocol; got != alpn {
+		return t, false, &fatal{code: stateAuthorization, message: fmt.Sprintf("A connection that begins with TLS must name the protocol %q by ALPN; got %q.", alpn, got)}
+	}
+	return t, true, nil
 }
 
 // secure answers yes and does the handshake. Nothing was read ahead, so bytes
@@ -210,12 +260,29 @@ func askToken(conn net.Conn) (access.Secret, error) {
 	return access.NewSecret(token), nil
 }
 
-// negotiate tells a client that asks for more than protocol 3.0 what it gets.
+// spoken is the minor version of protocol 3 that is spoken: 0 or 2.
+func (h hello) spoken() uint16 {
+	if h.minor >= 2 {
+		return 2
+	}
+	return 0
+}
+
+// keySize is how long the client's key for cancel requests is.
+func (h hello) keySize() int {
+	if h.spoken() == 2 {
+		return longKey
+	}
+	return shortKey
+}
+
+// negotiate tells a client that asks for another version, or for options that
+// are not known here, what it gets.
 func (h hello) negotiate() []byte {
-	if h.minor == 0 && len(h.unknown) == 0 {
+	if h.minor == h.spoken() && len(h.unknown) == 0 {
 		return nil
 	}
-	body := binary.BigEndian.AppendUint32(nil, protocol3<<16)
+	body := binary.BigEndian.AppendUint32(nil, protocol3<<16|uint32(h.spoken()))
 	body = binary.BigEndian.AppendUint32(body, uint32(len(h.unknown)))
 	slices.Sort(h.unknown)
 	for _, u := range h.unknown {

@@ -174,3 +174,58 @@ func FuzzParseBind(f *testing.F) {
 		}
 	})
 }
+
+func TestDirectTLS(t *testing.T) {
+	r := newRig(t, Config{})
+	c, err := pgx.Connect(t.Context(), r.dsn()+"&sslnegotiation=direct")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	var n int
+	if err := c.QueryRow(t.Context(), "select 7").Scan(&n); err != nil || n != 7 {
+		t.Errorf("got %d, %v", n, err)
+	}
+	conn, err := tls.Dial("tcp", r.addr.String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // what is tested comes after the handshake
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if got, _ := io.ReadAll(conn); !strings.Contains(string(got), "ALPN") {
+		t.Errorf("TLS without ALPN got %q, want a refusal that names it", got)
+	}
+}
+
+// Both lengths of keys cancel the caller's own statement, and no other's.
+func TestCancelKeys(t *testing.T) {
+	r := newRig(t, Config{})
+	other := r.connect()
+	for version, size := range map[string]int{"3.0": 4, "3.2": 32} {
+		c, err := pgx.Connect(t.Context(), r.dsn()+"&max_protocol_version="+version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close(context.Background())
+		if got := len(c.PgConn().SecretKey()); got != size {
+			t.Errorf("protocol %s: the secret has %d bytes, want %d", version, got, size)
+		}
+		sleep := "select pg_sleep(60), " + strings.Replace(version, ".", "", 1)
+		done := make(chan error, 1)
+		go func() {
+			_, err := c.Exec(context.Background(), sleep, pgx.QueryExecModeSimpleProtocol)
+			done <- err
+		}()
+		r.waitActive(sleep)
+		if err := other.PgConn().CancelRequest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.waitActive(sleep) // somebody else's key did nothing to it
+		if err := c.PgConn().CancelRequest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; codeOf(err) != "57014" {
+			t.Errorf("protocol %s: cancelled statement gave %v, want 57014", version, err)
+		}
+	}
+}

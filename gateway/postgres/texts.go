@@ -25,6 +25,7 @@ type understood struct {
 	stmts  []statement // without their trees
 	edits  []edit      // of names of masked tables
 	copies int         // how many COPY FROM STDIN
+	names  bool        // some statement does something by a name: see resolve
 	shape  *shapedText // set where only literals may differ
 }
 
@@ -35,6 +36,7 @@ type shapedText struct{ from, to int }
 type reading struct {
 	*understood
 	ops  []access.Operation
+	text string // as the client wrote it
 	sent string // what the target gets in its place
 }
 
@@ -123,6 +125,7 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 			u.copies++
 			stmts[i].copyIn = true
 		}
+		u.names = u.names || stmts[i].use != nil
 		stmts[i].node = nil // a tree is some hundred times as large as its text
 		stmts[i].op.Class = new(access.Class)
 	}
@@ -159,7 +162,7 @@ func (u *understood) generalize(s *shaped, text string) {
 
 // of is the reading of one text; s is its shape if u is of a shape.
 func (u *understood) of(text string, s *shaped) reading {
-	r := reading{understood: u, sent: text}
+	r := reading{understood: u, text: text, sent: text}
 	r.ops = make([]access.Operation, len(u.stmts))
 	for i := range u.stmts {
 		r.ops[i] = u.stmts[i].op

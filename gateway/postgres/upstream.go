@@ -102,7 +102,7 @@ func targetConfig(lease access.Lease, plan backing.Backing) (*pgconn.Config, err
 	cfg.Fallbacks, cfg.RuntimeParams = nil, map[string]string{}
 	cfg.ValidateConnect, cfg.AfterConnect = nil, nil
 	cfg.SSLNegotiation, cfg.SSLCertMode, cfg.ChannelBinding = "postgres", "disable", "prefer"
-	cfg.MinProtocolVersion, cfg.MaxProtocolVersion = "3.0", "3.0"
+	cfg.MinProtocolVersion, cfg.MaxProtocolVersion = "3.0", "3.2"
 	cfg.KerberosSrvName, cfg.KerberosSpn, cfg.OAuthTokenProvider = "", "", nil
 	cfg.RequireAuth = "scram-sha-256"
 	cfg.ConnectTimeout, cfg.MaxProtocolMessageBodyLen = dialTime, 1<<20

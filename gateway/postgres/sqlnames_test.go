@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// PREPARE and its like share their names with the protocol's statements, and
+// are judged by what they run.
+func TestSQLPreparedStatements(t *testing.T) {
+	r := newRig(t, Config{})
+	for mode, exec := range protocols {
+		c := r.connect()
+		run := func(sql, want string) {
+			t.Helper()
+			if _, err := exec(t.Context(), c, sql); codeOf(err) != want {
+				t.Errorf("%s: %s: got %v, want %q", mode, sql, err, want)
+			}
+		}
+		run(`prepare "A b"(int) as select v from t where id = $1`, "")
+		run(`execute "A b"(1)`, "")
+		run(`prepare /* again */ "A b" as select 1`, "42P05")
+		run(`explain analyze execute "A b"(2)`, "")
+		run("execute nothing", "26000")
+		run("prepare d as drop table t", "42601")
+		run(`deallocate prepare "A b"`, "")
+		run(`execute "A b"(1)`, "26000")
+		run("prepare bad as select nothing from nowhere", "42P01")
+		run("prepare bad as select 1", "")
+		run("deallocate all", "")
+		run("execute bad", "26000")
+		run("prepare x as select 1; execute x", "42601")
+		run("create temp table y as execute x", "42501")
+	}
+	out := r.door.last().outcomes("execute")
+	if len(out) == 0 {
+		t.Error("no execute was recorded")
+	}
+}
+
+func TestExecuteIsJudgedAsItsStatement(t *testing.T) {
+	r := newRig(t, Config{})
+	c := r.connect()
+	if _, err := c.Exec(t.Context(), "prepare gone as delete from t", pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatalf("preparing is not held, it gave %v", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(t.Context(), "execute gone", pgx.QueryExecModeSimpleProtocol)
+		done <- err
+	}()
+	h := r.takeHeld()
+	if h.op.Facts["kind"] != "delete" || !strings.Contains(strings.Join(h.op.Context, "\n"), "prepare gone as delete from t") {
+		t.Errorf("held as %+v, want the delete that it runs, and its text", h.op)
+	}
+	h.answer <- access.Deny
+	if err := <-done; codeOf(err) != "42501" || r.count() != 3 {
+		t.Errorf("got %v, %d rows are left", err, r.count())
+	}
+}
+
+// What the protocol prepared, SQL may execute and close: pools and ORMs do.
+func TestDeallocateOfTheProtocolsStatements(t *testing.T) {
+	r := newRig(t, Config{})
+	c := r.connect().PgConn()
+	if _, err := c.Prepare(t.Context(), "p1", "select 7", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"execute p1", "deallocate p1"} {
+		if _, err := c.Exec(t.Context(), sql).ReadAll(); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	if res := c.ExecPrepared(t.Context(), "p1", nil, nil, nil).Read(); codeOf(res.Err) != "26000" {
+		t.Errorf("a statement that was deallocated gave %v", res.Err)
+	}
+	if _, err := c.Prepare(t.Context(), "p1", "select 8", nil); err != nil {
+		t.Errorf("preparing it anew gave %v", err)
+	}
+	if _, err := c.Exec(t.Context(), "discard all").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if res := c.ExecPrepared(t.Context(), "p1", nil, nil, nil).Read(); codeOf(res.Err) != "26000" {
+		t.Errorf("after DISCARD ALL: %v", res.Err)
+	}
+}
+
+func TestCursors(t *testing.T) {
+	r := newRig(t, Config{})
+	out, err := r.psql(r.dsn(), `begin;
+declare c cursor for select v from t order by id;
+fetch 2 from c;
+move c;
+fetch c;
+close c;
+fetch c;
+rollback;
+fetch stranger;
+select 'after';
+\set FETCH_COUNT 2
+select v from t order by id;
+`)
+	if err != nil {
+		t.Fatalf("psql: %v\n%s", err, out)
+	}
+	for _, want := range []string{"v1\nv2\nMOVE 1\nCLOSE CURSOR", "The cursor \"c\" was not declared", "The cursor \"stranger\" was not declared", "after", "v1\nv2\nv3"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("psql's output lacks %q:\n%s", want, out)
+		}
+	}
+}
