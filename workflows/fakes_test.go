@@ -37,6 +37,7 @@ type world struct {
 	main     string
 	behind   map[string]int // commit on main -> pull request
 	commands []Command
+	policy   []int // pull requests that changed policies, in order
 	meddled  []Meddling
 	movers   []access.User // of the branch, as the forge says; nil is the author
 	silent   bool          // the forge can't say who pushed
@@ -233,6 +234,21 @@ func (w fakeForge) PullOf(_ context.Context, commit string) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.behind[commit], nil
+}
+
+// PolicyPulls has the changes of policies in w.policy, the newest last; 0 is
+// one that no pull request brought.
+func (w fakeForge) PolicyPulls(context.Context) ([]int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []int
+	for _, n := range slices.Backward(w.policy) {
+		if n == 0 {
+			break
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 func (w fakeForge) Directory(context.Context, []string, []string) (access.Directory, error) {
@@ -517,9 +533,15 @@ func (w *world) Adopted(context.Context) (access.Tree, error) {
 	return *w.adopted, nil
 }
 
-func (w *world) SetAdopted(_ context.Context, t access.Tree, _ []access.Rule) error {
+func (w *world) SetAdopted(_ context.Context, t access.Tree, _ []access.Rule, once string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.done["policies "+once] {
+		return access.Errorf(access.CodeConflict, "adopted before")
+	}
+	if once != "" {
+		w.done["policies "+once] = true
+	}
 	w.adopted = &t
 	return nil
 }

@@ -123,9 +123,14 @@ func policyFiles(t access.Tree) string {
 	return b.String()
 }
 
-// Adopt brings the policies on main into force if they were agreed to.
-// Otherwise the tree in force stays, and that is said once for each commit.
-func (a *Activities) Adopt(ctx context.Context, main access.Tree, merged []Ref) error {
+// maxAdopted bounds how many changes of policies come into force at once.
+const maxAdopted = 20
+
+// Adopt brings the policies on main into force if they were agreed to: step by
+// step, by the pull requests that turned the policies in force into them,
+// however long ago those were merged. Each counts once. Otherwise the tree in
+// force stays, and that is said once for each commit.
+func (a *Activities) Adopt(ctx context.Context, main access.Tree) error {
 	adopted, err := a.Ledger.Adopted(ctx)
 	if access.CodeOf(err) == access.CodeNotFound {
 		return a.adoptFirst(ctx, main)
@@ -136,46 +141,104 @@ func (a *Activities) Adopt(ctx context.Context, main access.Tree, merged []Ref) 
 	if policyFiles(adopted) == policyFiles(main) {
 		return nil
 	}
-	for _, ref := range merged {
-		ok, err := a.agreed(ctx, ref, adopted, main)
+	steps, err := a.steps(ctx, adopted, main)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		reason, err := a.agreed(ctx, step, adopted)
 		if err != nil {
 			return err
 		}
-		if ok {
-			return a.adopt(ctx, main, fmt.Sprintf("pull request %d was approved by the policy owners", ref.Number))
+		if !reason.Met {
+			return a.keepOld(ctx, main, fmt.Sprintf("pull request %d was not approved: %s", step.pull.Ref.Number, flat(reason)))
 		}
+		done, err := a.adopt(ctx, step.after, adoption{pull: step.pull.Ref, why: fmt.Sprintf("pull request %d was approved by the policy owners", step.pull.Ref.Number)})
+		if err != nil || !done {
+			return err
+		}
+		adopted = step.after
 	}
-	return a.keepOld(ctx, main, "no merged pull request that turns the policies in force into these was approved by the policy owners")
+	if policyFiles(adopted) == policyFiles(main) {
+		return nil
+	}
+	return a.keepOld(ctx, main, "no merged pull requests turn the policies in force into these, or one of them counted before")
 }
 
-// agreed reports whether the pull request takes exactly the policies in force
-// to exactly those on main, approved.
-func (a *Activities) agreed(ctx context.Context, ref Ref, adopted, main access.Tree) (bool, error) {
+// step is a merged pull request that takes one policy tree to the next.
+type step struct {
+	pull  Pull
+	after access.Tree // as it landed
+}
+
+// steps are the pull requests that lead from the policies in force to those on
+// main, the oldest first; none if there is a gap or one of them counted before.
+func (a *Activities) steps(ctx context.Context, adopted, main access.Tree) ([]step, error) {
+	pulls, err := a.Forge.PolicyPulls(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find who changed policies: %w", err)
+	}
+	var out []step
+	want := policyFiles(main)
+	for _, number := range pulls[:min(len(pulls), maxAdopted)] {
+		s, before, err := a.stepOf(ctx, Ref{Repo: a.Repo, Number: number}, want)
+		if err != nil || s == nil {
+			return nil, err
+		}
+		out = append([]step{*s}, out...)
+		if before == policyFiles(adopted) {
+			return out, nil
+		}
+		want = before
+	}
+	return nil, nil
+}
+
+// stepOf reads one merged pull request; nil if it did not bring just what is
+// wanted, or counted before. before is what it changed.
+func (a *Activities) stepOf(ctx context.Context, ref Ref, want string) (s *step, before string, err error) {
+	known, err := a.Ledger.Done(ctx, "policies", ref.String())
+	if err != nil {
+		return nil, "", fmt.Errorf("look up adoption of %s: %w", ref, err)
+	}
 	pull, err := a.Forge.Pull(ctx, ref)
 	if err != nil {
-		return false, fmt.Errorf("read pull request %s: %w", ref, err)
+		return nil, "", fmt.Errorf("read pull request %s: %w", ref, err)
 	}
-	if pull.MergedAt.IsZero() || pull.Fork {
-		return false, nil
+	if known || pull.MergedAt.IsZero() || pull.Fork {
+		return nil, "", nil
 	}
-	base, err := a.Forge.Tree(ctx, pull.Base)
+	var trees [3]access.Tree
+	for i, commit := range []string{pull.Base, pull.Head, pull.Merge} {
+		if trees[i], err = a.Forge.Tree(ctx, commit); err != nil {
+			return nil, "", fmt.Errorf("read %s of pull request %s: %w", commit, ref, err)
+		}
+	}
+	if policyFiles(trees[1]) != want || policyFiles(trees[2]) != want {
+		return nil, "", nil
+	}
+	return &step{pull: pull, after: trees[2]}, policyFiles(trees[0]), nil
+}
+
+// agreed counts who agreed to a step, under the policies in force before it.
+func (a *Activities) agreed(ctx context.Context, s step, adopted access.Tree) (access.Reason, error) {
+	head, err := a.Forge.Tree(ctx, s.pull.Head)
 	if err != nil {
-		return false, fmt.Errorf("read base %s: %w", pull.Base, err)
+		return access.Reason{}, fmt.Errorf("read head %s: %w", s.pull.Head, err)
 	}
-	head, err := a.Forge.Tree(ctx, pull.Head)
+	eval, _, err := a.evaluate(ctx, adopted, s.pull.Base, head)
 	if err != nil {
-		return false, fmt.Errorf("read head %s: %w", pull.Head, err)
+		return access.Reason{}, err
 	}
-	if policyFiles(base) != policyFiles(adopted) || policyFiles(head) != policyFiles(main) {
-		return false, nil
+	if !eval.PolicyOnly || eval.Diagnostics.HasErrors() {
+		return access.Reason{Text: orText(firstError(eval.Diagnostics), "It changes more than policies.")}, nil
 	}
-	eval, _, err := a.evaluate(ctx, adopted, pull.Base, head)
-	if err != nil || !eval.PolicyOnly || eval.Diagnostics.HasErrors() {
-		return false, err
+	pull := s.pull
+	if err := a.learnPushers(ctx, &pull); err != nil {
+		return access.Reason{}, err
 	}
 	dropLate(&pull)
-	reason, err := a.judgePolicy(ctx, &assessment{pull: pull, head: head, adopted: adopted})
-	return reason.Met, err
+	return a.judgePolicy(ctx, &assessment{pull: pull, head: head, adopted: adopted})
 }
 
 // adoptFirst starts an empty ledger. Grants that are on main already were
@@ -194,23 +257,36 @@ func (a *Activities) adoptFirst(ctx context.Context, main access.Tree) error {
 			return err
 		}
 	}
-	return a.adopt(ctx, main, "the first policies")
+	_, err = a.adopt(ctx, main, adoption{why: "the first policies"})
+	return err
 }
 
-func (a *Activities) adopt(ctx context.Context, main access.Tree, why string) error {
+// adoption is why policies come into force; the pull request, if any, counts
+// for it once and never again.
+type adoption struct {
+	pull Ref
+	why  string
+}
+
+// adopt brings policies into force; false if they don't load, which is said.
+func (a *Activities) adopt(ctx context.Context, main access.Tree, by adoption) (bool, error) {
 	users, teams := a.Policies.Names(main, main, main)
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
-		return fmt.Errorf("look up people: %w", err)
+		return false, fmt.Errorf("look up people: %w", err)
 	}
 	rules, diags := a.Policies.Rules(main, dir)
 	if diags.HasErrors() {
-		return a.keepOld(ctx, main, fmt.Sprintf("they do not load: %s", firstError(diags)))
+		return false, a.keepOld(ctx, main, fmt.Sprintf("they do not load: %s", firstError(diags)))
 	}
-	if err := a.Ledger.SetAdopted(ctx, main, rules); err != nil {
-		return fmt.Errorf("adopt policies of %s: %w", main.Commit, err)
+	once := ""
+	if by.pull.Number != 0 {
+		once = by.pull.String()
 	}
-	return a.audit(ctx, entry{"tidegate", "policies.adopted", main.Commit, why})
+	if err := a.Ledger.SetAdopted(ctx, main, rules, once); err != nil {
+		return false, fmt.Errorf("adopt policies of %s: %w", main.Commit, err)
+	}
+	return true, a.audit(ctx, entry{"tidegate", "policies.adopted", main.Commit, by.why})
 }
 
 func firstError(ds access.Diagnostics) string {

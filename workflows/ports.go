@@ -31,6 +31,9 @@ type Forge interface {
 	Main(ctx context.Context) (string, error)
 	// PullOf finds the merged pull request that brought a commit to main; 0 is none.
 	PullOf(ctx context.Context, commit string) (int, error)
+	// PolicyPulls lists the merged pull requests that changed policies/ on
+	// main, the newest first, up to a change that none of them brought.
+	PolicyPulls(ctx context.Context) ([]int, error)
 	// Directory looks logins and team names up, with members.
 	Directory(ctx context.Context, users, teams []string) (access.Directory, error)
 	// Publish makes the one comment and the check runs say what r says. It is
@@ -217,7 +220,9 @@ type Ledger interface {
 	// Adopted is the policy tree in force, and SetAdopted replaces it with
 	// the rules for gateways. Nothing adopted yet is CodeNotFound.
 	Adopted(ctx context.Context) (access.Tree, error)
-	SetAdopted(ctx context.Context, t access.Tree, rules []access.Rule) error
+	// once names what they are adopted for, which counts once (CodeConflict);
+	// then Done("policies", once) is true.
+	SetAdopted(ctx context.Context, t access.Tree, rules []access.Rule, once string) error
 
 	// SeeReview keeps the first sight of a review: the policy digest then in
 	// force. It answers with what was first stored.

@@ -179,7 +179,7 @@ func (s *sweeper) reconcile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list pull requests: %w", err)
 	}
-	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main, refs), s.followAll(ctx, refs)}
+	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main), s.followAll(ctx, refs)}
 	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx))
 	return errors.Join(errs...)
 }

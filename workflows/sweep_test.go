@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -206,6 +207,9 @@ func TestPoliciesComeIntoForceOnlyAgreed(t *testing.T) {
 			a := w.activities()
 			a.starter, a.Rules.PolicyOwners = &started{}, c.owners
 			c.do(w)
+			if w.main == "merge7" {
+				w.policy = []int{7}
+			}
 			reconcile(t, newSweeper(a))
 			if got := w.adopted.Files[0].Blob; got != "policy-"+c.want {
 				t.Errorf("in force is %s, want %s", got, c.want)
@@ -234,5 +238,77 @@ func TestFirstAdoptionOpensNothingThatWasThere(t *testing.T) {
 		if !first && access.CodeOf(err) != access.CodeNotFound {
 			t.Errorf("without policies a grant landed: %v", g)
 		}
+	}
+}
+
+// merged puts a merged policy pull request into the world: from one version to
+// another, agreed to by bob or not.
+func (w *world) merged(number int, from, to string, agreed bool) {
+	head, merge := fmt.Sprintf("h%d", number), fmt.Sprintf("m%d", number)
+	base := fmt.Sprintf("b%d", number)
+	for commit, version := range map[string]string{base: from, head: to, merge: to} {
+		w.trees[commit] = access.Tree{Commit: commit, Files: []access.File{policyFile(version)}}
+	}
+	p := &Pull{Ref: Ref{Repo: repoID, Number: number}, Author: alice, Base: base, Head: head, Merge: merge, MergedAt: w.clock()}
+	if agreed {
+		p.Reviews = []access.Review{{ID: int64(number), User: bob, State: access.ReviewApproved, Commit: head, Submitted: w.clock().Add(-time.Hour)}}
+	}
+	w.pulls[number], w.policy, w.main = p, append(w.policy, number), merge
+}
+
+// TestPoliciesFollowStepByStep however long ago they were merged, and no step
+// is left out.
+func TestPoliciesFollowStepByStep(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(*world)
+		want string
+	}{
+		"two at once":          {func(w *world) { w.merged(8, "v1", "v2", true); w.merged(9, "v2", "v3", true) }, "v3"},
+		"the last not agreed":  {func(w *world) { w.merged(8, "v1", "v2", true); w.merged(9, "v2", "v3", false) }, "v2"},
+		"the first not agreed": {func(w *world) { w.merged(8, "v1", "v2", false); w.merged(9, "v2", "v3", true) }, "v1"},
+		"a gap":                {func(w *world) { w.merged(9, "v2", "v3", true) }, "v1"},
+		"one of them broken":   {func(w *world) { w.merged(8, "v1", "broken", true); w.merged(9, "broken", "v3", true) }, "v1"},
+		"a push between": {func(w *world) {
+			w.merged(8, "v1", "v2", true)
+			w.policy = append(w.policy, 0)
+			w.merged(9, "v2", "v3", true)
+		}, "v1"},
+		"a push behind": {func(w *world) { w.merged(8, "v1", "v2", true); w.policy = append(w.policy, 0) }, "v1"},
+		"other bytes landed": {func(w *world) {
+			w.merged(8, "v1", "v2", true)
+			w.trees["m8"] = access.Tree{Commit: "m8", Files: []access.File{policyFile("v9")}}
+		}, "v1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.activities()
+			a.starter, a.Rules.PolicyOwners = &started{}, []access.Principal{dba.Principal}
+			c.do(w)
+			later(w, 30*24*time.Hour)
+			reconcile(t, newSweeper(a))
+			if got := w.adopted.Files[0].Blob; got != "policy-"+c.want {
+				t.Errorf("in force is %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestPoliciesAreNotPlayedAgain: what was agreed to once counts once, though
+// somebody brings the very same bytes, from the very same ones, to main again.
+func TestPoliciesAreNotPlayedAgain(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter, a.Rules.PolicyOwners = &started{}, []access.Principal{dba.Principal}
+	w.merged(8, "v1", "v2", true)
+	reconcile(t, newSweeper(a))
+	w.merged(9, "v2", "v1", true)
+	reconcile(t, newSweeper(a))
+	if got := w.adopted.Files[0].Blob; got != "policy-v1" {
+		t.Fatalf("in force is %s, want v1 again by its own pull request", got)
+	}
+	w.main, w.policy = "m8", []int{8} // as if the forge named the old one for it
+	reconcile(t, newSweeper(a))
+	if got := w.adopted.Files[0].Blob; got != "policy-v1" {
+		t.Errorf("in force is %s: an old pull request brought old policies back", got)
 	}
 }

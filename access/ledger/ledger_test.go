@@ -369,7 +369,7 @@ func testSnapshot(t *testing.T, r *rig) {
 	r.pass(time.Second)
 	equal(t, "closed long ago", ids(), []string{"a"})
 	rules := []access.Rule{{Name: "no-delete", Hold: "true", Say: "Ask first."}}
-	check(t, r.SetAdopted(t.Context(), access.Tree{Commit: "c1"}, rules))
+	check(t, r.SetAdopted(t.Context(), access.Tree{Commit: "c1"}, rules, ""))
 	_, got, err := r.Snapshot(t.Context())
 	check(t, err)
 	equal(t, "rules", got, rules)

@@ -103,7 +103,7 @@ func TestGatewayLogin(t *testing.T) {
 	s.start(t)
 	s.setUp(t)
 	s.setUp(t) // again does no harm
-	check(t, s.SetAdopted(t.Context(), access.Tree{Commit: "c1"}, []access.Rule{{Name: "r"}}))
+	check(t, s.SetAdopted(t.Context(), access.Tree{Commit: "c1"}, []access.Rule{{Name: "r"}}, ""))
 	g := s.active(t, "a")
 	l, err := s.open(t)
 	check(t, err)

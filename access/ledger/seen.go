@@ -24,7 +24,9 @@ func (l *Ledger) Adopted(ctx context.Context) (access.Tree, error) {
 }
 
 // SetAdopted replaces the policy tree in force, with the rules for gateways.
-func (l *Ledger) SetAdopted(ctx context.Context, tree access.Tree, rules []access.Rule) error {
+// once, unless empty, names what it is adopted for: a second time is refused
+// (CodeConflict), so that a change that was agreed to can't be played again.
+func (l *Ledger) SetAdopted(ctx context.Context, tree access.Tree, rules []access.Rule, once string) error {
 	t, err := encode(tree)
 	if err != nil {
 		return err
@@ -34,6 +36,12 @@ func (l *Ledger) SetAdopted(ctx context.Context, tree access.Tree, rules []acces
 		return err
 	}
 	return l.write(ctx, func(ctx context.Context, w *tx) error {
+		if once != "" {
+			first, err := changed(w.ExecContext(ctx, "insert into done (kind, id) values ('policies',$1) on conflict do nothing", once))
+			if err != nil || !first {
+				return errors.Join(err, access.Errorf(access.CodeConflict, "%s brought policies into force before, and counts once.", once))
+			}
+		}
 		if _, err := w.ExecContext(ctx, `insert into adopted (one, tree, rules) values (1,$1,$2)
 			on conflict (one) do update set tree=excluded.tree, rules=excluded.rules`, t, r); err != nil {
 			return err

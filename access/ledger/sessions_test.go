@@ -67,13 +67,18 @@ func testAdopted(t *testing.T, r *rig) {
 	wantCode(t, "nothing adopted", err, access.CodeNotFound)
 	for _, commit := range []string{"c1", "c2"} {
 		tree := access.Tree{Commit: commit, Files: []access.File{{Path: "policies/a.hcl", Content: []byte("\x00\xff")}}}
-		check(t, r.SetAdopted(t.Context(), tree, nil))
+		check(t, r.SetAdopted(t.Context(), tree, nil, ""))
 		got, err := r.Adopted(t.Context())
 		check(t, err)
 		equal(t, "adopted", got, tree)
 	}
 	huge := access.Tree{Files: []access.File{{Content: make([]byte, maxRow)}}}
-	wantCode(t, "a huge tree", r.SetAdopted(t.Context(), huge, nil), access.CodeTooLarge)
+	check(t, r.SetAdopted(t.Context(), access.Tree{Commit: "c9"}, nil, "pr-9"))
+	wantCode(t, "a second time", r.SetAdopted(t.Context(), access.Tree{Commit: "c8"}, nil, "pr-9"), access.CodeConflict)
+	if got, err := r.Adopted(t.Context()); err != nil || got.Commit != "c9" {
+		t.Errorf("adopted is %s, error %v, want c9", got.Commit, err)
+	}
+	wantCode(t, "a huge tree", r.SetAdopted(t.Context(), huge, nil, ""), access.CodeTooLarge)
 }
 
 func testReviews(t *testing.T, r *rig) {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.temporal.io/sdk/client"
 
 	"github.com/tidegate/tidegate/access"
@@ -172,6 +173,7 @@ func (d *desk) open(cfg hub.Config) {
 func (d *desk) startControl() {
 	d.t.Helper()
 	var err error
+	d.cfg.Signals = &signals{metrics: prometheus.NewRegistry()}
 	if d.ctl, err = startControl(d.t.Context(), d.cfg); err != nil {
 		d.t.Fatal(err)
 	}
@@ -353,4 +355,59 @@ func (d *desk) botComment(number int) int64 {
 	}
 	d.t.Fatal("the bot has no comment")
 	return 0
+}
+
+// TestPoliciesMergedWhileControlIsDown come into force one after the other,
+// and a direct push after them does not.
+func TestPoliciesMergedWhileControlIsDown(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	people := func(names ...string) string {
+		var b strings.Builder
+		for _, n := range names {
+			fmt.Fprintf(&b, "person %q { identity = oidc(\"dev\", \"%s@acme.test\") }\n", n, n)
+		}
+		return b.String()
+	}
+	d.until("the first policies", func() (bool, error) { return d.inForce(0) })
+	d.stopControl()
+	for i, names := range [][]string{{"alice", "bob", "carol", "admin"}, {"alice", "bob", "carol"}, {"admin", "alice", "bob", "carol"}} {
+		branch := fmt.Sprint("policy-", i)
+		d.must(d.push(ctx, "bob", branch, "policies/people.hcl", people(names...)))
+		number := d.openPull("bob", branch)
+		d.must(d.approve(ctx, "carol", number))
+		d.must(d.merge(ctx, "bob", number))
+	}
+	d.startControl()
+	d.until("three changes in force", func() (bool, error) { return d.inForce(3) })
+	d.must(d.push(ctx, "admin", "direct", "policies/people.hcl", people("mallory", "bob", "carol")))
+	if _, err := d.git(ctx, "admin", "push", "-q", "origin", "direct:main"); err != nil {
+		t.Fatal(err)
+	}
+	d.until("a refusal", func() (bool, error) {
+		return strings.Contains(d.log.String(), "policies on main are not in force"), nil
+	})
+	if ok, err := d.inForce(3); !ok || err != nil {
+		t.Errorf("the policies in force changed by a direct push, error %v", err)
+	}
+}
+
+// inForce reports whether the policies in force are those of the given pull
+// request; 0 is the first commit.
+func (d *desk) inForce(number int) (bool, error) {
+	want := ""
+	if number > 0 {
+		var pr struct {
+			Merge string `json:"merge_commit_sha"`
+		}
+		if err := d.api(d.t.Context(), "bob", "GET", fmt.Sprintf("/pulls/%d", number), nil, &pr); err != nil {
+			return false, err
+		}
+		want = pr.Merge
+	}
+	tree, err := d.ledger.Adopted(d.t.Context())
+	if access.CodeOf(err) == access.CodeNotFound {
+		return false, nil
+	}
+	return err == nil && (want == "" || tree.Commit == want), err
 }

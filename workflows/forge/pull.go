@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 const (
 	maxPullPages   = 50
 	maxReviewPages = 10
+
+	maxPolicyCommits = 100
+	maxPolicyPulls   = 20
 )
 
 var shaPattern = regexp.MustCompile(`\A(?:[0-9a-f]{40}|[0-9a-f]{64})\z`)
@@ -213,7 +217,13 @@ func (f *Forge) PullOf(ctx context.Context, commit string) (int, error) {
 	if _, err := f.Repo(ctx); err != nil {
 		return 0, err
 	}
-	found := 0
+	p, err := f.mergedPull(ctx, commit)
+	return p.GetNumber(), err
+}
+
+// mergedPull is the merged pull request that brought a commit to main, or nil.
+func (f *Forge) mergedPull(ctx context.Context, commit string) (*github.PullRequest, error) {
+	var found *github.PullRequest
 	err := everyPage(2, func(page github.ListOptions) (*github.Response, error) {
 		pulls, res, err := f.gh.PullRequests.ListPullRequestsWithCommit(ctx, f.cfg.Owner, f.cfg.Repo, commit, &page)
 		if err != nil {
@@ -221,8 +231,8 @@ func (f *Forge) PullOf(ctx context.Context, commit string) (int, error) {
 		}
 		for _, p := range pulls {
 			merged := p.MergedAt != nil && p.GetBase().GetRef() == f.cfg.MainBranch
-			if merged && (found == 0 || p.GetMergeCommitSHA() == commit) {
-				found = p.GetNumber()
+			if merged && (found == nil || p.GetMergeCommitSHA() == commit) {
+				found = p
 			}
 		}
 		return res, nil
@@ -235,4 +245,39 @@ func validCommit(commit string) error {
 		return access.Errorf(access.CodeInvalid, "Got commit %q, want a full commit id.", clip(visible(commit), 80))
 	}
 	return nil
+}
+
+// PolicyPulls lists the merged pull requests that changed policies/ on main,
+// the newest first, up to a change that none of them brought: whatever lies
+// behind that is history.
+func (f *Forge) PolicyPulls(ctx context.Context) ([]int, error) {
+	main, err := f.Main(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opts := &github.CommitsListOptions{SHA: main, Path: "policies", ListOptions: github.ListOptions{PerPage: maxPolicyCommits}}
+	commits, _, err := f.gh.Repositories.ListCommits(ctx, f.cfg.Owner, f.cfg.Repo, opts)
+	if err != nil {
+		return nil, failed("list changes of policies", err)
+	}
+	var pulls []*github.PullRequest
+	for _, c := range commits {
+		p, err := f.mergedPull(ctx, c.GetSHA())
+		if err != nil {
+			return nil, err
+		}
+		if p == nil || len(pulls) == maxPolicyPulls {
+			break
+		}
+		if !slices.ContainsFunc(pulls, func(q *github.PullRequest) bool { return q.GetNumber() == p.GetNumber() }) {
+			pulls = append(pulls, p)
+		}
+	}
+	// The commits of two branches may lie mixed; what counts is which was merged last.
+	slices.SortStableFunc(pulls, func(a, b *github.PullRequest) int { return b.GetMergedAt().Compare(a.GetMergedAt().Time) })
+	out := make([]int, len(pulls))
+	for i, p := range pulls {
+		out[i] = p.GetNumber()
+	}
+	return out, nil
 }
