@@ -33,7 +33,7 @@ func (s *sweeper) narrowAll(ctx context.Context) error {
 	force, active := policyFiles(adopted), map[access.GrantKey]string{}
 	var look []access.Grant
 	for _, g := range rows {
-		if !g.Open(s.now()) {
+		if g.State != access.StateActive || !s.now().Before(g.NotAfter) {
 			continue
 		}
 		if s.narrowed[g.Key] == force && len(g.Backing) > 0 {
@@ -106,7 +106,7 @@ type narrowing struct {
 func (n narrowing) one(ctx context.Context, g access.Grant) error {
 	if len(g.Backing) == 0 {
 		row, err := n.renew(ctx, g)
-		if err != nil || !row.Open(n.now()) {
+		if err != nil || row.State != access.StateActive {
 			return err
 		}
 		g = row

@@ -142,12 +142,25 @@ const (
 	ownsSQL = `select count(*) from pg_shdepend d where d.refclassid = 'pg_authid'::regclass
 		and d.refobjid = (select oid from pg_roles where rolname = $1) and d.deptype = 'o'
 		and d.dbid in (0, (select oid from pg_database where datname = current_database()))`
-	rightsSQL = `
+	rightsSQL      = heldSQL + rightsTail
+	unneededSQL    = heldSQL + noView + rightsTail // of the views' owner: of tables that no view reads any more
+	unneededUseSQL = `
+select format('revoke usage on schema %I from %I', n.nspname, r.rolname) from pg_namespace n, pg_roles r
+where r.rolname = $1 and left(n.nspname, length($2)) <> $2 and n.nspowner <> r.oid
+	and exists (select from aclexplode(n.nspacl) x where x.grantee = r.oid and x.privilege_type = 'USAGE')
+	and not exists (select from pg_class c join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
+		and d.classid = 'pg_rewrite'::regclass join pg_rewrite w on w.oid = d.objid
+		join pg_class v on v.oid = w.ev_class where c.relnamespace = n.oid and v.relowner = r.oid)`
+	heldSQL = `
 with held as (select distinct c.oid, c.relkind, c.relname, c.relacl, n.nspname, r.oid as role
 	from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a'
 		and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
 	join pg_class c on c.oid = d.objid join pg_namespace n on n.oid = c.relnamespace
-	where r.rolname = $1 and left(n.nspname, length($2)) <> $2)
+	where r.rolname = $1 and left(n.nspname, length($2)) <> $2`
+	noView = `
+	and not exists (select from pg_depend v join pg_rewrite w on w.oid = v.objid join pg_class x on x.oid = w.ev_class
+		where v.classid = 'pg_rewrite'::regclass and v.refclassid = 'pg_class'::regclass and v.refobjid = c.oid and x.relowner = r.oid)`
+	rightsTail = `)
 select format('revoke %s on %s %I.%I from %I', string_agg(p.priv, ', '), case h.relkind when 'S' then 'sequence' else 'table' end, h.nspname, h.relname, $1)
 from held h cross join lateral (
 	select x.privilege_type as priv from aclexplode(h.relacl) x where x.grantee = h.role
@@ -303,6 +316,12 @@ func (m *Minter) shared(schema, role, member bool) []string {
 	return out
 }
 
+// away reports whether the server said that it stops, starts or has no room
+// for us, in the classes of SQLSTATE.
+func away(code string) bool {
+	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "08")
+}
+
 // explain gives an error the code by which the caller knows what to do.
 func explain(doing string, t access.Target, err error) error {
 	var known *access.Error
@@ -311,7 +330,7 @@ func explain(doing string, t access.Target, err error) error {
 	}
 	var connect *pgconn.ConnectError
 	var server *pgconn.PgError
-	if errors.As(err, &server) && !errors.As(err, &connect) && !passing(err) {
+	if errors.As(err, &server) && !errors.As(err, &connect) && !passing(err) && !away(server.Code) {
 		return fmt.Errorf("%s at %s: %w", doing, t.TargetRef, err)
 	}
 	return &access.Error{Code: access.CodeUnavailable, Cause: fmt.Errorf("%s: %w", doing, err),

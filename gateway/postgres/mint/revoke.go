@@ -194,6 +194,30 @@ func (m *Minter) remove(ctx context.Context, tx pgx.Tx, prefix string, roles []r
 	if _, err := tx.Conn().PgConn().Exec(ctx, strings.Join(out, ";\n")).ReadAll(); err != nil {
 		return fmt.Errorf("remove roles: %w", err)
 	}
+	if len(schemas) == 0 {
+		return nil
+	}
+	return m.forgetTables(ctx, tx)
+}
+
+// forgetTables takes from the views' owner what it was given for views that
+// are gone: with the last grant it reads nothing any more.
+func (m *Minter) forgetTables(ctx context.Context, tx pgx.Tx) error {
+	var out []string
+	for _, sql := range []string{unneededSQL, unneededUseSQL} {
+		rows, _ := tx.Query(ctx, sql, m.names.masks(), m.names.all()) // the error comes out of CollectRows
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("look for what the views' owner needs no more: %w", err)
+		}
+		out = append(out, found...)
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	if _, err := tx.Conn().PgConn().Exec(ctx, strings.Join(out, ";\n")).ReadAll(); err != nil {
+		return fmt.Errorf("take rights from the views' owner: %w", err)
+	}
 	return nil
 }
 

@@ -1,0 +1,123 @@
+package record_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/gatewaytest"
+	"github.com/tidegate/tidegate/gateway/record"
+)
+
+// smallDisk is a file system of 256 KiB that is really full when it is.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tidegate-test", dir, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skipf("mount a small disk (wants root, and a container that may mount): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// shelves gives each person a store.
+type shelves map[string]*record.Store
+
+func (s shelves) Record(info access.SessionInfo, anchor func(access.Head)) (gateway.Recorder, error) {
+	w, err := s[info.Person.Login].Record(info, anchor)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func shelf(t *testing.T, dir string) *record.Store {
+	t.Helper()
+	s, err := record.Open(record.Config{Dir: dir, Key: key, MinFree: 1, SegmentBytes: 8 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // of a full one: it says that it is full
+	return s
+}
+
+// TestFullDiskEndsItsSessionsAlone fills the disk under a live session. The
+// session ends before anything goes on unrecorded, what was recorded verifies,
+// and a session whose recording lies elsewhere goes on.
+func TestFullDiskEndsItsSessionsAlone(t *testing.T) {
+	small := smallDisk(t)
+	all := shelves{"alice": shelf(t, small), "bob": shelf(t, t.TempDir())}
+	gate := gatewaytest.New(t, gatewaytest.Options{Recorders: all})
+	other := gate.NewGrant("inc-2", time.Hour)
+	other.Plan.People = []access.Person{gatewaytest.Person("bob")}
+	gate.Put(other)
+	alice, bob := gate.Open("alice"), gate.Open("bob")
+
+	forwarded := 0
+	text := strings.Repeat("x", 1000)
+	for {
+		op, err := alice.Admit(t.Context(), access.Operation{Kind: "query", Text: text})
+		if err != nil {
+			if access.CodeOf(err) != access.CodeUnavailable || !strings.Contains(access.Message(err), "recorded") {
+				t.Errorf("refused with %v, want that it can't be recorded", err)
+			}
+			break
+		}
+		if forwarded++; forwarded > 1000 {
+			t.Fatal("a megabyte went on a disk of 256 KiB")
+		}
+		_ = op.Close(access.Outcome{Status: "ok"}) // the disk may fill here as well
+	}
+	wantCut(t, alice)
+	if _, err := alice.Admit(t.Context(), access.Operation{Kind: "query", Text: "small"}); err == nil {
+		t.Error("an operation went on after the recording had failed")
+	}
+	if _, err := bob.Admit(t.Context(), access.Operation{Kind: "query", Text: text}); err != nil {
+		t.Errorf("a session with another store: %v", err)
+	}
+	if _, err := gate.Server.Door().Open(t.Context(), gate.Knock("alice")); access.CodeOf(err) != access.CodeUnavailable {
+		t.Errorf("a session opened on the full disk: %v", err)
+	}
+	wantRecorded(t, small, alice.Info().ID, forwarded)
+}
+
+func wantCut(t *testing.T, s gateway.Session) {
+	t.Helper()
+	select {
+	case <-s.Context().Done():
+		if m := access.Message(context.Cause(s.Context())); !strings.Contains(m, "no longer be recorded") {
+			t.Errorf("the session ended with %q", m)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the session goes on")
+	}
+}
+
+// wantRecorded fails unless all that was let through stands in a recording
+// that proves itself, up to the torn end that the full disk left.
+func wantRecorded(t *testing.T, dir, session string, forwarded int) {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join(dir, "open", session+".tgr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := file[:bytes.LastIndexByte(file, '\n')+1]
+	report, err := record.Verify(bytes.NewReader(whole), keys(), nil)
+	if err != nil || report.Segments == 0 {
+		t.Errorf("got %+v, %v; want what was recorded to verify", report, err)
+	}
+	if opened := bytes.Count(whole, []byte(`"type":"op.open"`)); opened < forwarded {
+		t.Errorf("%d operations went on and %d stand in the recording", forwarded, opened)
+	}
+}
