@@ -51,6 +51,10 @@ type Snapshot struct {
 	Rules  []access.Rule // of the policies in force today: they can only narrow
 
 	Targets []access.Target // of the policies in force today
+
+	// Sequence is the last that any row of the ledger was given: where it falls,
+	// the ledger was restored from an older backup, and nothing opens.
+	Sequence int64
 }
 
 // SignedGrant is a grant's row: the payload is its JSON, the signature is

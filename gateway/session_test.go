@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -99,6 +100,49 @@ func TestRowsThatAreNotBelieved(t *testing.T) {
 			}
 			wantCause(t, s, access.CodeEnded, "no longer in the ledger")
 		})
+	}
+}
+
+// TestLedgerThatWentBackInTime: after a restore from an older backup nothing
+// opens, not even what did not change since; what goes on by such a row goes
+// on; and an end that is written then still cuts.
+func TestLedgerThatWentBackInTime(t *testing.T) {
+	g := gatewaytest.New(t, gatewaytest.Options{Still: true})
+	if err := g.Server.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s, backup := g.Open("alice"), g.Ledger.Rows()
+	g.Put(g.NewGrant("inc-2", time.Hour), g.NewGrant("inc-3", time.Hour))
+	g.Ledger.Restore(backup, 1)
+	if err := g.Server.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := try(t, g, "inc-1"); access.CodeOf(err) != access.CodeUnavailable || !strings.Contains(access.Message(err), "back in time") {
+		t.Errorf("got %v, want that the ledger went back in time", err)
+	}
+	if err := g.Server.Ready(); err == nil {
+		t.Error("the gateway says that it is ready")
+	}
+	if s.Context().Err() != nil {
+		t.Errorf("a session under an unchanged row ended: %v", context.Cause(s.Context()))
+	}
+	row, _ := g.Ledger.Grant("inc-1")
+	row.State, row.Why, row.Sequence = access.StateRevoked, "It was restored.", 2
+	payload, err := json.Marshal(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Ledger.Restore([]gateway.SignedGrant{g.Sign(payload)}, 2)
+	if err := g.Server.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantCause(t, s, access.CodeEnded, "It was restored.")
+	g.Ledger.Restore(nil, 3) // past what was seen: other writes followed
+	if err := g.Server.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Server.Ready(); err != nil {
+		t.Errorf("past what it had seen: %v", err)
 	}
 }
 

@@ -27,6 +27,7 @@ type view struct {
 
 	targets []access.Target
 	key     string // equal for equal rules
+	behind  int64  // how far the ledger went back in time; 0: it did not
 }
 
 // seen is the newest row that this process ever believed of a grant.
@@ -41,6 +42,7 @@ type book struct {
 	key     ed25519.PublicKey
 	mu      sync.Mutex // one refresh at a time: an older answer never follows a newer
 	highest map[access.GrantKey]seen
+	latest  int64                              // the highest sequence of the whole ledger
 	known   map[[sha256.Size]byte]access.Grant // the rows of the last view: most are the same in the next
 	view    atomic.Pointer[view]
 }
@@ -53,7 +55,12 @@ func newBook(key ed25519.PublicKey) *book {
 // opens under it, and the error says so for the log.
 func (b *book) read(snap Snapshot, at time.Time) (*view, error) {
 	v := &view{read: at, grants: make(map[access.GrantKey]access.Grant, len(snap.Grants)), rules: snap.Rules, targets: snap.Targets}
+	b.latest = max(b.latest, snap.Sequence)
+	v.behind = b.latest - snap.Sequence
 	var errs []error
+	if v.behind > 0 {
+		errs = append(errs, fmt.Errorf("the ledger went back in time: got sequence %d, have seen %d; nothing opens", snap.Sequence, b.latest))
+	}
 	bad := map[access.GrantKey]bool{}
 	known := make(map[[sha256.Size]byte]access.Grant, len(snap.Grants))
 	for _, row := range snap.Grants {
@@ -138,6 +145,10 @@ func (s *Server) current() (*view, error) {
 	if age := s.cfg.Now().Sub(v.read); age > s.cfg.SnapshotLease {
 		return nil, access.Errorf(access.CodeUnavailable,
 			"The gateway has not heard from its ledger for %s, so it opens nothing new. Try again later; the operator can see why in the gateway's log.", age.Round(time.Second))
+	}
+	if v.behind > 0 {
+		return nil, access.Errorf(access.CodeUnavailable,
+			"The gateway's ledger went back in time, so it opens nothing. The operator must look: was it restored from a backup?")
 	}
 	return v, nil
 }

@@ -128,6 +128,16 @@ func signedGrants(ctx context.Context, q queryer, since int64) ([]Row, error) {
 	return all, rows.Err()
 }
 
+// Sequence is the last one that a grant's row was given. It never falls, but
+// in a ledger that was restored from an older backup.
+func (l *Ledger) Sequence(ctx context.Context) (n int64, err error) {
+	err = l.db.QueryRowContext(ctx, "select coalesce(max(sequence), 0) from grants").Scan(&n)
+	if err != nil {
+		return 0, unavailable("read sequence", err)
+	}
+	return n, nil
+}
+
 // Create stores a grant once: its id is consumed for ever.
 func (l *Ledger) Create(ctx context.Context, g access.Grant) (access.Grant, error) {
 	if err := named("a grant id", g.Key.ID); err != nil {

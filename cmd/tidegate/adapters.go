@@ -38,6 +38,10 @@ type gatewayLedger struct {
 }
 
 func (l gatewayLedger) Snapshot(ctx context.Context) (gateway.Snapshot, error) {
+	sequence, err := l.Sequence(ctx) // before the rows, which are then at least as new
+	if err != nil {
+		return gateway.Snapshot{}, err
+	}
 	rows, rules, err := l.Ledger.Snapshot(ctx)
 	if err != nil {
 		return gateway.Snapshot{}, err
@@ -46,7 +50,7 @@ func (l gatewayLedger) Snapshot(ctx context.Context) (gateway.Snapshot, error) {
 	if err != nil {
 		return gateway.Snapshot{}, err
 	}
-	s := gateway.Snapshot{Rules: rules, Targets: targets, Grants: make([]gateway.SignedGrant, len(rows))}
+	s := gateway.Snapshot{Rules: rules, Sequence: sequence, Targets: targets, Grants: make([]gateway.SignedGrant, len(rows))}
 	for i, r := range rows {
 		s.Grants[i] = gateway.SignedGrant{Payload: r.Payload, Signature: r.Signature}
 	}

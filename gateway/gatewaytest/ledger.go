@@ -86,6 +86,13 @@ func (l *Ledger) SetRows(rows ...gateway.SignedGrant) {
 	l.rows = rows
 }
 
+// Restore makes the ledger what it was: its rows, and the sequence after them.
+func (l *Ledger) Restore(rows []gateway.SignedGrant, sequence int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rows, l.sequence = rows, sequence
+}
+
 func (l *Ledger) setRules(rules []access.Rule) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,9 +116,9 @@ func (l *Ledger) Snapshot(context.Context) (gateway.Snapshot, error) {
 		return gateway.Snapshot{}, err
 	}
 	l.mu.Lock()
-	rules := slices.Clone(l.rules)
+	rules, sequence := slices.Clone(l.rules), l.sequence
 	l.mu.Unlock()
-	return gateway.Snapshot{Grants: l.Rows(), Rules: rules}, nil
+	return gateway.Snapshot{Grants: l.Rows(), Rules: rules, Sequence: sequence}, nil
 }
 
 // Changed implements gateway.Ledger.
