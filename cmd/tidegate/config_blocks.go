@@ -38,15 +38,19 @@ func (c *serveConfig) read(b *block) {
 	if c.Parts.Control {
 		c.readControl(b)
 	} else {
-		b.elsewhere(partControl, "github", "temporal", "secret", "rules", "control")
+		b.elsewhere(partControl, "github", "temporal", "secret", "rules", "control", "console")
 	}
 	c.readLedger(b.needBlock("ledger", "it is where the truth is"))
-	if c.Parts.Gateway {
+	if c.Parts.Gateway || b.hasConsole() {
 		c.readIssuers(b)
+	} else {
+		b.elsewhere(partGateway, "issuer")
+	}
+	if c.Parts.Gateway {
 		c.readGateway(b.needBlock("gateway", "people connect to it"))
 		c.readRecordings(b.needBlock("recordings", "no session without one"))
 	} else {
-		b.elsewhere(partGateway, "issuer", "gateway", "recordings")
+		b.elsewhere(partGateway, "gateway", "recordings")
 	}
 	c.readMetrics(b.block("metrics"))
 	c.readTraces(b.block("traces"))
@@ -60,6 +64,7 @@ func (c *serveConfig) readControl(b *block) {
 	c.readTemporal(b.needBlock("temporal", "it drives the grants' lives"))
 	c.readSecrets(b)
 	c.readRules(b.needBlock("rules", "who may change policies"))
+	c.readConsole(b)
 	c.readDoor(b)
 }
 
@@ -290,12 +295,14 @@ func (c *serveConfig) readIssuers(b *block) {
 	}
 	urls := map[string]string{}
 	for _, in := range all {
+		client := in.loginClient()
 		issuer := in.issuer()
 		if first, twice := urls[issuer.URL]; twice && issuer.URL != "" {
 			in.errorf(in.at, "Duplicate issuer", "Got the URL of the issuer %q again, want each once.", first)
 		}
 		urls[issuer.URL] = issuer.Name
 		c.Issuers = append(c.Issuers, issuer)
+		c.logIn(issuer, client)
 	}
 }
 

@@ -80,6 +80,7 @@ type devHouse struct {
 	keys   *keyring
 	target *devTarget
 	ssh    devSSH
+	issuer *devissuer.Issuer
 	ledger *ledger.Ledger
 	ctl    *control
 	flows  *temporalChild
@@ -100,7 +101,7 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 		return nil, err
 	}
 	for _, start := range []func(context.Context) error{
-		h.startSignals, h.startTarget, h.startSSHTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway,
+		h.startSignals, h.startTarget, h.startSSHTarget, h.startTemporal, h.startHub, h.openLedger, h.startControl, h.startGateway, h.startConsole,
 	} {
 		if err := start(ctx); err != nil {
 			return nil, err
@@ -158,7 +159,7 @@ func (h *devHouse) startHub(context.Context) error {
 		return err
 	}
 	h.ready.Hub, h.ready.Repo, h.ready.CloneURL = h.state.url("hub"), devOwner+"/"+devRepo, github.CloneURL()
-	h.ready.HubTokens, h.ready.Console = h.state.HubTokens, h.state.url("hub")
+	h.ready.HubTokens = h.state.HubTokens
 	return h.startIssuer()
 }
 
@@ -208,12 +209,12 @@ func (h *devHouse) startIssuer() error {
 		return err
 	}
 	issuer.SetURL(h.state.url("issuer"))
+	h.issuer = issuer
 	h.ready.Tokens = map[string]string{}
 	for _, who := range devPeople {
-		h.ready.Tokens[who], err = issuer.Mint(devissuer.Claims{
-			Subject: "dev-" + who, Email: who + "@acme.test", EmailVerified: true,
-			Audience: devAudience, Lifetime: 12 * time.Hour,
-		})
+		claims := devClaims(who)
+		claims.Audience, claims.Lifetime = devAudience, 12*time.Hour
+		h.ready.Tokens[who], err = issuer.Mint(claims)
 		if err != nil {
 			return err
 		}
@@ -392,6 +393,7 @@ func (r devReady) tell(w io.Writer, dir string) {
 The access repository, as alice (token as password: %s):
   git clone %s
 Pull requests: %s/%s; numbers for Prometheus: %s
+The console, as anybody: %s
 Or play every part from here:
   tidegate dev pr open inc-1.hcl --as alice --dir %s
   tidegate dev pr approve 1 --as bob --dir %s
@@ -401,5 +403,5 @@ A grant for alice that bob has approved and merged opens:
 What happened:
   tidegate ls --dir %s
   tidegate sessions --dir %s
-`, dir, r.HubTokens["alice"], r.CloneURL, r.Hub, r.Repo, r.Metrics, dir, dir, dir, host, port, r.CA, pass, dir, dir)
+`, dir, r.HubTokens["alice"], r.CloneURL, r.Hub, r.Repo, r.Metrics, r.Console, dir, dir, dir, host, port, r.CA, pass, dir, dir)
 }

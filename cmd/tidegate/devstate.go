@@ -57,7 +57,7 @@ func openDevState(dir string) (*devState, error) {
 }
 
 // devPorts are the parts that listen.
-var devPorts = []string{"hub", "issuer", "webhook", "gateway", "postgres", "temporal", "metrics", "gateway-ssh", "sshd"}
+var devPorts = []string{"hub", "issuer", "webhook", "gateway", "postgres", "temporal", "metrics", "gateway-ssh", "sshd", "console"}
 
 // addPorts chooses ports for parts that a folder of an older version lacks.
 func (s *devState) addPorts() error {

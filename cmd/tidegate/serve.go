@@ -127,7 +127,7 @@ func (h *serveHouse) steps() []func(context.Context) error {
 	}
 	steps = append(steps, h.startMetrics)
 	if p.Control {
-		steps = append(steps, h.startWebhook)
+		steps = append(steps, h.startWebhook, h.startConsole)
 	}
 	if p.Control && p.apart() {
 		steps = append(steps, h.startDoor)
@@ -143,6 +143,9 @@ func (c *serveConfig) where() []any {
 	}
 	if c.Parts.Gateway {
 		said = append(said, "gateway", c.Gateway.Listen)
+	}
+	if c.Console.Listen != "" {
+		said = append(said, "console", c.Console.Listen)
 	}
 	if c.Door != "" {
 		said = append(said, "door", c.Door)

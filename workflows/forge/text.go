@@ -15,6 +15,10 @@ import (
 // in sentences every character with a meaning is escaped, and a mention or a
 // reference is broken by a zero-width space.
 
+// Visible is text in which every character can be seen, as the check runs show
+// it: the console shows the same.
+func Visible(s string) string { return visible(s) }
+
 // visible shows every character that a reader would not see, or would see in the
 // wrong place, as ⟨U+202E⟩. The bracket itself is shown so as well, so nobody can
 // write what looks like a shown character.

@@ -1,8 +1,8 @@
 // Package devissuer is an OpenID Connect issuer for `tidegate dev` and for
 // tests: it has a key, publishes it, and signs whatever claims its caller
-// wants. There is no login: whoever holds the process is everybody. For that
-// reason the path of its URL always ends in [identify.DevMark], which `tidegate
-// serve` refuses.
+// wants. Its login page asks for no password: whoever holds the process, or
+// reaches the page, is everybody. For that reason the path of its URL always
+// ends in [identify.DevMark], which `tidegate serve` refuses.
 package devissuer
 
 import (
@@ -36,8 +36,9 @@ type Issuer struct {
 	key    ed25519.PrivateKey
 	public jose.JSONWebKey
 
-	mu  sync.Mutex
-	url string
+	mu    sync.Mutex
+	url   string
+	login *login // nil: there is no login page
 }
 
 // Open reads the issuer's key from the folder, or makes one there. The file
@@ -72,28 +73,34 @@ func (i *Issuer) URL() string {
 	return i.url
 }
 
-// ServeHTTP serves the discovery document and the keys under any base path.
+// ServeHTTP serves the discovery document, the keys and, once AllowLogin was
+// called, the login page, under any base path.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	url := i.URL()
+	_, path, ours := strings.Cut(r.URL.Path, identify.DevMark)
+	switch {
+	case ours && url != "" && i.serveLogin(w, r, path):
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "want GET", http.StatusMethodNotAllowed)
-		return
-	}
-	url := i.URL()
-	switch {
 	case url == "":
 		http.Error(w, "the issuer has no URL yet", http.StatusServiceUnavailable)
-	case strings.HasSuffix(r.URL.Path, identify.DevMark+discoveryPath):
-		writeJSON(w, map[string]any{
-			"issuer": url, "jwks_uri": url + keysPath,
-			"authorization_endpoint": url + "/none", "token_endpoint": url + "/none", // the specification demands them
-			"response_types_supported": []string{"id_token"}, "subject_types_supported": []string{"public"},
-			"id_token_signing_alg_values_supported": []string{string(jose.EdDSA)},
-		})
-	case strings.HasSuffix(r.URL.Path, identify.DevMark+keysPath):
+	case ours && path == discoveryPath:
+		writeJSON(w, i.discovery(url))
+	case ours && path == keysPath:
 		writeJSON(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{i.public}})
 	default:
 		http.NotFound(w, r)
+	}
+}
+
+func (i *Issuer) discovery(url string) map[string]any {
+	authorize, token := i.endpoints()
+	return map[string]any{
+		"issuer": url, "jwks_uri": url + keysPath, "authorization_endpoint": authorize, "token_endpoint": token,
+		"response_types_supported": []string{"code", "id_token"}, "subject_types_supported": []string{"public"},
+		"code_challenge_methods_supported":      []string{"S256"},
+		"id_token_signing_alg_values_supported": []string{string(jose.EdDSA)},
 	}
 }
 
