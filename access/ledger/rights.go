@@ -26,7 +26,7 @@ type right struct {
 // write, pins only narrow, and the rest is for people to read.
 var gatewayRights = []right{
 	{"grants", "select", nil},
-	{"adopted", "select", []string{"rules"}},
+	{"adopted", "select", nil},
 	{"held", "select", nil}, {"held", "insert", nil}, {"held", "update", []string{"state", "payload"}},
 	{"sessions", "select", nil}, {"sessions", "insert", nil}, {"sessions", "update", []string{"ended", "reason", "payload"}},
 	{"heads", "select", nil}, {"heads", "insert", nil},

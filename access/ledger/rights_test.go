@@ -172,7 +172,6 @@ func gatewayMayNot(t *testing.T, s *shared) {
 		"update held set number=8",
 		"insert into adopted values (1, '', '')",
 		"update adopted set rules=''",
-		"select tree from adopted",
 		"insert into reviews values (1, 1, 1, '')",
 		"select * from reviews",
 		"insert into pushers values (1, '', 1, '')",

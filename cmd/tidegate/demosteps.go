@@ -333,30 +333,37 @@ func (d *demo) nothingLeft(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("want grant %s closed, got %s: %w", id, g, err)
 	}
-	conn, err := pgx.Connect(ctx, d.house.admin)
+	if err := leftAt(ctx, d.house.admin, g); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("role, views and schema gone %d ms after the end", g.Closed.Sub(g.NotAfter).Milliseconds()), nil
+}
+
+// leftAt looks at the target, as its superuser, for anything of the grant.
+func leftAt(ctx context.Context, admin string, g access.Grant) error {
+	conn, err := pgx.Connect(ctx, admin)
 	if err != nil {
-		return "", fmt.Errorf("look at the target: %w", err)
+		return fmt.Errorf("look at the target: %w", err)
 	}
 	defer conn.Close(ctx)
 	minted, err := backing.Parse(g.Backing)
 	if err != nil {
-		return "", err
+		return err
 	}
-	role := minted.Role
 	for what, sql := range map[string]string{
 		"roles":    `SELECT count(*) FROM pg_roles WHERE rolname = $1`,
 		"schemas":  `SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, $1)`,
 		"backends": `SELECT count(*) FROM pg_stat_activity WHERE usename = $1`,
 	} {
 		var n int
-		if err := conn.QueryRow(ctx, sql, role).Scan(&n); err != nil {
-			return "", fmt.Errorf("look at the target: %w", err)
+		if err := conn.QueryRow(ctx, sql, minted.Role).Scan(&n); err != nil {
+			return fmt.Errorf("look at the target: %w", err)
 		}
 		if n != 0 {
-			return "", fmt.Errorf("want no %s of %s left, got %d", what, role, n)
+			return fmt.Errorf("want no %s of %s left, got %d", what, minted.Role, n)
 		}
 	}
-	return fmt.Sprintf("role, views and schema gone %d ms after the end", g.Closed.Sub(g.NotAfter).Milliseconds()), nil
+	return nil
 }
 
 // reverted removes the grant's file from main and brings it back, as a revert
