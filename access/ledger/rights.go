@@ -135,6 +135,13 @@ func upToDate(ctx context.Context, db *sql.DB, d dialect) error {
 // leastRights refuses a login that could write what control alone writes, and
 // one that lacks what a gateway needs.
 func leastRights(ctx context.Context, db *sql.DB) error {
+	var mighty bool
+	if err := db.QueryRowContext(ctx, "select rolsuper or rolcreaterole from pg_roles where rolname = current_user").Scan(&mighty); err != nil {
+		return unavailable("read rights", err)
+	}
+	if mighty {
+		return tooMuch("make itself what it likes")
+	}
 	var may []string
 	for _, table := range controlOnly {
 		var yes bool
@@ -148,7 +155,7 @@ func leastRights(ctx context.Context, db *sql.DB) error {
 		}
 	}
 	if len(may) > 0 {
-		return access.Errorf(access.CodeDenied, "The gateway's login to the ledger may write %s, which the control side alone may: give it a login of its own, by what `tidegate setup ledger` prints.", strings.Join(may, ", "))
+		return tooMuch("write " + strings.Join(may, ", "))
 	}
 	for _, r := range gatewayRights {
 		yes, err := r.held(ctx, db)
@@ -169,6 +176,10 @@ func sqlState(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+func tooMuch(what string) error {
+	return access.Errorf(access.CodeDenied, "The gateway's login to the ledger may %s, which the control side alone may: give it a login of its own, by what `tidegate setup ledger` prints.", what)
 }
 
 func lacking(what string) error {

@@ -235,7 +235,8 @@ func TestGatewayLedgerRefused(t *testing.T) {
 		"a column's right":  {"grant update (tree) on adopted to %s", "revoke update (tree) on adopted from %s", "may write adopted"},
 		"through everybody": {"grant insert on reviews to public", "revoke insert on reviews from public", "may write reviews"},
 		"control's own":     {"grant tidegate to %s", "revoke tidegate from %s", "may write grants"},
-		"a superuser":       {"alter role %s superuser", "alter role %s nosuperuser", "may write grants"},
+		"a superuser":       {"alter role %s superuser", "alter role %s nosuperuser", "what it likes"},
+		"a maker of roles":  {"alter role %s createrole", "alter role %s nocreaterole", "what it likes"},
 		"too little":        {"revoke insert on sessions from %s", "grant insert on sessions to %s", "may not insert in sessions"},
 	} {
 		s.exec(t, strings.ReplaceAll(c.give, "%s", gatewayLogin))

@@ -155,7 +155,7 @@ func (p parts) keysApart(stateDir string) error {
 	if p.Control {
 		return nil
 	}
-	for _, name := range []string{"control.pem", "mint.pem", enrolmentCAKey} {
+	for _, name := range []string{"control.pem", "mint.pem", "ssh-user-ca.pem", enrolmentCAKey} {
 		path := filepath.Join(stateDir, keysDir, name)
 		if _, err := os.Lstat(path); err == nil {
 			return fmt.Errorf("found %s, a key of the control side; a gateway must not have it: choose a state_dir of its own", path)

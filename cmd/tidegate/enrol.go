@@ -196,10 +196,10 @@ func (g *gateways) identify(r *http.Request) (string, error) {
 	name := cert.Subject.CommonName
 	known, err := g.find(name)
 	if err != nil {
-		return "", err
+		return name, err
 	}
 	if !bytes.Equal(known.Raw, cert.Raw) {
-		return "", access.Errorf(access.CodeDenied, "The gateway was enrolled again since; it must use its newer enrolment.")
+		return name, access.Errorf(access.CodeDenied, "The gateway was enrolled again since; it must use its newer enrolment.")
 	}
 	return name, nil
 }

@@ -145,7 +145,7 @@ func TestServeApart(t *testing.T) {
 	t.Run("doctor", func(t *testing.T) { w.doctor(t) })
 	t.Run("each has its own keys", func(t *testing.T) { w.keysApart(t) })
 	t.Run("control is down", func(t *testing.T) { w.controlDown(t) })
-	t.Run("the gateway was killed", func(t *testing.T) { w.gatewayKilled(t) })
+	t.Run("both were killed", func(t *testing.T) { w.bothKilled(t) })
 	t.Run("the end", func(t *testing.T) { w.ends(t) })
 	t.Run("recordings", func(t *testing.T) { w.verifies(t) })
 	t.Run("the gateway is removed", func(t *testing.T) { w.removed(t) })
@@ -265,13 +265,16 @@ func (w *apartWorld) controlDown(t *testing.T) {
 	k.say(t, "SELECT 'still ' || 'here';", "still here")
 }
 
-// gatewayKilled: what a killed gateway left is ended at its next start, and
-// the grant opens again.
-func (w *apartWorld) gatewayKilled(t *testing.T) {
+// bothKilled: what a killed gateway left is ended at its next start, which
+// needs no control side, and the grant opens again.
+func (w *apartWorld) bothKilled(t *testing.T) {
 	w.talk(t)
 	w.gateway.kill()
+	w.control.kill()
 	w.silent(t, w.gateway.log)
 	w.gateway = startProcess(w.t, w.gatewayConfig)
+	w.refused(t, "alice", "no new session opens")
+	w.control = startProcess(w.t, w.controlConfig)
 	err := w.look(t.Context(), func(l *ledger.Ledger) error {
 		all, err := l.ListSessions(t.Context())
 		for _, s := range all {

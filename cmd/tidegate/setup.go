@@ -54,8 +54,8 @@ func runSetupLedger(args []string, io stdio) error {
 	if err := parse(flags, args, io, 0); err != nil {
 		return err
 	}
-	if o.Database == "" || o.Gateway == "" {
-		return fmt.Errorf("%w: want --database and --gateway", errUsage)
+	if o.Database == "" || o.Gateway == "" || strings.Contains(o.Gateway, "$") {
+		return fmt.Errorf("%w: want --database, and --gateway without a $", errUsage)
 	}
 	_, err := fmt.Fprint(io.out, ledger.SetupSQL(o))
 	return err

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,16 @@ func TestLeaseCrosses(t *testing.T) {
 	}
 	if text := w.log.String(); strings.Contains(text, password) || !strings.Contains(text, "session=s-1") {
 		t.Errorf("want the session and no password in the log:\n%s", text)
+	}
+}
+
+// TestWholeLeaseCrosses: a field that is new in a lease must cross as well.
+func TestWholeLeaseCrosses(t *testing.T) {
+	l := reflect.ValueOf(made(grant, "s-1"))
+	for i := range l.NumField() {
+		if l.Field(i).IsZero() {
+			t.Errorf("the field %s is empty in this test: fill it in, and see whether it crosses", l.Type().Field(i).Name)
+		}
 	}
 }
 
