@@ -1,11 +1,313 @@
 package ssh
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
 )
 
-func (s *stay) runFiles(*gossh.Request, access.Operation) error {
-	return access.Errorf(access.CodeDenied, "Not yet.")
+// Bounds of one sftp session.
+const (
+	maxHandles = 1024
+	maxAsked   = 512 // requests that wait for the host; more wait at the client
+	maxPath    = 4096
+)
+
+// courier stands between an sftp client and the host's sftp server. Each path
+// that a client names is first resolved by the host, links and all; what is
+// judged is where it really leads, and that is what the host then gets. So no
+// link leads out of the role's folders.
+type courier struct {
+	s              *stay
+	client, target gossh.Channel
+	fromTarget     *bufio.Reader
+	home           string // where relative paths begin
+	read, write    []string
+
+	out   sync.Mutex // one packet at a time to the client
+	slots chan struct{}
+
+	mu      sync.Mutex
+	next    uint32
+	asked   map[uint32]*question
+	handles map[string]*file
+	gone    error         // the host ended the session
+	over    chan struct{} // closed with gone
+}
+
+// question is a request that the host has not answered yet.
+type question struct {
+	id     uint32       // the client's
+	own    chan packet  // for a question of ours
+	open   gateway.Open // an operation that the answer ends
+	file   *file        // an open that succeeds, or a read
+	handle string       // a close
+	offset uint64       // a read
+}
+
+// file is an open file or folder.
+type file struct {
+	open   gateway.Open
+	name   string
+	writes bool
+	next   uint64 // where the next bytes are expected
+	strays bool   // bytes came in another order than they stand in the file
+}
+
+// runFiles carries one sftp session. An error means that nothing was begun.
+func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
+	open, err := s.admit(op)
+	if err != nil {
+		return err
+	}
+	target, answers, err := s.openTarget(req)
+	if err != nil {
+		_ = open.Close(access.Outcome{Status: "error"})
+		return err
+	}
+	s.begin(target, open)
+	_ = req.Reply(true, nil)
+	stop := make(chan struct{})
+	go func() { // ends with the target's channel
+		defer close(stop)
+		for req := range answers {
+			_ = req.Reply(false, nil) // an exit status comes from here
+		}
+	}()
+	go func() { _, _ = io.Copy(io.Discard, target.Stderr()) }() // ends with the target's channel
+	c := &courier{
+		s: s, client: s.client, target: target, fromTarget: bufio.NewReaderSize(target, 64<<10),
+		asked: map[uint32]*question{}, handles: map[string]*file{}, slots: make(chan struct{}, maxAsked), over: make(chan struct{}),
+	}
+	outcome := c.run()
+	_ = target.Close()
+	<-stop
+	code := uint32(0)
+	if outcome.Status != "ok" {
+		code = 1
+	}
+	_, _ = s.client.SendRequest("exit-status", false, exitStatus(code))
+	_ = s.client.Close()
+	return open.Close(outcome)
+}
+
+// run greets both sides and carries packets until one of them leaves.
+func (c *courier) run() access.Outcome {
+	from := bufio.NewReaderSize(c.client, 64<<10)
+	buf := new([]byte)
+	if err := c.greet(from, buf); err != nil {
+		return c.failed(err)
+	}
+	answers := make(chan error, 1)
+	go func() { // ends with the target's channel, which runFiles closes
+		err := c.serveAnswers()
+		_ = c.client.CloseWrite()
+		answers <- err
+	}()
+	err := c.prepare()
+	for err == nil {
+		var p packet
+		if p, err = readPacket(from, buf); err == nil {
+			err = c.request(p)
+		}
+	}
+	_ = c.target.CloseWrite()
+	if errors.Is(err, io.EOF) {
+		err = nil
+	} else {
+		_ = c.target.Close()
+	}
+	if answer := <-answers; err == nil && !errors.Is(answer, io.EOF) {
+		err = answer
+	}
+	c.closeAll()
+	return c.failed(err)
+}
+
+func (c *courier) failed(err error) access.Outcome {
+	if err == nil {
+		return access.Outcome{Status: "ok"}
+	}
+	if c.s.ctx.Err() != nil {
+		return access.Outcome{Status: "cut"}
+	}
+	c.s.b.log.Info("sftp ended", "error", err)
+	return access.Outcome{Status: "error"}
+}
+
+// closeAll ends the operations of files that were left open.
+func (c *courier) closeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.handles {
+		_ = f.close("cut") // a failed recorder ends the session by itself
+	}
+	for _, q := range c.asked {
+		if q.open != nil {
+			_ = q.open.Close(access.Outcome{Status: "cut"})
+		}
+	}
+	c.handles, c.asked = map[string]*file{}, map[uint32]*question{}
+}
+
+func (f *file) close(status string) error {
+	o := access.Outcome{Status: status}
+	if f.strays {
+		o.Code = "out of order" // then the hash is of the bytes as they went, and not of the file
+	}
+	return f.open.Close(o)
+}
+
+// extensions that the client is told of, when the host has them.
+var extensions = []string{"posix-rename@openssh.com", "fsync@openssh.com", "lsetstat@openssh.com", "limits@openssh.com", "statvfs@openssh.com", "fstatvfs@openssh.com"}
+
+// greet agrees on the version. No extension is let through that is not known.
+func (c *courier) greet(from io.Reader, buf *[]byte) error {
+	p, err := readPacket(from, buf)
+	if err != nil {
+		return err
+	}
+	if f := (fields{rest: p.body}); p.kind != fxInit || f.uint32() < fileVersion {
+		return fmt.Errorf("the client begins with packet %d, want sftp version %d", p.kind, fileVersion)
+	}
+	if _, err := c.target.Write(newMessage(fxInit, fileVersion).sealed()); err != nil {
+		return fmt.Errorf("greet the host's sftp: %w", err)
+	}
+	if p, err = readPacket(c.fromTarget, buf); err != nil {
+		return fmt.Errorf("greet the host's sftp: %w", err)
+	}
+	f := fields{rest: p.body}
+	if p.kind != fxVersion || f.uint32() != fileVersion {
+		return fmt.Errorf("the host answers with packet %d, want sftp version %d", p.kind, fileVersion)
+	}
+	m := newMessage(fxVersion, fileVersion)
+	for len(f.rest) > 0 && !f.bad {
+		if name, value := f.text(), f.text(); slices.Contains(extensions, name) {
+			m = m.text(name).text(value)
+		}
+	}
+	return c.reply(m.sealed())
+}
+
+// prepare finds out where the role's folders really are, and where relative
+// paths begin: at home if that is in one of them, else in the first.
+func (c *courier) prepare() error {
+	var err error
+	if c.read, err = c.realAll(c.s.b.plan.Read); err != nil {
+		return err
+	}
+	if c.write, err = c.realAll(c.s.b.plan.Write); err != nil {
+		return err
+	}
+	home, err := c.real(".")
+	if err != nil {
+		return err
+	}
+	roots := append(slices.Clone(c.read), c.write...)
+	if len(roots) == 0 {
+		return errors.New("none of the role's folders is at the host")
+	}
+	if c.home = home; !within(roots, home) {
+		c.home = roots[0]
+	}
+	return nil
+}
+
+func (c *courier) realAll(folders []string) (out []string, err error) {
+	for _, f := range folders {
+		switch at, err := c.real(f); {
+		case err == nil:
+			out = append(out, at)
+		case !errors.As(err, new(notThere)):
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// notThere is the host's own answer that a path does not resolve.
+type notThere struct{ answer []byte }
+
+func (notThere) Error() string { return "the host does not know that path" }
+
+// real asks the host where a path leads.
+func (c *courier) real(name string) (string, error) {
+	own := make(chan packet, 1)
+	if err := c.ask(question{own: own}, func(id uint32) []byte { return newMessage(fxRealpath, id).text(name).sealed() }); err != nil {
+		return "", err
+	}
+	p, ok := <-own
+	if !ok {
+		return "", io.ErrUnexpectedEOF
+	}
+	f := fields{rest: p.body}
+	f.uint32() // the id
+	if p.kind == fxStatus {
+		return "", notThere{p.body[4:]}
+	}
+	if n := f.uint32(); p.kind != fxName || n != 1 {
+		return "", errors.New("the host does not say where a path leads")
+	}
+	at := f.text()
+	if f.bad || !path.IsAbs(at) || path.Clean(at) != at || len(at) > maxPath || strings.IndexByte(at, 0) >= 0 {
+		return "", errors.New("the host says something else than where a path leads")
+	}
+	return at, nil
+}
+
+// within reports whether a path, which leads over no link, is in a folder.
+func within(folders []string, name string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool {
+		return name == f || f == "/" || strings.HasPrefix(name, f+"/")
+	})
+}
+
+// onTheWay reports whether a path is a folder above one of the role's.
+func onTheWay(folders []string, name string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool {
+		return name == "/" || strings.HasPrefix(f, name+"/")
+	})
+}
+
+// reply sends one packet to the client.
+func (c *courier) reply(p []byte) error {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if _, err := c.client.Write(p); err != nil {
+		return fmt.Errorf("answer sftp client: %w", err)
+	}
+	return nil
+}
+
+// ask sends a request to the host, under an id of ours.
+func (c *courier) ask(q question, build func(id uint32) []byte) error {
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.over:
+	case <-c.s.ctx.Done():
+		return io.EOF
+	}
+	c.mu.Lock()
+	if c.gone != nil {
+		c.mu.Unlock()
+		return c.gone
+	}
+	c.next++
+	id := c.next
+	c.asked[id] = &q
+	c.mu.Unlock()
+	if _, err := c.target.Write(build(id)); err != nil {
+		return fmt.Errorf("ask the host's sftp: %w", err)
+	}
+	return nil
 }

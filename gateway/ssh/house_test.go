@@ -31,6 +31,7 @@ type house struct {
 	host    *sshtest.Server
 	address string // the gateway's
 	hostKey gossh.Signer
+	hostCA  gossh.Signer
 	dir     string
 }
 
@@ -60,7 +61,7 @@ func newSigner(t testing.TB) gossh.Signer {
 func newHouse(t testing.TB, o houseOptions) *house {
 	t.Helper()
 	ca := newSigner(t)
-	h := &house{t: t, hostKey: newSigner(t), dir: t.TempDir()}
+	h := &house{t: t, hostKey: newSigner(t), hostCA: newSigner(t), dir: t.TempDir()}
 	h.host = sshtest.Start(t, sshtest.Options{UserCA: ca.PublicKey(), Config: o.sshd})
 	minter, err := mint.New(mint.Config{Installation: "test1", CA: ca})
 	if err != nil {
@@ -86,13 +87,18 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	}
 	h.gate = gatewaytest.New(t, o.gate)
 	h.serve(o.config)
-	h.write("known_hosts", "* "+string(gossh.MarshalAuthorizedKey(h.hostKey.PublicKey())))
+	h.write("known_hosts", "@cert-authority * "+string(gossh.MarshalAuthorizedKey(h.hostCA.PublicKey())))
 	return h
 }
 
 // serve opens the room's door on loopback.
 func (h *house) serve(cfg Config) {
-	cfg.HostKeys = append(cfg.HostKeys, h.hostKey)
+	certified, err := h.certifyHost("127.0.0.1")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cfg.HostKeys = append(cfg.HostKeys, certified, h.hostKey)
+	cfg.HostKey = func(names []string) (gossh.Signer, error) { return h.certifyHost(names...) }
 	room, err := New(cfg)
 	if err != nil {
 		h.t.Fatal(err)
@@ -111,6 +117,16 @@ func (h *house) serve(cfg Config) {
 			h.t.Errorf("serve: %v", err)
 		}
 	})
+}
+
+func (h *house) certifyHost(names ...string) (gossh.Signer, error) {
+	cert := &gossh.Certificate{
+		Key: h.hostKey.PublicKey(), CertType: gossh.HostCert, ValidPrincipals: names, ValidBefore: gossh.CertTimeInfinity,
+	}
+	if err := cert.SignCert(rand.Reader, h.hostCA); err != nil {
+		return nil, err
+	}
+	return gossh.NewCertSigner(cert, h.hostKey)
 }
 
 func (h *house) write(name, text string) string {

@@ -1,0 +1,315 @@
+package ssh
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
+)
+
+// errPacket ends a session whose packets are not understood.
+var errPacket = errors.New("an sftp packet is not understood")
+
+// byPath says how each request with one path is judged.
+var byPath = map[byte]struct {
+	verb   string
+	writes bool
+	follow bool // the host would follow a link at the path's end
+	meta   bool // it only looks at the file's attributes
+}{
+	fxLstat:    {"stat", false, false, true},
+	fxStat:     {"stat", false, true, true},
+	fxSetstat:  {"setstat", true, true, false},
+	fxOpendir:  {"list", false, true, false},
+	fxRemove:   {"remove", true, false, false},
+	fxMkdir:    {"mkdir", true, false, false},
+	fxRmdir:    {"rmdir", true, false, false},
+	fxReadlink: {"readlink", false, false, false},
+}
+
+// request handles one packet of the client.
+func (c *courier) request(p packet) error {
+	f := fields{rest: p.body}
+	id := f.uint32()
+	if f.bad {
+		return errPacket
+	}
+	switch p.kind {
+	case fxRead, fxWrite, fxClose, fxFstat, fxFsetstat, fxReaddir:
+		return c.byHandle(id, p, f)
+	case fxOpen:
+		return c.openFile(id, f)
+	case fxRename:
+		return c.rename(id, f, newMessage(fxRename, 0))
+	case fxRealpath:
+		return c.realpath(id, f)
+	case fxSymlink:
+		return c.refuse(id, access.Errorf(access.CodeDenied, "Links are not made here."))
+	case fxExtended:
+		return c.extended(id, f)
+	}
+	how, ok := byPath[p.kind]
+	name := f.text()
+	switch {
+	case !ok:
+		return c.reply(status(id, fxUnsupported, "not known here"))
+	case f.bad:
+		return errPacket
+	}
+	j := judged{verb: how.verb, writes: how.writes, follow: how.follow, meta: how.meta}
+	return c.onPath(id, name, j, newMessage(p.kind, 0), f.rest)
+}
+
+// judged is what is to be done at a path.
+type judged struct {
+	verb         string
+	writes, meta bool
+	follow       bool
+	read         bool // an open for both
+}
+
+// onPath judges a request with one path, and sends it on with the path that it
+// really leads to. rest is what stands behind the path.
+func (c *courier) onPath(id uint32, name string, j judged, m message, rest []byte) error {
+	at, open, err := c.judge(name, j)
+	if err != nil {
+		return c.refuse(id, err)
+	}
+	q := question{id: id, open: open}
+	if m[4] == fxOpendir {
+		q.open, q.file = nil, &file{open: open, name: at}
+	}
+	return c.ask(q, func(own uint32) []byte {
+		binary.BigEndian.PutUint32(m[5:], own)
+		return m.text(at).raw(rest).sealed()
+	})
+}
+
+// judge resolves a path and admits what is to be done there.
+func (c *courier) judge(name string, j judged) (at string, open gateway.Open, err error) {
+	if at, err = c.resolve(name, j.follow); err != nil {
+		return "", nil, err
+	}
+	op := c.s.describe(kindFile, j.verb+" "+at)
+	op.Facts["name"], op.Facts["words"], op.Facts["simple"] = j.verb, []string{j.verb, at}, true
+	op.Facts["path"], op.Facts["writes"], op.Opaque = at, j.writes, true
+	if !c.may(at, j) {
+		op.Guard = deny("folders", fmt.Sprintf("Your grant does not %s %s.", j.verb, at))
+	}
+	open, err = c.s.admit(op)
+	return at, open, err
+}
+
+// may reports whether the role gives that at a path without links.
+func (c *courier) may(at string, j judged) bool {
+	switch {
+	case j.meta:
+		return within(c.read, at) || within(c.write, at) || onTheWay(c.read, at) || onTheWay(c.write, at)
+	case j.writes && j.read:
+		return within(c.write, at) && within(c.read, at)
+	case j.writes:
+		return within(c.write, at)
+	}
+	return within(c.read, at)
+}
+
+// resolve answers with where a path leads. Where the host would not follow a
+// link at its end, only the folder is resolved.
+func (c *courier) resolve(name string, follow bool) (string, error) {
+	if len(name) > maxPath || strings.IndexByte(name, 0) >= 0 {
+		return "", access.Errorf(access.CodeInvalid, "A path is longer than %d bytes or holds a zero byte.", maxPath)
+	}
+	if !path.IsAbs(name) {
+		name = c.home + "/" + name
+	}
+	trimmed := strings.TrimRight(name, "/")
+	dir, base := path.Split(trimmed)
+	if follow || base == "" || base == "." || base == ".." {
+		return c.real(name)
+	}
+	folder, err := c.real(dir)
+	if err != nil {
+		return "", err
+	}
+	return path.Join(folder, base), nil
+}
+
+// openFile handles the open of a file: for reading, writing or both.
+func (c *courier) openFile(id uint32, f fields) error {
+	name, flags := f.text(), f.uint32()
+	if f.bad {
+		return errPacket
+	}
+	j := judged{verb: "read", follow: true}
+	if flags&openWrite != 0 {
+		j.verb, j.writes, j.read = "write", true, flags&openRead != 0
+	}
+	at, open, err := c.judge(name, j)
+	if err != nil {
+		return c.refuse(id, err)
+	}
+	q := question{id: id, file: &file{open: open, name: at, writes: j.writes}}
+	return c.ask(q, func(own uint32) []byte {
+		return newMessage(fxOpen, own).text(at).uint32(flags).raw(f.rest).sealed()
+	})
+}
+
+// rename is judged at both of its ends.
+func (c *courier) rename(id uint32, f fields, m message) error {
+	from, to := f.text(), f.text()
+	if f.bad {
+		return errPacket
+	}
+	j := judged{verb: "rename", writes: true}
+	at, open, err := c.judge(from, j)
+	if err != nil {
+		return c.refuse(id, err)
+	}
+	j.verb = "rename to"
+	target, second, err := c.judge(to, j)
+	if err != nil {
+		_ = open.Close(access.Outcome{Status: "refused"})
+		return c.refuse(id, err)
+	}
+	_ = second.Close(access.Outcome{Status: "ok"}) // the first one has the host's answer
+	return c.ask(question{id: id, open: open}, func(own uint32) []byte {
+		binary.BigEndian.PutUint32(m[5:], own)
+		return m.text(at).text(target).sealed()
+	})
+}
+
+// realpath answers where a path leads, if that is no secret.
+func (c *courier) realpath(id uint32, f fields) error {
+	name := f.text()
+	if f.bad {
+		return errPacket
+	}
+	at, err := c.resolve(name, true)
+	if err != nil {
+		return c.refuse(id, err)
+	}
+	if !c.may(at, judged{meta: true}) {
+		return c.refuse(id, access.Errorf(access.CodeDenied, "Your grant does not reach that path."))
+	}
+	return c.reply(newMessage(fxName, id).uint32(1).text(at).text(at).uint32(0).sealed())
+}
+
+// extended handles OpenSSH's extensions that are known here.
+func (c *courier) extended(id uint32, f fields) error {
+	name := f.text()
+	m := newMessage(fxExtended, 0).text(name)
+	switch name {
+	case "posix-rename@openssh.com":
+		return c.rename(id, f, m)
+	case "lsetstat@openssh.com":
+		at := f.text()
+		if f.bad {
+			return errPacket
+		}
+		return c.onPath(id, at, judged{verb: "setstat", writes: true}, m, f.rest)
+	case "statvfs@openssh.com":
+		at := f.text()
+		if f.bad {
+			return errPacket
+		}
+		return c.onPath(id, at, judged{verb: "stat", follow: true, meta: true}, m, nil)
+	case "limits@openssh.com":
+		return c.ask(question{id: id}, func(own uint32) []byte {
+			return newMessage(fxExtended, own).text(name).sealed()
+		})
+	case "fsync@openssh.com", "fstatvfs@openssh.com":
+		handle := f.text()
+		if _, known := c.file(handle); !known || f.bad {
+			return c.reply(status(id, fxFailure, "no such handle"))
+		}
+		return c.ask(question{id: id}, func(own uint32) []byte {
+			return newMessage(fxExtended, own).text(name).text(handle).sealed()
+		})
+	}
+	return c.reply(status(id, fxUnsupported, "not known here"))
+}
+
+func (c *courier) file(handle string) (*file, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.handles[handle]
+	return f, ok
+}
+
+// byHandle handles what is done with an open file: that was judged when it was
+// opened. The packet goes on as it is, under our id.
+func (c *courier) byHandle(id uint32, p packet, f fields) error {
+	handle := f.text()
+	open, known := c.file(handle)
+	if f.bad {
+		return errPacket
+	}
+	if !known {
+		return c.reply(status(id, fxFailure, "no such handle"))
+	}
+	q := question{id: id}
+	switch p.kind {
+	case fxClose:
+		q.handle = handle
+	case fxRead:
+		q.file, q.offset = open, f.uint64()
+		if c.tooLarge(q.offset, uint64(f.uint32()), false) {
+			return c.reply(status(id, fxFailure, "the grant reads no more than so much of one file"))
+		}
+	case fxWrite:
+		offset := f.uint64()
+		data := f.bytes()
+		if f.bad {
+			return errPacket
+		}
+		if c.tooLarge(offset, uint64(len(data)), true) {
+			return c.refuse(id, access.Errorf(access.CodeTooLarge, "A file may have at most %d bytes under this grant.", c.s.b.plan.MaxFile))
+		}
+		if _, err := open.tap(access.ToTarget, offset, data); err != nil {
+			return err
+		}
+	}
+	return c.ask(q, func(own uint32) []byte {
+		return newMessage(p.kind, own).raw(p.body[4:]).sealed()
+	})
+}
+
+// tooLarge bounds a file. A client may ask for more than is there, so a read
+// counts from its beginning only.
+func (c *courier) tooLarge(offset, n uint64, writes bool) bool {
+	most := uint64(c.s.b.plan.MaxFile)
+	if most == 0 {
+		return false
+	}
+	if !writes {
+		return offset > most
+	}
+	return offset > most || n > most-offset
+}
+
+// tap shows a piece of a file to the session, and watches its order.
+func (f *file) tap(dir access.Direction, offset uint64, data []byte) ([]byte, error) {
+	if offset != f.next {
+		f.strays = true
+	}
+	f.next = offset + uint64(len(data))
+	return f.open.Tap(dir, data)
+}
+
+// refuse answers with a status, and says why on stderr, which sftp and scp
+// show; most clients show no more of a status than its number.
+func (c *courier) refuse(id uint32, err error) error {
+	if host := (notThere{}); errors.As(err, &host) {
+		return c.reply(newMessage(fxStatus, id).raw(host.answer).sealed())
+	}
+	code := access.CodeOf(err)
+	if code == access.CodeInternal || code == access.CodeEnded || c.s.ctx.Err() != nil {
+		return err
+	}
+	_ = say(c.client, words(err)) // the client may be gone
+	return c.reply(status(id, fxDenied, access.Message(err)))
+}
