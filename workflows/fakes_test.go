@@ -38,6 +38,7 @@ type world struct {
 	behind   map[string]int // commit on main -> pull request
 	commands []Command
 	policy   []int // pull requests that changed policies, in order
+	tidied   []string
 	meddled  []Meddling
 	movers   []access.User // of the branch, as the forge says; nil is the author
 	silent   bool          // the forge can't say who pushed
@@ -291,8 +292,11 @@ func (w fakeForge) Merge(_ context.Context, ref Ref, head string) error {
 	return nil
 }
 
-func (w fakeForge) Tidy(context.Context, []string) (string, error) {
-	return "", errors.New("not asked for")
+func (w fakeForge) Tidy(_ context.Context, files []string, _ bool) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tidied = append(w.tidied, files...)
+	return "tidy", nil
 }
 
 type fakePolicies struct{ w *world }

@@ -46,8 +46,9 @@ type Forge interface {
 	Comments(ctx context.Context, ref Ref) ([]Command, []Meddling, error)
 	// Merge merges exactly the head that was approved.
 	Merge(ctx context.Context, ref Ref, head string) error
-	// Tidy removes files of ended grants from main by one commit or pull request.
-	Tidy(ctx context.Context, files []string) (commit string, err error)
+	// Tidy removes files of ended grants from main: by one pull request, the
+	// same until it is merged, or if so wanted by a commit.
+	Tidy(ctx context.Context, files []string, direct bool) (commit string, err error)
 }
 
 // Pull is what a pull request is right now.

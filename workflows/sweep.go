@@ -22,6 +22,7 @@ type sweeper struct {
 	ended     map[access.GrantKey]time.Time // ended early and not closed, since when
 	unclaimed map[string]time.Time          // files on main that nobody claimed, since when
 	hinted    map[Ref]time.Time
+	tidied    time.Time
 	landed    map[access.GrantKey]string // the blob of each open grant, as it landed
 	narrowed  map[access.GrantKey]string // the policies that each active grant was held against
 }
@@ -180,7 +181,7 @@ func (s *sweeper) reconcile(ctx context.Context) error {
 		return fmt.Errorf("list pull requests: %w", err)
 	}
 	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main), s.followAll(ctx, refs)}
-	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx))
+	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx), s.tidy(ctx, main))
 	return errors.Join(errs...)
 }
 

@@ -312,3 +312,31 @@ func TestPoliciesAreNotPlayedAgain(t *testing.T) {
 		t.Errorf("in force is %s: an old pull request brought old policies back", got)
 	}
 }
+
+// TestTidyRemovesWhatEndedLongAgo and nothing that is open, fresh or unknown.
+func TestTidyRemovesWhatEndedLongAgo(t *testing.T) {
+	w, a, _ := active(t)
+	a.Rules.Tidy = TidyPull
+	s := newSweeper(a)
+	reconcile(t, s)
+	if len(w.tidied) != 0 {
+		t.Fatalf("tidied %v of an open grant", w.tidied)
+	}
+	if _, err := a.closeRow(t.Context(), CloseInput{Key: key1, Why: "enough"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	later(w, 30*time.Minute)
+	reconcile(t, s)
+	if len(w.tidied) != 0 {
+		t.Fatalf("tidied %v of a grant that just ended", w.tidied)
+	}
+	later(w, 2*time.Hour)
+	reconcile(t, s)
+	reconcile(t, s) // not at each reading
+	if len(w.tidied) != 1 || w.tidied[0] != "grants/alice/inc-1.hcl" {
+		t.Errorf("tidied %v, want the ended grant's file once", w.tidied)
+	}
+	if g := w.grant(t, key1); g.State != access.StateRevoked || g.Why != "enough" {
+		t.Errorf("tidying changed the grant: %s, %s", g.State, g.Why)
+	}
+}

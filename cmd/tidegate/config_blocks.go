@@ -22,6 +22,7 @@ import (
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
+	"github.com/tidegate/tidegate/workflows"
 	"github.com/tidegate/tidegate/workflows/forge"
 )
 
@@ -374,10 +375,26 @@ func (b *block) target(t value, seen map[string]hcl.Range) {
 	seen[key] = t.at
 }
 
+// readTidy defaults to a pull request: the App never bypasses protection, and
+// commits to main only if somebody wrote so.
+func (c *serveConfig) readTidy(b *block) {
+	switch t := b.text("tidy"); t.text {
+	case "", string(workflows.TidyPull):
+		c.Rules.Tidy = workflows.TidyPull
+	case "off":
+		c.Rules.Tidy = workflows.TidyOff
+	case string(workflows.TidyCommit):
+		c.Rules.Tidy = workflows.TidyCommit
+	default:
+		b.errorf(t.at, "Wrong tidy", `Got %q, want "pull-request", "commit" or "off".`, t.text)
+	}
+}
+
 func (c *serveConfig) readRules(b *block) {
 	if b == nil {
 		return
 	}
+	c.readTidy(b)
 	c.Rules.AutoMerge, c.Rules.AdoptFirst = b.flag("auto_merge"), b.flag("adopt_first")
 	c.Rules.PolicyOwners, c.Rules.Operators = b.principals("policy_owners"), b.principals("operators")
 	if !b.has("policy_owners") {

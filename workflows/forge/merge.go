@@ -44,10 +44,10 @@ func (f *Forge) Merge(ctx context.Context, ref workflows.Ref, head string) error
 	return nil
 }
 
-// Tidy removes files of ended grants from main by one commit. Where protection
-// wants a pull request, the commit waits in one, always the same one. The answer is
-// the commit; none when no file is left to remove.
-func (f *Forge) Tidy(ctx context.Context, files []string) (string, error) {
+// Tidy removes files of ended grants from main by one commit. It waits in a pull
+// request, always the same one; where direct is wanted, only if protection wants
+// that too. The answer is the commit; none when no file is left to remove.
+func (f *Forge) Tidy(ctx context.Context, files []string, direct bool) (string, error) {
 	files = slices.Compact(slices.Sorted(slices.Values(files)))
 	if len(files) > maxTidy {
 		return "", access.Errorf(access.CodeTooLarge, "Got %d files to remove, want at most %d at once.", len(files), maxTidy)
@@ -59,7 +59,7 @@ func (f *Forge) Tidy(ctx context.Context, files []string) (string, error) {
 	}
 	defer f.alone(0)()
 	for try := 1; ; try++ {
-		commit, err := f.tidy(ctx, files)
+		commit, err := f.tidy(ctx, files, direct)
 		if access.CodeOf(err) != access.CodeConflict || try == tidyTries {
 			return commit, err
 		}
@@ -67,14 +67,26 @@ func (f *Forge) Tidy(ctx context.Context, files []string) (string, error) {
 	}
 }
 
-func (f *Forge) tidy(ctx context.Context, files []string) (string, error) {
+func (f *Forge) tidy(ctx context.Context, files []string, direct bool) (string, error) {
 	main, err := f.Main(ctx)
 	if err != nil {
 		return "", err
 	}
-	commit, err := f.tidyCommit(ctx, main, files)
-	if err != nil || commit == "" {
+	gone, err := f.tidyEntries(ctx, main, files)
+	if err != nil || len(gone) == 0 {
 		return "", err
+	}
+	if !direct {
+		if waits, err := f.tidyWaits(ctx, files); err != nil || waits != "" {
+			return waits, err
+		}
+	}
+	commit, err := f.tidyCommit(ctx, main, gone)
+	if err != nil {
+		return "", err
+	}
+	if !direct {
+		return f.tidyPull(ctx, commit)
 	}
 	ref := &github.Reference{Ref: github.String("heads/" + f.cfg.MainBranch), Object: &github.GitObject{SHA: &commit}}
 	_, _, err = f.gh.Git.UpdateRef(ctx, f.cfg.Owner, f.cfg.Repo, ref, false)
@@ -94,6 +106,33 @@ func (f *Forge) tidy(ctx context.Context, files []string) (string, error) {
 	return f.tidyPull(ctx, commit)
 }
 
+// tidyOpen is the pull request that waits, or nil.
+func (f *Forge) tidyOpen(ctx context.Context) (*github.PullRequest, error) {
+	open, _, err := f.gh.PullRequests.List(ctx, f.cfg.Owner, f.cfg.Repo,
+		&github.PullRequestListOptions{State: "open", Head: f.cfg.Owner + ":" + tidyBranch, Base: f.cfg.MainBranch})
+	if err != nil {
+		return nil, failed("find tidy pull request", err)
+	}
+	if len(open) == 0 {
+		return nil, nil
+	}
+	return open[0], nil
+}
+
+// tidyWaits is the commit of a pull request that waits and removes all of the
+// files already: it is not pushed again, which would only ask people anew.
+func (f *Forge) tidyWaits(ctx context.Context, files []string) (string, error) {
+	open, err := f.tidyOpen(ctx)
+	if err != nil || open == nil {
+		return "", err
+	}
+	left, err := f.tidyEntries(ctx, open.GetHead().GetSHA(), files)
+	if err != nil || len(left) > 0 {
+		return "", err
+	}
+	return open.GetHead().GetSHA(), nil
+}
+
 func errorOr(err error, other error) error {
 	if err != nil {
 		return err
@@ -101,11 +140,12 @@ func errorOr(err error, other error) error {
 	return other
 }
 
-// tidyCommit makes the commit; "" when main has none of the files.
-func (f *Forge) tidyCommit(ctx context.Context, main string, files []string) (string, error) {
-	entries, err := f.entries(ctx, main)
+// tidyEntries are those of the files that a commit has, as a tree that deletes
+// them names them.
+func (f *Forge) tidyEntries(ctx context.Context, commit string, files []string) ([]*github.TreeEntry, error) {
+	entries, err := f.entries(ctx, commit)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var gone []*github.TreeEntry
 	for _, e := range entries {
@@ -113,9 +153,10 @@ func (f *Forge) tidyCommit(ctx context.Context, main string, files []string) (st
 			gone = append(gone, &github.TreeEntry{Path: e.Path, Mode: e.Mode, Type: e.Type})
 		}
 	}
-	if len(gone) == 0 {
-		return "", nil
-	}
+	return gone, nil
+}
+
+func (f *Forge) tidyCommit(ctx context.Context, main string, gone []*github.TreeEntry) (string, error) {
 	parent, _, err := f.gh.Git.GetCommit(ctx, f.cfg.Owner, f.cfg.Repo, main)
 	if err != nil {
 		return "", failed("read main commit", err)
@@ -152,13 +193,9 @@ func (f *Forge) tidyPull(ctx context.Context, commit string) (string, error) {
 	if err != nil {
 		return "", failed("push tidy branch", err)
 	}
-	open, _, err := f.gh.PullRequests.List(ctx, f.cfg.Owner, f.cfg.Repo,
-		&github.PullRequestListOptions{State: "open", Head: f.cfg.Owner + ":" + tidyBranch, Base: f.cfg.MainBranch})
-	if err != nil {
-		return "", failed("find tidy pull request", err)
-	}
-	if len(open) > 0 {
-		return commit, nil
+	open, err := f.tidyOpen(ctx)
+	if err != nil || open != nil {
+		return commit, err
 	}
 	_, _, err = f.gh.PullRequests.Create(ctx, f.cfg.Owner, f.cfg.Repo, &github.NewPullRequest{Title: github.String(tidyTitle),
 		Head: github.String(tidyBranch), Base: &f.cfg.MainBranch,
