@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
 	"time"
 )
 
@@ -38,11 +40,18 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 var removeAtEnd []string
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	testscript.Main(tidyM{m}, map[string]func(){"tidegate": main}) // for the scripts, this binary is the command
+}
+
+// tidyM runs the tests and removes what they shared.
+type tidyM struct{ *testing.M }
+
+func (m tidyM) Run() int {
+	code := m.M.Run()
 	for _, dir := range removeAtEnd {
 		os.RemoveAll(dir)
 	}
-	os.Exit(code)
+	return code
 }
 
 // binary is the path of the built command.
