@@ -73,7 +73,8 @@ type Gate struct {
 
 	t      testing.TB
 	opts   Options
-	key    ed25519.PrivateKey
+	key    ed25519.PrivateKey // control's
+	known  ed25519.PublicKey  // the gateway's own
 	faults faults
 }
 
@@ -84,12 +85,12 @@ func New(t testing.TB, o Options) *Gate {
 	if err != nil {
 		t.Fatalf("make control's key: %v", err)
 	}
-	_, own, err := ed25519.GenerateKey(nil)
+	known, own, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatalf("make the gateway's key: %v", err)
 	}
 	o.defaults()
-	g := &Gate{t: t, opts: o, key: key}
+	g := &Gate{t: t, opts: o, key: key, known: known}
 	g.Ledger, g.Tape = newLedger(g), &Tape{gate: g, events: map[string][]access.Event{}, sealed: map[string]string{}}
 	cfg := gateway.Config{
 		Ledger: g.Ledger, Minter: minter{g}, Identifier: g.identifier(), Compiler: compiler{g}, Recorders: g.Tape, ControlKey: public, Key: own,

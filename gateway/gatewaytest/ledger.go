@@ -2,6 +2,7 @@ package gatewaytest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -219,6 +220,9 @@ func (l *Ledger) Heads() []access.Head {
 func (l *Ledger) OpenHeld(_ context.Context, h access.Held) (access.Held, error) {
 	if err := l.gate.faults.of(PortOpenHeld); err != nil {
 		return h, err
+	}
+	if !ed25519.Verify(l.gate.known, h.SigningBytes(), h.Signature) {
+		return h, access.Errorf(access.CodeDenied, "the gateway did not sign what it holds") // control would void it
 	}
 	l.mu.Lock()
 	h.Number = len(l.held) + 1
