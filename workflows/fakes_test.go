@@ -65,6 +65,7 @@ type world struct {
 
 	minted     map[access.GrantKey]bool // exists at the target
 	generation int                      // of what was minted last
+	expands    int
 	mints      int
 	validUntil time.Time // of the credential minted last
 	revokes    int
@@ -410,6 +411,9 @@ type fakeMinter struct{ w *world }
 func (fakeMinter) Kind() string { return "postgres" }
 
 func (m fakeMinter) Expand(context.Context, access.Plan) (access.Expansion, error) {
+	m.w.mu.Lock()
+	m.w.expands++
+	m.w.mu.Unlock()
 	return access.Expansion{Body: json.RawMessage(`{"tables":["public.orders"]}`)}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,12 +15,15 @@ import (
 
 // started records what the activities ask of Temporal.
 type started struct {
+	mu     sync.Mutex
 	grants []access.GrantKey
 	hints  []Hint
 	woken  []access.GrantKey
 }
 
 func (s *started) startGrant(_ context.Context, key access.GrantKey) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.grants = append(s.grants, key)
 	return nil
 }

@@ -265,6 +265,24 @@ func TestServerEmptiedStore(t *testing.T) {
 	finished(t, c, grantID(key1))
 }
 
+// TestServerStoppedAndBack: Temporal is gone over a grant's end. The access is
+// taken away on time without it; when it is back, its workflow ends by itself.
+func TestServerStoppedAndBack(t *testing.T) {
+	server := temporaltest.Start(t, temporaltest.Options{})
+	c := server.Client(t)
+	w := approved(t, 6)
+	ctl := control(t, c, w)
+	hint(t, ctl, HintPull)
+	eventually(t, "active", isActive)(w)
+	server.Kill(t)
+	wantOnTime(t, w)
+	server.Restart(t)
+	finished(t, c, grantID(key1))
+	if g := w.grant(t, key1); g.State != access.StateExpired || w.mints != 1 {
+		t.Errorf("grant is %s after %d mints", g.State, w.mints)
+	}
+}
+
 func TestServerWorkerKilledAtEachBoundary(t *testing.T) {
 	for _, boundary := range []string{"landed", "minting", "active", "revoking"} {
 		t.Run(boundary, func(t *testing.T) { killAt(t, boundary) })
