@@ -34,6 +34,8 @@ func verbs() []verb {
 		{"check", "[--json] [DIR]", "loads an access repository and runs its check blocks", runCheck},
 		{"plan", "[--base REF] [--dir REPO] [--json]", "says what the working tree of an access repository would give", runPlan},
 		{"connect", "TARGET [--gateway …] [-- CMD…]", "runs psql, or a command, with a connection made ready", runConnect},
+		{"login", "[--device] …", "logs in and gets a short SSH certificate", runLogin},
+		{"ssh-config", "TARGET…", "prints what leads ssh, scp, rsync and git to targets", runSSHConfig},
 		{"ls", "[--json]", "lists grants", runLs},
 		{"sessions", "[--person LOGIN] [--grant ID] …", "lists recorded sessions", runSessions},
 		{"replay", "[--json] ID|FILE", "shows a session", runReplay},

@@ -36,6 +36,7 @@ type serveConfig struct {
 	Rules        workflows.Rules
 	Door         string // control's listen address for gateways of other processes
 	Gateway      gatewayConfig
+	SSH          *sshConfig // nil: no SSH
 	Console      consoleConfig
 	Recordings   recordingsConfig
 	Metrics      string // listen address; none if empty

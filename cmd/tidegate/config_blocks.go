@@ -53,6 +53,7 @@ func (c *serveConfig) read(b *block) {
 	} else {
 		b.elsewhere(partGateway, "gateway", "recordings")
 	}
+	c.readSSH(b.block("ssh"))
 	c.readMetrics(b.block("metrics"))
 	c.readTraces(b.block("traces"))
 	c.readLog(b.block("log"))

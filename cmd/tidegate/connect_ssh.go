@@ -44,7 +44,7 @@ func connectSSH(ctx context.Context, args []string, io stdio) error {
 	if err != nil {
 		return err
 	}
-	if err := to.write(ctx, files); err != nil {
+	if _, err := to.write(ctx, files); err != nil {
 		return err
 	}
 	line := append([]string{command[0], "-F", filepath.Join(files, sshConfigFile), to.user(d)}, command[1:]...)
@@ -104,20 +104,20 @@ const (
 
 // write logs in and writes what OpenSSH reads: a key with its certificate, the
 // gateway's CA, a configuration.
-func (g sshGateway) write(ctx context.Context, dir string) error {
+func (g sshGateway) write(ctx context.Context, dir string) (*gossh.Certificate, error) {
 	cas, err := parseHostCAs(g.hostCA)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	key, signer, err := newSSHKey()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cert, err := ssh.Login{Address: g.address, HostCAs: cas, Token: g.token, Key: signer.PublicKey()}.Certificate(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return g.files(dir, key, cert)
+	return cert, g.files(dir, key, cert)
 }
 
 func parseHostCAs(text []byte) (out []gossh.PublicKey, err error) {

@@ -190,6 +190,8 @@ func (h *serveHouse) openKeys(dir string) (err error) {
 	return err
 }
 
+func (h *serveHouse) keysDir() string { return filepath.Join(h.cfg.StateDir, keysDir) }
+
 // gatewayKeys are the keys by which control believes what gateways hold.
 func (h *serveHouse) gatewayKeys() func(string) (ed25519.PublicKey, error) {
 	if h.known != nil {
@@ -232,10 +234,14 @@ func (h *serveHouse) openStore(context.Context) (err error) {
 func (h *serveHouse) startControl(ctx context.Context) (err error) {
 	temporal, github := h.cfg.Temporal, h.cfg.Forge
 	temporal.Logger, github.Log = temporalLog{h.log.With("part", "temporal")}, h.log.With("part", "forge")
+	minters, err := h.sshMinters()
+	if err != nil {
+		return err
+	}
 	h.ctl, err = h.openControl(ctx, mint.Config{
 		Installation: h.cfg.Installation, Key: h.keys.mint, Admin: logins(h.cfg.Secrets).find, Log: h.log.With("part", "minter"),
 	}, controlConfig{
-		Ledger: h.ledger, Webhook: h.cfg.Webhook.Secret, Forge: github, Temporal: temporal,
+		Minters: minters, Ledger: h.ledger, Webhook: h.cfg.Webhook.Secret, Forge: github, Temporal: temporal,
 		Rules: h.cfg.Rules, Log: h.log.With("part", "control"),
 	})
 	return err
@@ -249,7 +255,12 @@ func (h *serveHouse) startGateway(ctx context.Context) error {
 		return err
 	}
 	base.Minter = minter
+	door, err := h.sshDoor()
+	if err != nil {
+		return err
+	}
 	return h.openGate(ctx, gatePart{
+		SSH:   door,
 		State: h.cfg.StateDir, Listen: h.cfg.Gateway.Listen, TLS: h.cfg.Gateway.TLS.server(), Base: base,
 		Ledger: h.ledger, Store: h.store, Issuers: h.cfg.Issuers,
 	})

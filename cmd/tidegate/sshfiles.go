@@ -43,18 +43,27 @@ func (g sshGateway) knownHosts() []byte {
 	return out.Bytes()
 }
 
-func (g sshGateway) config(dir string) ([]byte, error) {
+func (g sshGateway) config(dir string) ([]byte, error) { return g.options("*", "", dir) }
+
+// options lead the names of a pattern to the gateway. The target goes into the
+// user part: so scp, rsync, git, Ansible and editors need to know nothing.
+func (g sshGateway) options(pattern, target, dir string) ([]byte, error) {
 	host, port, err := net.SplitHostPort(g.address)
 	if err != nil {
 		return nil, fmt.Errorf("read the gateway's address: %w", err)
 	}
-	return fmt.Appendf(nil, `Host *
+	out := fmt.Appendf(nil, `Host %s
   HostName %s
   Port %s
+  HostKeyAlias %s
   IdentityFile "%s"
   IdentitiesOnly yes
   PreferredAuthentications publickey
   UserKnownHostsFile "%s"
   StrictHostKeyChecking yes
-`, host, port, filepath.Join(dir, sshKeyFile), filepath.Join(dir, sshKnownHosts)), nil
+`, pattern, host, port, host, filepath.Join(dir, sshKeyFile), filepath.Join(dir, sshKnownHosts))
+	if target != "" {
+		out = fmt.Appendf(out, "  User %s\n", target)
+	}
+	return out, nil
 }

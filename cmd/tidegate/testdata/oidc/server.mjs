@@ -16,7 +16,8 @@ const issuer = `https://127.0.0.1:${settings.port}`;
 const provider = new Provider(issuer, {
   clients: [{
     client_id: settings.audience, application_type: 'native', token_endpoint_auth_method: 'none',
-    redirect_uris: [settings.redirect], grant_types: ['authorization_code'], response_types: ['code'],
+    redirect_uris: [settings.redirect], response_types: ['code'],
+    grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
   }],
   pkce: { required: () => true },
   jwks: { keys: [{ ...key, use: 'sig', alg: 'RS256', kid: 'tests' }] },
@@ -28,7 +29,7 @@ const provider = new Provider(issuer, {
     accountId: id,
     claims: () => ({ sub: `okta-${id}`, email: `${id}@acme.test`, email_verified: true }),
   }),
-  features: { devInteractions: { enabled: true } },
+  features: { devInteractions: { enabled: true }, deviceFlow: { enabled: true } },
 });
 createServer({ cert: settings.certificate, key: settings.key }, provider.callback())
   .listen(settings.port, '127.0.0.1', () => console.log('ready'));

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// login is what `tidegate login` keeps, in a file that only its owner reads:
+// where to log in, and with what to do it again.
+type login struct {
+	oidcIssuer
+	Gateway string `json:"gateway"` // the SSH port
+	HostCA  string `json:"host_ca"` // its host CA, as authorized_keys lines
+	Refresh string `json:"refresh_token,omitempty"`
+}
+
+const loginFile = "login.json"
+
+// clientDir is where the client verbs keep their files.
+func clientDir(flags *flag.FlagSet) *string {
+	dir := ""
+	if base, err := os.UserConfigDir(); err == nil {
+		dir = filepath.Join(base, "tidegate")
+	}
+	flags.StringVar(&dir, "login-dir", dir, "`folder` of the login")
+	return &dir
+}
+
+// runLogin logs in at the identity provider and gets a short SSH certificate.
+// Neither is an authorization: grants are asked for with each connection.
+func runLogin(ctx context.Context, args []string, io stdio) error {
+	flags := flag.NewFlagSet("login", flag.ContinueOnError)
+	dir := clientDir(flags)
+	issuer := flags.String("issuer", "", "`URL` of the identity provider")
+	client := flags.String("client-id", "", "our client `id` there")
+	ca := flags.String("issuer-ca", "", "PEM `file` of the identity provider's CA (default: the system's)")
+	gateway := flags.String("gateway", "", "`host:port` of the gateway's SSH")
+	hostCA := flags.String("host-ca", "", "`file` of the gateway's host CA, as its operator published it")
+	device := flags.Bool("device", false, "log in with a code in a browser elsewhere")
+	if err := parse(flags, args, io, 0); err != nil {
+		return err
+	}
+	l, err := readLogin(*dir)
+	if err != nil {
+		return err
+	}
+	again := *issuer == "" && *client == ""
+	l.URL, l.ClientID, l.Gateway = cmp.Or(*issuer, l.URL), cmp.Or(*client, l.ClientID), cmp.Or(*gateway, l.Gateway)
+	if err := l.readFiles(*ca, *hostCA); err != nil {
+		return err
+	}
+	if l.URL == "" || l.ClientID == "" || l.Gateway == "" || l.HostCA == "" {
+		return fmt.Errorf("%w: the first time, want --issuer, --client-id, --gateway and --host-ca", errUsage)
+	}
+	say := func(text string) { fmt.Fprintln(io.err, text) }
+	token, err := l.token(ctx, again, *device, say)
+	if err != nil {
+		return err
+	}
+	return l.keep(ctx, *dir, token, say)
+}
+
+// readLogin reads what an earlier login kept; nothing is nothing.
+func readLogin(dir string) (login, error) {
+	var l login
+	text, err := os.ReadFile(filepath.Join(dir, loginFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return l, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &l)
+	}
+	if err != nil {
+		return l, fmt.Errorf("read login: %w; remove the file to start afresh", err)
+	}
+	return l, nil
+}
+
+func (l *login) readFiles(ca, hostCA string) error {
+	if ca != "" {
+		text, err := os.ReadFile(ca)
+		if err != nil {
+			return fmt.Errorf("read the identity provider's CA: %w", err)
+		}
+		l.CA = text
+	}
+	if hostCA != "" {
+		text, err := os.ReadFile(hostCA)
+		if err != nil {
+			return fmt.Errorf("read the gateway's host CA: %w", err)
+		}
+		l.HostCA = string(text)
+	}
+	return nil
+}
+
+// token logs in: again without a person where that is possible.
+func (l *login) token(ctx context.Context, again, device bool, say func(string)) (*oauth2.Token, error) {
+	client, err := l.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if again && l.Refresh != "" {
+		token, err := client.refreshed(ctx, access.NewSecret(l.Refresh))
+		if err == nil && token.Extra("id_token") != nil {
+			return token, nil
+		}
+		say("The last login can't be renewed; logging in again.")
+	}
+	if device {
+		return client.byDevice(ctx, say)
+	}
+	return client.byBrowser(ctx, openBrowser(say))
+}
+
+// keep exchanges the token for a certificate, and writes down what ssh reads
+// and what the next login needs.
+func (l *login) keep(ctx context.Context, dir string, token *oauth2.Token, say func(string)) error {
+	id, err := idToken(token)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make login folder: %w", err)
+	}
+	l.Refresh = cmp.Or(token.RefreshToken, l.Refresh)
+	text, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode login: %w", err)
+	}
+	if err := writeNew(filepath.Join(dir, loginFile), text); err != nil {
+		return err
+	}
+	gate := sshGateway{address: l.Gateway, hostCA: []byte(l.HostCA), token: id}
+	cert, err := gate.write(ctx, dir)
+	if err != nil {
+		return err
+	}
+	say(fmt.Sprintf("Logged in until %s. Connect with: ssh -F %s TARGET@gate",
+		time.Unix(int64(cert.ValidBefore), 0).UTC().Format(time.RFC3339), filepath.Join(dir, sshConfigFile)))
+	return nil
+}
+
+// runSSHConfig prints what leads every SSH program to the targets by the name
+// that each has, for ~/.ssh/config.
+func runSSHConfig(_ context.Context, args []string, io stdio) error {
+	flags := flag.NewFlagSet("ssh-config", flag.ContinueOnError)
+	dir := clientDir(flags)
+	targets, err := mixed(flags, args, io)
+	if err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		return fmt.Errorf("%w: want the targets, such as web-1 or web-1+inc-4821", errUsage)
+	}
+	l, err := readLogin(*dir)
+	if err != nil {
+		return err
+	}
+	if l.Gateway == "" {
+		return errors.New("find the gateway: nobody has logged in here; run `tidegate login` first")
+	}
+	for _, target := range targets {
+		if !sshTarget.MatchString(target) {
+			return fmt.Errorf("%w: %q is no target", errUsage, target)
+		}
+		text, err := sshGateway{address: l.Gateway}.options(target, target, *dir)
+		if err != nil {
+			return err
+		}
+		if _, err := io.out.Write(text); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
+	}
+	return nil
+}
+
+var sshTarget = regexp.MustCompile(`\A(?:[a-z_][a-z0-9_.-]{0,31}%)?[A-Za-z0-9_][A-Za-z0-9_-]{0,47}(?:\+[A-Za-z0-9_][A-Za-z0-9_-]{0,47})?\z`)
