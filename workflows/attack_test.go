@@ -2,7 +2,9 @@ package workflows
 
 import (
 	"context"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -89,4 +91,57 @@ func TestUnsignedRowIsNotMinted(t *testing.T) {
 	if err := a.prolong(t.Context(), w.grant(t, key1), w.clock()); access.CodeOf(err) != access.CodeDenied || w.mints != 0 {
 		t.Errorf("got error %v and %d mints by an extension, want it denied", err, w.mints)
 	}
+}
+
+// TestMergeBringsNothingElse: what merges by itself is what was agreed to, and
+// nothing that mallory or alice pushed beside it after the approval.
+func TestMergeBringsNothingElse(t *testing.T) {
+	other := request("inc-0", 600)
+	cases := map[string]struct {
+		push   func(*world)
+		merges int
+	}{
+		"the grant alone":           {func(*world) {}, 1},
+		"a workflow file beside it": {func(w *world) { w.outside = map[string]bool{"head2": true} }, 0},
+		"an open grant's file goes": {func(w *world) { w.without(other) }, 0},
+		"nothing but its file goes": {func(w *world) {
+			w.without(other)
+			w.trees["head2"] = access.Tree{Commit: "head2", Files: []access.File{policyFile("v1")}}
+		}, 0},
+		"a closed grant's file goes": {func(w *world) { w.without(other); w.over(other.ID) }, 1},
+		"a file that no grant has":   {func(w *world) { w.without(other); delete(w.grants, access.GrantKey{Repo: repoID, ID: other.ID}) }, 0},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.activities()
+			a.Rules.AutoMerge = true
+			w.open(600)
+			w.review(bob, access.ReviewApproved)
+			w.push("head2", request("inc-1", 600))
+			c.push(w)
+			if _, err := a.Follow(t.Context(), FollowInput{Ref: pr7}); err != nil {
+				t.Fatal(err)
+			}
+			if w.merges != c.merges {
+				t.Errorf("merged %d times, want %d", w.merges, c.merges)
+			}
+		})
+	}
+}
+
+// without lets main have the file of an active grant, which the head has not.
+func (w *world) without(r access.Request) {
+	base := w.trees["base"]
+	base.Files = append(slices.Clone(base.Files), grantFile(r))
+	w.trees["base"] = base
+	key := access.GrantKey{Repo: repoID, ID: r.ID}
+	w.grants[key] = access.Grant{Key: key, State: access.StateActive, NotAfter: time.Now().Add(time.Hour)}
+}
+
+func (w *world) over(id string) {
+	key := access.GrantKey{Repo: repoID, ID: id}
+	g := w.grants[key]
+	g.State, g.Closed = access.StateExpired, time.Now()
+	w.grants[key] = g
 }

@@ -52,7 +52,7 @@ const (
 
 // Rules are the server's own settings: what no policy file can change.
 type Rules struct {
-	AutoMerge    bool               // merge a pull request as soon as it is approved
+	AutoMerge    bool               // merge a pull request as soon as it is approved, if it brings nothing else
 	Tidy         Tidy               // how files of ended grants leave main; the zero value leaves them
 	AdoptFirst   bool               // adopt the policies on main when nothing was adopted yet
 	PolicyOwners []access.Principal // who must agree to a change of policies

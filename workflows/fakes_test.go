@@ -45,6 +45,7 @@ type world struct {
 	reports  []Report
 	shown    []access.Held
 	merges   int
+	outside  map[string]bool // commits that change more than grants and policies
 
 	grants  map[access.GrantKey]access.Grant
 	seq     int64
@@ -282,6 +283,12 @@ func (w fakeForge) Comments(context.Context, Ref) ([]Command, []Meddling, error)
 	return slices.Clone(w.commands), slices.Clone(w.meddled), nil
 }
 
+func (w fakeForge) Outside(_ context.Context, _, head string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.outside[head], nil
+}
+
 func (w fakeForge) Merge(_ context.Context, ref Ref, head string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -333,6 +340,12 @@ func (p fakePolicies) Evaluate(in Evaluate) Evaluation {
 		}
 		e.Changes = append(e.Changes, c)
 		e.Plans[r.ID], _ = p.Replan(in.Adopted, in.Directory, r)
+	}
+	for _, path := range slices.Sorted(maps.Keys(base)) {
+		var r access.Request
+		if _, stays := head[path]; !stays && json.Unmarshal(base[path].Content, &r) == nil {
+			e.Changes = append(e.Changes, access.Change{Kind: access.ChangeRemoved, Request: r, Blob: base[path].Blob})
+		}
 	}
 	changed := in.Base.Commit != "" && policyFiles(in.Base) != policyFiles(in.Head)
 	e.PolicyOnly, e.Mixed = changed && len(e.Changes) == 0, changed && len(e.Changes) > 0

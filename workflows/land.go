@@ -279,7 +279,13 @@ func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, 
 		return FollowResult{}, err
 	}
 	if pull.Open && a.Rules.AutoMerge && s.approved() {
-		return a.merge(ctx, s)
+		only, err := a.agreedAlone(ctx, s)
+		if err != nil {
+			return FollowResult{}, err
+		}
+		if only {
+			return a.merge(ctx, s)
+		}
 	}
 	if waits {
 		return FollowResult{}, nil
@@ -325,6 +331,37 @@ func (a *Activities) auditPlans(ctx context.Context, s *assessment) error {
 		a.Signals.planned(ctx, s.pull.Ref, s.plans[c.Request.ID], digest, s.approvals[c.Request.ID].Met)
 	}
 	return nil
+}
+
+// agreedAlone reports whether the pull request brings nothing but what was
+// agreed to. Approvals are bound to grants and policies; a workflow file beside
+// them, or the removal of a file whose grant is open, which ends it, is for a
+// person to merge.
+func (a *Activities) agreedAlone(ctx context.Context, s *assessment) (bool, error) {
+	outside, err := a.Forge.Outside(ctx, s.pull.Base, s.pull.Head)
+	if err != nil {
+		return false, fmt.Errorf("compare %s with %s: %w", s.pull.Head, s.pull.Base, err)
+	}
+	why := ""
+	if outside {
+		why = "it changes files outside of grants/ and policies/"
+	}
+	for _, c := range s.eval.Changes {
+		if c.Kind != access.ChangeRemoved {
+			continue
+		}
+		row, err := a.Ledger.Grant(ctx, access.GrantKey{Repo: s.pull.Ref.Repo, ID: c.Request.ID})
+		if err != nil && access.CodeOf(err) != access.CodeNotFound {
+			return false, fmt.Errorf("read grant %s: %w", c.Request.ID, err)
+		}
+		if err != nil || row.Closed.IsZero() {
+			why = "it removes the file of grant " + c.Request.ID + ", which is not over"
+		}
+	}
+	if why != "" {
+		a.log().InfoContext(ctx, "pull request is left to a person to merge", "pr", s.pull.Ref.String(), "why", why)
+	}
+	return why == "", nil
 }
 
 // merge merges exactly the head that was judged. A head that moved is no

@@ -44,6 +44,9 @@ type Forge interface {
 	// Comments lists the commands in unedited comments, and what others than
 	// Tidegate did to the comments of its own.
 	Comments(ctx context.Context, ref Ref) ([]Command, []Meddling, error)
+	// Outside reports whether head differs from base anywhere but in grants/
+	// and policies/: there nothing that Tidegate counts was agreed to.
+	Outside(ctx context.Context, base, head string) (bool, error)
 	// Merge merges exactly the head that was approved.
 	Merge(ctx context.Context, ref Ref, head string) error
 	// Tidy removes files of ended grants from main: by one pull request, the

@@ -274,6 +274,30 @@ func TestTree(t *testing.T) {
 	wantCode(t, errOf(w.forge.Pull(ctx, workflows.Ref{Repo: 5, Number: ref.Number})), access.CodeInvalid)
 }
 
+// TestOutside: what a branch brings beside grants and policies is seen.
+func TestOutside(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	_, head := w.request()
+	main, err := w.forge.Main(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outside, err := w.forge.Outside(ctx, main, head); err != nil || outside {
+		t.Fatalf("got %t, error %v, want a grant alone", outside, err)
+	}
+	for branch, file := range map[string]string{"deep": ".github/workflows/steal.yml", "root": "Makefile"} {
+		w.push(w.clone("alice", branch), file, "x\n")
+		pull, err := w.forge.Pull(ctx, w.open("alice", branch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outside, err := w.forge.Outside(ctx, pull.Base, pull.Head); err != nil || !outside {
+			t.Errorf("got %t, error %v, want %s to be seen", outside, err, file)
+		}
+	}
+	wantCode(t, errOf(w.forge.Outside(ctx, main, "")), access.CodeInvalid)
+}
+
 func errOf[T any](_ T, err error) error { return err }
 
 func TestTreeRefusesWhatIsNoPlainFile(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"maps"
 	"slices"
 	"strings"
 
@@ -85,6 +86,38 @@ func (f *Forge) entries(ctx context.Context, commit string) ([]*github.TreeEntry
 		return nil, err
 	}
 	f.trees.put(commit, out, len(out)+1)
+	return out, nil
+}
+
+// Outside reports whether head differs from base anywhere but in the two
+// folders. The roots tell: an entry's id covers all that lies below it.
+func (f *Forge) Outside(ctx context.Context, base, head string) (bool, error) {
+	before, err := f.outside(ctx, base)
+	if err != nil {
+		return false, err
+	}
+	after, err := f.outside(ctx, head)
+	return err == nil && !maps.Equal(before, after), err
+}
+
+// outside are the entries of a commit's root but for the two folders.
+func (f *Forge) outside(ctx context.Context, commit string) (map[string]string, error) {
+	if err := validCommit(commit); err != nil {
+		return nil, err
+	}
+	if _, err := f.Repo(ctx); err != nil {
+		return nil, err
+	}
+	root, err := f.gitTree(ctx, commit, false)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, e := range root {
+		if !slices.Contains(folders, e.GetPath()) {
+			out[e.GetPath()] = e.GetMode() + " " + e.GetSHA()
+		}
+	}
 	return out, nil
 }
 
