@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -102,9 +103,9 @@ func (s *devState) choosePorts(names ...string) error {
 	}
 	kept := slices.Collect(maps.Values(s.Ports))
 	for len(names) > 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listenSomewhere()
 		if err != nil {
-			return fmt.Errorf("choose ports: %w", err)
+			return err
 		}
 		defer l.Close()
 		if port := l.Addr().(*net.TCPAddr).Port; !slices.Contains(kept, port) {
@@ -112,6 +113,27 @@ func (s *devState) choosePorts(names ...string) error {
 		}
 	}
 	return nil
+}
+
+// Ports that are kept are chosen below those that a kernel gives to outgoing
+// connections (32768 on Linux, more elsewhere): one of these could have the
+// port when its part starts.
+const (
+	firstPort = 12_000
+	lastPort  = 32_000
+)
+
+// listenSomewhere listens at a free loopback port that is to be kept.
+func listenSomewhere() (net.Listener, error) {
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := firstPort + mathrand.IntN(lastPort-firstPort)
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("choose ports: %w", err)
 }
 
 // addr is the loopback address of a part.

@@ -206,7 +206,7 @@ func contents(t *testing.T, path string) []byte {
 // freeAddress is a loopback address that nobody listens at.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listenSomewhere()
 	if err != nil {
 		t.Fatal(err)
 	}
