@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/tidegate/tidegate/access"
-	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 // maxText bounds one Query or Parse: the parser is recursive, and an approver
@@ -132,6 +131,11 @@ func (f *facts) visit(m proto.Message) {
 		f.copy(n)
 	case *pg.VariableSetStmt:
 		f.set(n)
+	case *pg.TransactionStmt:
+		switch n.Kind {
+		case pg.TransactionStmtKind_TRANS_STMT_PREPARE, pg.TransactionStmtKind_TRANS_STMT_COMMIT_PREPARED, pg.TransactionStmtKind_TRANS_STMT_ROLLBACK_PREPARED:
+			f.deny("two-phase", "Prepared transactions are not allowed: they would outlive the session, and its grant.")
+		}
 	case *pg.CreateTableAsStmt:
 		if n.GetQuery().GetExecuteStmt() != nil {
 			f.deny("statement-kind", "CREATE TABLE AS EXECUTE is not allowed through Tidegate; write the statement itself.")
@@ -146,16 +150,6 @@ func (f *facts) visit(m proto.Message) {
 func (f *facts) change(kind string, where *pg.Node) {
 	f.kinds = append(f.kinds, kind)
 	f.noWhere = f.noWhere || trivial(where)
-}
-
-// guardMasked refuses LISTEN to those from whom something is hidden: who sends
-// a notification knows no masks, and often puts the whole changed row in it.
-func guardMasked(stmts []statement, plan backing.Backing) {
-	for i := range stmts {
-		if len(plan.Masked) > 0 && stmts[i].op.Guard == nil && stmts[i].node.GetListenStmt() != nil {
-			stmts[i].op.Guard = &access.Decision{Verdict: access.Deny, Rule: "listen-masked", Say: "LISTEN is not allowed where columns are masked: notifications may carry their values."}
-		}
-	}
 }
 
 // merge is also what its arms do: one that deletes is a DELETE, restricted by

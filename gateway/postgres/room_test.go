@@ -194,6 +194,7 @@ type rig struct {
 	addr  *net.TCPAddr
 	ca    string // path of the gateway's certificate
 	port  string
+	kept  map[string]*keptConn
 }
 
 // rules of the tests: drop is denied, delete waits, the rest may run.

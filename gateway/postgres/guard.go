@@ -1,0 +1,99 @@
+package postgres
+
+import (
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// guardMasked refuses what would meet masked values where no view stands
+// between.
+func guardMasked(stmts []statement, plan backing.Backing) {
+	if len(plan.Masked) == 0 {
+		return
+	}
+	for i := range stmts {
+		g := guarded{plan: plan}
+		walk(stmts[i].node.ProtoReflect(), g.visit)
+		if g.found != nil && stmts[i].op.Guard == nil {
+			stmts[i].op.Guard = g.found
+		}
+	}
+}
+
+type guarded struct {
+	plan  backing.Backing
+	found *access.Decision
+}
+
+func (g *guarded) deny(rule, say string) {
+	if g.found == nil {
+		g.found = &access.Decision{Verdict: access.Deny, Rule: rule, Say: say}
+	}
+}
+
+// statistics hold values of columns.
+var statistics = []string{"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs", "pg_stat_statements"}
+
+func (g *guarded) visit(m proto.Message) {
+	switch n := m.(type) {
+	case *pg.ListenStmt: // who sends a notification knows no masks, and often puts the whole changed row in it
+		g.deny("listen-masked", "LISTEN is not allowed where columns are masked: notifications may carry their values.")
+	case *pg.RangeVar:
+		if slices.Contains(statistics, n.Relname) && n.Schemaname != "information_schema" {
+			g.deny("statistics-masked", "Statistics of columns are not shown where columns are masked: they hold values.")
+		}
+	case *pg.UpdateStmt:
+		g.written(n.Relation, n)
+	case *pg.DeleteStmt:
+		g.written(n.Relation, n)
+	case *pg.MergeStmt:
+		g.written(n.Relation, n)
+	case *pg.InsertStmt: // what it selects is read through views
+		for _, r := range n.ReturningList {
+			g.written(n.Relation, r)
+		}
+		if n.OnConflictClause != nil {
+			g.written(n.Relation, n.OnConflictClause)
+		}
+	}
+}
+
+// written refuses to read masked columns of the table that a statement
+// changes: there the table itself is met. Setting them names no column so.
+func (g *guarded) written(target *pg.RangeVar, in proto.Message) {
+	i := slices.IndexFunc(g.plan.Masked, func(t backing.MaskedTable) bool {
+		return t.Table == target.GetRelname() && (target.GetSchemaname() == "" || target.GetSchemaname() == t.Schema)
+	})
+	if i < 0 {
+		return
+	}
+	names := []string{target.Relname}
+	if a := target.GetAlias().GetAliasname(); a != "" {
+		names = []string{a}
+	}
+	walk(in.ProtoReflect(), func(m proto.Message) {
+		if c, ok := m.(*pg.ColumnRef); ok && readsMasked(c, names, g.plan.Masked[i]) {
+			g.deny("masked-write", "A statement that changes a masked table can't read its masked columns, nor all of its columns at once; name the others.")
+		}
+	})
+}
+
+// readsMasked reports whether a reference may be to a masked column of the
+// table, to its whole row or to all of its columns.
+func readsMasked(c *pg.ColumnRef, names []string, t backing.MaskedTable) bool {
+	last := c.Fields[len(c.Fields)-1]
+	column := last.GetString_().GetSval()
+	if len(c.Fields) > 1 {
+		if before := c.Fields[len(c.Fields)-2].GetString_().GetSval(); !slices.Contains(names, before) {
+			return false
+		}
+	} else if slices.Contains(names, column) {
+		return true // the whole row
+	}
+	return last.GetAStar() != nil || slices.ContainsFunc(t.Columns, func(m backing.MaskedColumn) bool { return m.Name == column })
+}
