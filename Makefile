@@ -7,7 +7,7 @@ STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 FUZZTIME      ?= 20s
 
-.PHONY: help build parts test lint demo bench bench-postgres fuzz clean
+.PHONY: help build parts test lint demo bench bench-postgres conformance fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,10 @@ bench: parts build ## how fast access opens and closes here: GRANTS one after an
 bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer, some minutes
 	@.ci/parts/pgbouncer.sh
 	@TIDEGATE_BENCH=full $(GO) test -count=1 -timeout 30m -run '^TestBench$$' ./gateway/postgres
+
+conformance: ## docs/reference/conformance.md: PostgreSQL clients, each run against the gateway
+	@.ci/parts/debian.sh test && .ci/parts/postgres-drivers.sh
+	@TIDEGATE_REQUIRE_PARTS=1 TIDEGATE_CONFORMANCE=$(CURDIR)/docs/reference/conformance.md $(GO) test -count=1 -run '^TestDrivers$$' ./gateway/postgres
 
 fuzz: ## every fuzz target for FUZZTIME (20s each)
 	@set -e; for pkg in $$($(GO) list ./...); do \

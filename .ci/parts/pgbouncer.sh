@@ -2,7 +2,7 @@
 # Installs pgbouncer, beside which `make bench-postgres` measures. No daemon is
 # left running.
 set -euo pipefail
-"$(dirname "$0")/debian.sh"
+"$(dirname "$0")/debian.sh" demo
 command -v pgbouncer >/dev/null 2>&1 && exit 0
 if [ "$(id -u)" -ne 0 ]; then
   echo "missing: pgbouncer; run this line, then again:" >&2

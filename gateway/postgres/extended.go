@@ -188,6 +188,9 @@ func (b *bridge) describe(body []byte) error {
 		return err
 	}
 	v, ok := n.get(name)
+	if !ok && b.isCursor(body[0], name) {
+		v, ok = &named{name: name}, true
+	}
 	if !ok {
 		return b.unknown(body[0], name)
 	}
@@ -242,6 +245,10 @@ func (b *bridge) closeName(body []byte) error {
 	}
 	r := &reply{kind: 'C'}
 	v, ok := n.get(name)
+	if !ok && b.isCursor(body[0], name) {
+		delete(b.cursors, name)
+		return b.send(r, 'C', "P", name, "\x00")
+	}
 	if !ok {
 		return b.send(r, 'C', letter(body[0]), n.fresh(), "\x00")
 	}

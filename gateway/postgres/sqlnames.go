@@ -209,3 +209,10 @@ func (b *bridge) resolveCursor(op *access.Operation, use *byName) (effect, strin
 	op.Facts = facts
 	return nil, "", nil
 }
+
+// isCursor reports whether a portal is one that DECLARE made: it has the
+// client's own name at the target.
+func (b *bridge) isCursor(kind byte, name string) bool {
+	_, ok := b.cursors[name]
+	return ok && kind == 'P'
+}
