@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -96,10 +97,12 @@ const (
 func (c *Control) startWorkers() error {
 	main := worker.New(c.client, c.queue, worker.Options{
 		MaxConcurrentActivityExecutionSize: maxAtOnce, MaxConcurrentActivityTaskPollers: pollers, MaxConcurrentWorkflowTaskPollers: pollers,
+		Interceptors: []interceptor.WorkerInterceptor{&beating{}},
 	})
 	Register(main, c.acts)
 	revoke := worker.New(c.client, revokeQueue(c.queue), worker.Options{
 		MaxConcurrentActivityExecutionSize: maxAtOnce, MaxConcurrentActivityTaskPollers: pollers, DisableWorkflowWorker: true,
+		Interceptors: []interceptor.WorkerInterceptor{&beating{}},
 	})
 	RegisterRevoke(revoke, c.acts)
 	for _, w := range []worker.Worker{revoke, main} {

@@ -174,7 +174,7 @@ func (r *grantRun) mint(ctx workflow.Context) error {
 	ctx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	minting := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 30 * time.Second, ScheduleToCloseTimeout: left, RetryPolicy: patient(),
+		StartToCloseTimeout: 30 * time.Second, HeartbeatTimeout: silence, ScheduleToCloseTimeout: left, RetryPolicy: patient(),
 	}), activityMint, r.in.Key)
 	for !minting.IsReady() && !r.view.State.Ended() {
 		if err := workflow.Await(ctx, func() bool { return minting.IsReady() || r.dirty }); err != nil {
@@ -198,7 +198,7 @@ func (r *grantRun) close(ctx workflow.Context, why string) bool {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue: r.in.Queue, StartToCloseTimeout: 30 * time.Second, RetryPolicy: patient(),
+		TaskQueue: r.in.Queue, StartToCloseTimeout: 30 * time.Second, HeartbeatTimeout: silence, RetryPolicy: patient(),
 	})
 	r.watch(ctx)
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
@@ -244,7 +244,7 @@ func (r *grantRun) watch(ctx workflow.Context) {
 // quick is for activities that only touch the ledger or the forge.
 func quick(ctx workflow.Context) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 30 * time.Second, RetryPolicy: patient(),
+		StartToCloseTimeout: 30 * time.Second, HeartbeatTimeout: silence, RetryPolicy: patient(),
 	})
 }
 

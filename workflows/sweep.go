@@ -251,14 +251,16 @@ func (s *sweeper) followAll(ctx context.Context, refs []Ref) error {
 	}
 	var errs []error
 	for _, ref := range refs {
-		if now := s.now(); now.Sub(s.hinted[ref]) < hintAgain {
+		now := s.now()
+		if now.Sub(s.hinted[ref]) < hintAgain {
 			continue // its workflow polls by itself
-		} else {
-			s.hinted[ref] = now
 		}
 		done, err := s.settled(ctx, ref)
 		if err == nil && !done {
 			err = s.starter.hint(ctx, Hint{Kind: HintPull, Ref: ref})
+		}
+		if err == nil {
+			s.hinted[ref] = now // one that Temporal did not take is given again
 		}
 		errs = append(errs, err)
 	}

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -338,5 +339,38 @@ func TestTidyRemovesWhatEndedLongAgo(t *testing.T) {
 	}
 	if g := w.grant(t, key1); g.State != access.StateRevoked || g.Why != "enough" {
 		t.Errorf("tidying changed the grant: %s, %s", g.State, g.Why)
+	}
+}
+
+// deaf is Temporal that takes no hint at first.
+type deaf struct {
+	started
+	times int
+}
+
+func (d *deaf) hint(ctx context.Context, h Hint) error {
+	if d.times--; d.times >= 0 {
+		return errors.New("temporal is down")
+	}
+	return d.started.hint(ctx, h)
+}
+
+func TestHintsThatTemporalDidNotTakeAreGivenAgain(t *testing.T) {
+	w := newWorld(t)
+	w.open(3600)
+	a := w.activities()
+	d := &deaf{times: 1}
+	a.starter = d
+	s := newSweeper(a)
+	if err := s.followAll(t.Context(), []Ref{pr7}); err == nil {
+		t.Error("want an error while Temporal is down")
+	}
+	for range 2 {
+		if err := s.followAll(t.Context(), []Ref{pr7}); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(d.hints) != 1 {
+		t.Errorf("%d hints, want the one that was lost and no more", len(d.hints))
 	}
 }

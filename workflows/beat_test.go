@@ -1,0 +1,63 @@
+package workflows
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+func TestActivitiesBeat(t *testing.T) {
+	var suite testsuite.WorkflowTestSuite
+	e := suite.NewTestWorkflowEnvironment()
+	e.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&beating{}}})
+	heard := make(chan struct{})
+	e.SetOnActivityHeartbeatListener(func(*activity.Info, converter.EncodedValues) {
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+	})
+	slow := func(ctx context.Context) error {
+		for range 2 {
+			select {
+			case <-heard:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	}
+	e.RegisterActivityWithOptions(slow, activity.RegisterOptions{Name: "slow"})
+	e.ExecuteWorkflow(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second, HeartbeatTimeout: 60 * time.Millisecond})
+		return workflow.ExecuteActivity(ctx, "slow").Get(ctx, nil)
+	})
+	if err := e.GetWorkflowError(); err != nil {
+		t.Errorf("want a slow activity to say twice that it lives, got %v", err)
+	}
+}
+
+// TestNothingIsSilentLong: without a bound on their silence, what a killed
+// control was doing would wait for the activity's whole time.
+func TestNothingIsSilentLong(t *testing.T) {
+	w := newWorld(t)
+	e, a := env(t, w)
+	landed(t, w, a, 3600)
+	seen := map[string]bool{}
+	e.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if seen[info.ActivityType.Name] = true; info.HeartbeatTimeout != silence {
+			t.Errorf("activity %s may be silent for %s, want %s", info.ActivityType.Name, info.HeartbeatTimeout, silence)
+		}
+	})
+	runGrant(t, e)
+	if !seen[activityMint] || !seen[activityClose] {
+		t.Errorf("want mint and close among %v", seen)
+	}
+}
