@@ -146,7 +146,7 @@ func (l *Ledger) believeHeld(h access.Held, id string) error {
 // OpenHelds lists those that wait for an answer, oldest first, at most 1000. Control voids
 // what it can't believe: nobody is shown it, and who waits for it hears no.
 func (l *Ledger) OpenHelds(ctx context.Context) ([]access.Held, error) {
-	rows, err := l.heldRows(ctx, "select id, payload from held where state='open' order by expires, id limit $1")
+	rows, err := l.heldRows(ctx, "select id, payload from held where state='open' order by expires, id limit $1", maxList)
 	if err != nil {
 		return nil, err
 	}
@@ -173,9 +173,9 @@ type heldRow struct {
 	payload []byte
 }
 
-// heldRows reads id and payload of at most 1000 rows.
-func (l *Ledger) heldRows(ctx context.Context, query string) ([]heldRow, error) {
-	found, err := l.db.QueryContext(ctx, query, maxList)
+// heldRows reads the id and the payload of rows.
+func (l *Ledger) heldRows(ctx context.Context, query string, args ...any) ([]heldRow, error) {
+	found, err := l.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, unavailable("list held operations", err)
 	}

@@ -3,9 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -130,21 +128,13 @@ func (l *Ledger) auditRows(ctx context.Context, below int64, n int) (out []audit
 
 // Session reads one session and why it ended ("" while it is open).
 func (l *Ledger) Session(ctx context.Context, id string) (s access.SessionInfo, reason string, err error) {
-	var b []byte
-	err = l.db.QueryRowContext(ctx, "select payload, reason from sessions where id=$1", id).Scan(&b, &reason)
-	if errors.Is(err, sql.ErrNoRows) {
-		return s, "", access.Errorf(access.CodeNotFound, "No session %s in the ledger.", clean(id))
-	}
-	if err != nil {
-		return s, "", unavailable("read session", err)
-	}
-	return s, reason, decode(b, &s)
+	return readSession(ctx, l.db, id)
 }
 
 // ListHelds lists held operations, the last to expire first, at most 1000.
 // Control gets none that it can't believe.
 func (l *Ledger) ListHelds(ctx context.Context) ([]access.Held, error) {
-	rows, err := l.heldRows(ctx, "select id, payload from held order by expires desc, id limit $1")
+	rows, err := l.heldRows(ctx, "select id, payload from held order by expires desc, id limit $1", maxList)
 	if err != nil {
 		return nil, err
 	}

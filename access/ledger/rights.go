@@ -28,7 +28,7 @@ var gatewayRights = []right{
 	{"grants", "select", nil},
 	{"adopted", "select", nil},
 	{"held", "select", nil}, {"held", "insert", nil}, {"held", "update", []string{"state", "payload"}},
-	{"sessions", "select", nil}, {"sessions", "insert", nil}, {"sessions", "update", []string{"ended", "reason", "payload"}},
+	{"sessions", "select", nil}, {"sessions", "insert", nil}, {"sessions", "update", []string{"ended", "reason"}},
 	{"heads", "select", nil}, {"heads", "insert", nil},
 	{"pins", "select", nil}, {"pins", "insert", nil},
 	{"audit", "select", []string{"seq", "hash"}}, {"audit", "insert", nil},

@@ -109,6 +109,7 @@ func TestGatewayLogin(t *testing.T) {
 	check(t, err)
 	t.Run("does its work", func(t *testing.T) { gatewayWorks(t, s, l, g) })
 	t.Run("may not", func(t *testing.T) { gatewayMayNot(t, s) })
+	t.Run("hides nothing", func(t *testing.T) { gatewayHidesNothing(t, s, g) })
 	check(t, s.VerifyAudit(t.Context()))
 }
 
@@ -183,6 +184,7 @@ func gatewayMayNot(t *testing.T, s *shared) {
 		"delete from heads",
 		"delete from sessions",
 		"update sessions set id='other'",
+		"update sessions set payload=''", // whose session it was
 		"update audit set entry=''",
 		"delete from audit",
 		"select entry from audit",
@@ -207,6 +209,28 @@ func gatewayMayNot(t *testing.T, s *shared) {
 	if _, err := conn.Exec(t.Context(), auditSQL("seq + 1", "session.open", "hash")); err != nil {
 		t.Errorf("a row that follows: %v", err)
 	}
+}
+
+// gatewayHidesNothing: rows that nobody can read keep nobody from reading the
+// others, nor a gateway from starting.
+func gatewayHidesNothing(t *testing.T, s *shared, g access.Grant) {
+	ctx, conn := t.Context(), connectTo(t, s.gateway)
+	for _, sql := range []string{
+		"insert into sessions (id, repo, grant_id, started, reason, payload) select 'junk', repo, grant_id, started, '', 'junk' from sessions where id='s1'",
+		"insert into held (id, repo, pull, number, state, expires, payload) select 'junk', repo, pull, 99, 'open', expires, 'junk' from held where id='h1'",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := s.ListSessions(ctx)
+	check(t, err)
+	of, err := s.Sessions(ctx, g.Key)
+	check(t, err)
+	if len(all) != 2 || len(of) != 2 || all[0].ID == all[1].ID {
+		t.Errorf("got %+v and %+v, want the session and the junk", all, of)
+	}
+	check(t, s.Abandon(ctx, "gateway-1"))
 }
 
 // auditSQL appends a row to the audit log as ours would be, but for what is

@@ -43,20 +43,12 @@ func (l *Ledger) OpenSession(ctx context.Context, s access.SessionInfo) error {
 // CloseSession stores that a session ended, and why. A second call changes nothing.
 func (l *Ledger) CloseSession(ctx context.Context, id string, reason string) error {
 	return l.write(ctx, func(ctx context.Context, t *tx) error {
-		s, err := one[access.SessionInfo](ctx, t, "select payload from sessions where id=$1", id)
-		if errors.Is(err, sql.ErrNoRows) {
-			return access.Errorf(access.CodeNotFound, "No session %s in the ledger.", id)
-		}
+		s, _, err := readSession(ctx, t, id)
 		if err != nil || !s.Ended.IsZero() {
 			return err
 		}
-		s.Ended = l.config.Now().UTC()
-		b, err := encode(s)
-		if err != nil {
-			return err
-		}
-		if _, err := t.ExecContext(ctx, "update sessions set ended=$2, reason=$3, payload=$4 where id=$1",
-			id, s.Ended.UnixMicro(), clean(reason), b); err != nil {
+		if _, err := t.ExecContext(ctx, "update sessions set ended=$2, reason=$3 where id=$1",
+			id, l.config.Now().UnixMicro(), clean(reason)); err != nil {
 			return err
 		}
 		t.tell = true
@@ -68,27 +60,25 @@ func (l *Ledger) CloseSession(ctx context.Context, id string, reason string) err
 // sessions that it lists, and what it held. It is for the start of the one
 // gateway of that name.
 func (l *Ledger) Abandon(ctx context.Context, gateway string) error {
-	open, err := list[access.SessionInfo](ctx, l.db, "select payload from sessions where ended is null")
+	open, err := l.sessions(ctx, math.MaxInt, func(s access.SessionInfo) bool { return s.Gateway == gateway }, "ended is null")
 	if err != nil {
 		return err
 	}
 	for _, s := range open {
-		if s.Gateway != gateway {
-			continue
-		}
 		if err := l.CloseSession(ctx, s.ID, "The gateway ended before the session was closed."); err != nil {
 			return err
 		}
 	}
-	waiting, err := list[access.Held](ctx, l.db, "select payload from held where state in ('open', 'answered')")
+	waiting, err := l.heldRows(ctx, "select id, payload from held where state in ('open', 'answered')")
 	if err != nil {
 		return err
 	}
-	for _, h := range waiting {
-		if h.Gateway != gateway {
-			continue
+	for _, r := range waiting {
+		var h access.Held
+		if decode(r.payload, &h) != nil || h.Gateway != gateway {
+			continue // what can't be read is no gateway's: control voids it
 		}
-		if err := l.CancelHeld(ctx, h.ID, access.HeldCancelled); err != nil && access.CodeOf(err) != access.CodeConflict {
+		if err := l.CancelHeld(ctx, r.id, access.HeldCancelled); err != nil && access.CodeOf(err) != access.CodeConflict {
 			return err
 		}
 	}
@@ -97,7 +87,7 @@ func (l *Ledger) Abandon(ctx context.Context, gateway string) error {
 
 // Sessions lists the sessions of a grant, oldest first.
 func (l *Ledger) Sessions(ctx context.Context, grant access.GrantKey) ([]access.SessionInfo, error) {
-	return list[access.SessionInfo](ctx, l.db, "select payload from sessions where repo=$1 and grant_id=$2 order by started, id", grant.Repo, grant.ID)
+	return l.sessions(ctx, math.MaxInt, func(access.SessionInfo) bool { return true }, "repo=$1 and grant_id=$2 order by started, id", grant.Repo, grant.ID)
 }
 
 // ListSessions lists the last sessions, newest first, at most 1000.
@@ -129,22 +119,26 @@ func (l *Ledger) FindSessions(ctx context.Context, f SessionFilter) (found []acc
 	if !f.Until.IsZero() {
 		until = f.Until.UnixMicro()
 	}
-	rows, err := l.db.QueryContext(ctx, `select payload from sessions
-		where started < $1 and (ended is null or ended >= $2) order by started desc, id`, until, since)
+	return l.sessions(ctx, maxList, f.matches, "started < $1 and (ended is null or ended >= $2) order by started desc, id", until, since)
+}
+
+// sessionColumns is what a session is read from. Its payload never changes; a
+// gateway's login can write the end alone.
+const sessionColumns = "select id, repo, grant_id, ended, reason, payload from sessions where "
+
+// sessions reads at most so many that match.
+func (l *Ledger) sessions(ctx context.Context, most int, matches func(access.SessionInfo) bool, where string, args ...any) (found []access.SessionInfo, err error) {
+	rows, err := l.db.QueryContext(ctx, sessionColumns+where, args...)
 	if err != nil {
 		return nil, unavailable("read sessions", err)
 	}
 	defer rows.Close()
-	for len(found) < maxList && rows.Next() {
-		var b []byte
-		var s access.SessionInfo
-		if err := rows.Scan(&b); err != nil {
+	for len(found) < most && rows.Next() {
+		s, _, err := scanSession(rows.Scan)
+		if err != nil {
 			return nil, unavailable("read sessions", err)
 		}
-		if err := decode(b, &s); err != nil {
-			return nil, err
-		}
-		if f.matches(s) {
+		if matches(s) {
 			found = append(found, s)
 		}
 	}
@@ -152,6 +146,37 @@ func (l *Ledger) FindSessions(ctx context.Context, f SessionFilter) (found []acc
 		return nil, unavailable("read sessions", err)
 	}
 	return found, nil
+}
+
+func readSession(ctx context.Context, q queryer, id string) (s access.SessionInfo, reason string, err error) {
+	s, reason, err = scanSession(q.QueryRowContext(ctx, sessionColumns+"id=$1", id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, "", access.Errorf(access.CodeNotFound, "No session %s in the ledger.", clean(id))
+	}
+	if err != nil {
+		return s, "", unavailable("read session", err)
+	}
+	return s, reason, nil
+}
+
+// scanSession reads one row. Whose it is and when it ended, the columns say; a
+// payload that can't be read is nobody's session, and hides no other.
+func scanSession(scan func(...any) error) (s access.SessionInfo, reason string, err error) {
+	var payload []byte
+	var ended sql.NullInt64
+	var id string
+	var grant access.GrantKey
+	if err := scan(&id, &grant.Repo, &grant.ID, &ended, &reason, &payload); err != nil {
+		return s, "", err
+	}
+	if decode(payload, &s) != nil {
+		s = access.SessionInfo{}
+	}
+	s.ID, s.Grant, s.Ended = id, grant, time.Time{}
+	if ended.Valid {
+		s.Ended = time.UnixMicro(ended.Int64).UTC()
+	}
+	return s, reason, nil
 }
 
 // Anchor keeps a recording's head outside the recording. Segments rise, one
