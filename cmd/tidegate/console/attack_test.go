@@ -1,8 +1,10 @@
 package console
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -318,5 +320,56 @@ func TestConfigRefused(t *testing.T) {
 	}
 	if _, err := New(Config{URL: "https://h"}); err == nil {
 		t.Error("an empty console is made")
+	}
+}
+
+// TestLargeTextsHideNothing: a page of large texts is not refused for its
+// size, which would keep approvers and auditors from what was done.
+func TestLargeTextsHideNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	large := "DELETE FROM orders --" + strings.Repeat("'<", 300<<10)
+	for i := range 4 {
+		w.hold(t, fmt.Sprintf("4f3c0000-0000-4000-8000-0000000001%02d", i), large)
+	}
+	all := make([]string, 40)
+	for i := range all {
+		all[i] = "SELECT " + strings.Repeat("'", 60<<10)
+	}
+	w.record(t, "s-5", append(all, "SELECT the_last")...)
+	b := w.as(t, "bob")
+	for _, path := range []string{"/holds", "/grants/7/inc-1"} {
+		if p := b.get(path); p.status != http.StatusOK || !strings.Contains(p.text, w.held.ID) || strings.Contains(p.text, "could not be made") {
+			t.Errorf("%s: %d with %d bytes, want the held operations", path, p.status, len(p.text))
+		}
+	}
+	next, pages := regexp.MustCompile(`from=(\d+)">Later`), 0
+	for path := "/sessions/s-5"; ; pages++ {
+		p := b.get(path)
+		if p.status != http.StatusOK {
+			t.Fatalf("%s: %d", path, p.status)
+		}
+		m := next.FindStringSubmatch(p.text)
+		if m == nil {
+			if !strings.Contains(p.text, "the_last") {
+				t.Error("the last page lacks the end")
+			}
+			break
+		}
+		path = "/sessions/s-5?from=" + m[1]
+	}
+	if pages == 0 || pages > 30 {
+		t.Errorf("got %d further pages, want a few", pages)
+	}
+}
+
+// TestManyParameters: those that go beyond the bound are counted.
+func TestManyParameters(t *testing.T) {
+	op := access.Operation{Text: "INSERT", Params: make([]string, 65535)}
+	for i := range op.Params {
+		op.Params[i] = "xxxx"
+	}
+	row := rowOf(access.Event{Type: access.EventOpen, Operation: &op, Decision: &access.Decision{}})
+	if got := 4*len(row.Params) + row.Left; got != 4*65535 || row.size() > 2*maxText {
+		t.Errorf("got %d parameters and %d bytes more, in all %d; want all counted and few shown", len(row.Params), row.Left, got)
 	}
 }

@@ -38,7 +38,33 @@ func rowOf(e access.Event) eventRow {
 		row.Left = len(row.Text) - maxText
 		row.Text = strings.ToValidUTF8(row.Text[:maxText], "")
 	}
+	row.fewer()
 	return row
+}
+
+// fewer leaves out the parameters that would go beyond the bound.
+func (row *eventRow) fewer() {
+	size := 0
+	for i, p := range row.Params {
+		if size += len(p) + paramSize; size > maxText {
+			for _, more := range row.Params[i:] {
+				row.Left += len(more)
+			}
+			row.Params = row.Params[:i]
+			return
+		}
+	}
+}
+
+// paramSize is about what the page writes around each parameter.
+const paramSize = 32
+
+func (row *eventRow) size() int {
+	n := len(row.Text) + len(row.Note)
+	for _, p := range row.Params {
+		n += len(p) + paramSize
+	}
+	return n
 }
 
 func (row *eventRow) open(e access.Event) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -50,6 +51,17 @@ func (h heldRow) Class() string {
 		return "denied"
 	}
 	return "ended"
+}
+
+// maxBrief is how much of an operation a list shows; its own page has all.
+const maxBrief = 300
+
+// Brief is the operation for a list: what many hold must not grow beyond a page.
+func (h heldRow) Brief() string {
+	if len(h.Operation.Text) <= maxBrief {
+		return h.Operation.Text
+	}
+	return strings.ToValidUTF8(h.Operation.Text[:maxBrief], "") + "…"
 }
 
 // GrantURL is the page of its grant.

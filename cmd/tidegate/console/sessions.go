@@ -17,7 +17,8 @@ import (
 
 const (
 	maxEvents = 400       // on one page
-	maxText   = 64 << 10  // bytes of one event that are shown
+	maxText   = 64 << 10  // bytes of one event that are shown, and of its parameters
+	maxShown  = 1 << 20   // bytes of all events of a page; escaped, they may be five times as many
 	maxReplay = 128 << 20 // bytes of a recording that are read for a page
 	maxFilter = 200
 )
@@ -226,7 +227,7 @@ type eventRow struct {
 }
 
 func (out *sessionView) read(r io.Reader) error {
-	n := 0
+	n, shown := 0, 0
 	for e, err := range record.Read(r) {
 		if fault := (*record.Fault)(nil); errors.As(err, &fault) {
 			out.Cut = true // the proof says where; what stands before it is shown
@@ -236,11 +237,12 @@ func (out *sessionView) read(r io.Reader) error {
 			return fmt.Errorf("read recording: %w", err)
 		}
 		switch {
-		case n >= out.From+maxEvents:
+		case n >= out.From+maxEvents, shown > maxShown:
 			out.Next = n
 			return nil
 		case n >= out.From:
-			out.Events = append(out.Events, rowOf(e))
+			row := rowOf(e)
+			out.Events, shown = append(out.Events, row), shown+row.size()
 		}
 		n++
 	}
