@@ -28,9 +28,9 @@ func TestBench(t *testing.T) {
 		t.Skip("make bench-postgres runs this")
 	}
 	b := newBenchRig(t)
-	run := benchRun{benchRig: b, rounds: 3, seconds: 3}
+	run := benchRun{benchRig: b, rounds: 3, seconds: 2}
 	if mode == "quick" {
-		run.rounds, run.seconds = 1, 3
+		run.rounds, run.seconds = 1, 2
 	}
 	for _, tls := range []bool{false, true} {
 		if tls && mode == "quick" {

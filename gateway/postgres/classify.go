@@ -72,11 +72,12 @@ type facts struct {
 	kinds                      []string // data-changing statements anywhere, inside CTEs too
 	tables, columns, functions []string
 	noWhere, locks             bool
+	calls                      bool // a function that may change something
 	guard                      *access.Decision
 }
 
 func (f *facts) facts() access.Facts {
-	writes := len(f.kinds) > 0 || f.locks || ddl[f.kind] || f.kind == "truncate"
+	writes := len(f.kinds) > 0 || f.locks || f.calls || ddl[f.kind] || f.kind == "truncate"
 	return access.Facts{
 		"kind": f.kind, "writes": writes, "ddl": ddl[f.kind], "has_where": !f.noWhere,
 		"tables": uniq(f.tables), "columns": uniq(f.columns), "functions": uniq(f.functions),
@@ -181,6 +182,7 @@ func (f *facts) copy(n *pg.CopyStmt) {
 func (f *facts) function(n *pg.FuncCall) {
 	name := lastName(n.Funcname)
 	f.functions = append(f.functions, name)
+	f.calls = f.calls || mayChange(n)
 	if name == "set_config" || refusedFunction(name) {
 		f.deny("function", fmt.Sprintf("The function %q is not allowed: what it does cannot be inspected.", name))
 	}

@@ -167,7 +167,19 @@ func (b *bridge) understand(text []byte) (reading, []effect, error) {
 			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: access.Message(err)},
 		})
 	}
+	if err == nil && read.notice != "" {
+		b.note(read.notice)
+	}
 	return read, effects, err
+}
+
+// note tells the client something about its statement, once in a session.
+func (b *bridge) note(text string) {
+	if b.noted == text {
+		return
+	}
+	b.noted = text
+	b.say(report{"NOTICE", "00000", text, ""})
 }
 
 // recordRefusal asks for what the guard already denies.

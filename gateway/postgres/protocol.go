@@ -60,6 +60,7 @@ type bridge struct {
 	copying *reply // a COPY FROM STDIN that the client feeds
 	copies  int    // how many more of them the text has
 	cursors map[string]access.Facts
+	noted   string // the last notice
 }
 
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {
@@ -221,19 +222,19 @@ func (b *bridge) wait() {
 				continue
 			}
 			b.talk.Wait() // one after another, and not here: the client may not be reading
-			b.talk.Go(func() { b.say(text) })
+			b.talk.Go(func() { b.say(report{"WARNING", "01000", text, ""}) })
 		}
 	}
 }
 
 // say shows a sentence between two messages.
-func (b *bridge) say(text string) {
+func (b *bridge) say(r report) {
 	b.out.lock()
 	defer b.out.unlock()
 	if b.out.torn { // too late, or too early: a large message is on its way
 		return
 	}
-	if err := b.out.send(report{"WARNING", "01000", text, ""}.bytes('N')); err != nil {
+	if err := b.out.send(r.bytes('N')); err != nil {
 		b.end(errLeft)
 	}
 }

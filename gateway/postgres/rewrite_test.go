@@ -60,3 +60,27 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
+
+func TestMaskedNotice(t *testing.T) {
+	masked := plan
+	masked.Masked = []backing.MaskedTable{{Schema: "public", Table: "users", MaskSchema: "m", Columns: []backing.MaskedColumn{{Name: "email"}}}}
+	for sql, want := range map[string]bool{
+		"select email from users":                                     false,
+		"select email from users where id = 1":                        false,
+		"select * from users where email = 'x'":                       true,
+		"select * from public.users u where lower(u.email) like 'x%'": true,
+		"select * from users where email in ('a')":                    true,
+		"select * from users where email in (select 'a')":             true,
+		"select * from users join other using (email)":                true,
+		"select * from users u join o on o.mail = u.email":            true,
+		"select * from other where email = 'x'":                       false,
+	} {
+		stmts, err := classify(sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := maskedNotice(stmts, masked); (got != "") != want {
+			t.Errorf("%s: notice %q, want one: %v", sql, got, want)
+		}
+	}
+}

@@ -162,7 +162,11 @@ func (b *bridge) resolvePrepare(op *access.Operation, use *byName) (effect, stri
 
 func (b *bridge) resolveDeallocate(use *byName) (effect, string, error) {
 	if use.name == "" {
-		return func(r *reply) error { b.stmts.clear(r); return nil }, "", nil
+		return func(r *reply) error {
+			b.stmts.clear(r)
+			b.noted = "" // a pool may hand the connection to somebody else
+			return nil
+		}, "", nil
 	}
 	v, ok := b.stmts.get(use.name)
 	if !ok {

@@ -25,6 +25,7 @@ type understood struct {
 	stmts  []statement // without their trees
 	edits  []edit      // of names of masked tables
 	copies int         // how many COPY FROM STDIN
+	notice string      // for the client, once
 	names  bool        // some statement does something by a name: see resolve
 	shape  *shapedText // set where only literals may differ
 }
@@ -116,7 +117,7 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 	if err != nil {
 		return nil, err
 	}
-	u := &understood{stmts: stmts, edits: edits}
+	u := &understood{stmts: stmts, edits: edits, notice: maskedNotice(stmts, p.Backing)}
 	if fits && len(stmts) == 1 && literalsDoNotMatter(stmts[0]) {
 		u.generalize(s, text)
 	}

@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	_ "embed"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
+
+// builtinList are the names of PostgreSQL 15's own functions: SELECT DISTINCT
+// proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace.
+//
+//go:embed builtins.txt
+var builtinList string
+
+var builtins = func() map[string]bool {
+	m := map[string]bool{}
+	for name := range strings.FieldsSeq(builtinList) {
+		m[name] = !changes(name)
+	}
+	return m
+}()
+
+// changes names the built-in functions that change something.
+func changes(name string) bool {
+	for _, p := range []string{"nextval", "setval", "lo_", "lowrite", "pg_stat_reset", "pg_switch_", "pg_log_", "pg_import_", "brin_", "gin_clean", "binary_upgrade_", "pg_drop_", "pg_copy_", "pg_promote", "pg_extension_config", "pg_nextoid", "pg_create_", "pg_replication_", "pg_logical_"} {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayChange reports whether a call may change something. What a function that
+// is not PostgreSQL's own does, nobody here knows, so it may.
+func mayChange(n *pg.FuncCall) bool {
+	parts := n.Funcname
+	if len(parts) > 1 && (len(parts) > 2 || parts[0].GetString_().GetSval() != "pg_catalog") {
+		return true
+	}
+	return !builtins[parts[len(parts)-1].GetString_().GetSval()]
+}

@@ -1,0 +1,93 @@
+package postgres
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/access/ledger/pgtest"
+)
+
+// readOnly are statements that a server has to agree about with the classifier.
+var readOnly = []string{
+	"select * from t", "select v from t where id = 1 order by 1 limit 1", "with x as (select 1) select * from x",
+	"with x as (delete from t returning *) select * from x", "select nextval('s')", "select setval('s', 1)", "select f()", "select * from f()",
+	"select 1 where f() = 1", "select * from t for update", "explain analyze delete from t", "explain delete from t", "explain analyze select f()",
+	"select * into u from t", "create temp table u as select 1", "copy t from stdin", "copy t to stdout", "copy (select f()) to stdout",
+	"insert into t values (1)", "update t set v = v", "truncate t", "lock t in exclusive mode", "vacuum t", "merge into t using t x on false when not matched then insert values (1)",
+	"prepare p as insert into t values (1)", "declare c cursor for select f()", "notify x", "table t", "values (1)", "show work_mem", "comment on table t is 'x'",
+	"refresh materialized view m", "create index on t (id)", "select lower(v), now(), random(), pg_sleep(0) from t", "set work_mem = '1MB'", "begin", "values (f())",
+	"select v from t where exists (select f())", "select (select f())", "select * from t, lateral f()", "select max(id) filter (where f() = 1) from t",
+}
+
+// What is called read-only changes nothing: a live server runs it in a
+// transaction that may only read.
+func FuzzReadOnly(f *testing.F) {
+	for _, s := range readOnly {
+		f.Add(s)
+	}
+	c := readOnlyServer(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		stmts, err := classify(text)
+		if err != nil || len(stmts) != 1 {
+			return
+		}
+		op := stmts[0].op
+		if op.Guard != nil || op.Facts["writes"] != false || stmts[0].node.GetTransactionStmt() != nil || stmts[0].use != nil {
+			return
+		}
+		switch op.Facts["kind"] {
+		case "select", "explain", "copy", "show":
+		default:
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err := c.Exec(ctx, "begin read only; set local statement_timeout = 500"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.PgConn().CopyTo(ctx, discard{}, text) // runs anything
+		if codeOf(err) == "25006" {
+			t.Errorf("%q is called read-only: %v", text, err)
+		}
+		if _, err := c.Exec(ctx, "rollback"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func readOnlyServer(f *testing.F) *pgx.Conn {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := pgtest.Run(ctx, pgtest.Options{})
+	if err != nil {
+		if os.Getenv("TIDEGATE_REQUIRE_PARTS") == "1" {
+			f.Fatal(err)
+		}
+		f.Skip(err)
+	}
+	f.Cleanup(func() { _ = s.Close() })
+	c, err := pgx.Connect(ctx, s.DSN)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = c.Close(context.Background()) })
+	for _, sql := range []string{
+		"create table t (id int, v text)", "create sequence s", "create materialized view m as select 1",
+		"create function f() returns int language sql volatile as 'insert into t values (1) returning id'",
+		"create role reader login; grant select on t, m to reader; grant usage, update on sequence s to reader; grant insert, update, delete on t to reader",
+		"set role reader",
+	} {
+		if _, err := c.Exec(ctx, sql); err != nil {
+			f.Fatal(err)
+		}
+	}
+	return c
+}
