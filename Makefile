@@ -51,6 +51,9 @@ bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer,
 	@.ci/parts/pgbouncer.sh
 	@TIDEGATE_BENCH=full $(GO) test -count=1 -timeout 30m -run '^TestBench$$' ./gateway/postgres
 
+bench-ssh: ## the SSH room beside a direct connection and ProxyJump, some minutes
+	@$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 10x ./gateway/ssh
+
 conformance: ## docs/reference/conformance.md: PostgreSQL clients, each run against the gateway
 	@.ci/parts/debian.sh test && .ci/parts/postgres-drivers.sh
 	@TIDEGATE_REQUIRE_PARTS=1 TIDEGATE_CONFORMANCE=$(CURDIR)/docs/reference/conformance.md $(GO) test -count=1 -run '^TestDrivers$$' ./gateway/postgres

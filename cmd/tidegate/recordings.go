@@ -102,6 +102,9 @@ func runReplay(_ context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
 	w.addFlags(flags)
 	asJSON := flags.Bool("json", false, "print the events as JSON lines")
+	var cast record.Asciicast
+	flags.IntVar(&cast.Version, "asciicast", 0, "print a terminal in asciinema's format, `version` 2 or 3, for its player")
+	flags.Uint64Var(&cast.Op, "op", 0, "`number` of the operation that --asciicast prints (default: the first with a terminal)")
 	name, err := one(flags, args, io, "a session id or a file")
 	if err != nil {
 		return err
@@ -113,6 +116,9 @@ func runReplay(_ context.Context, args []string, io stdio) error {
 	defer f.Close()
 	if *asJSON {
 		return record.WriteJSON(io.out, f)
+	}
+	if cast.Version != 0 {
+		return record.WriteAsciicast(io.out, f, cast)
 	}
 	return record.WriteText(io.out, f)
 }

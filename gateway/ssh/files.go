@@ -85,11 +85,7 @@ func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
 		}
 	}()
 	go func() { _, _ = io.Copy(io.Discard, target.Stderr()) }() // ends with the target's channel
-	c := &courier{
-		s: s, client: s.client, target: target, fromTarget: bufio.NewReaderSize(target, 64<<10),
-		asked: map[uint32]*question{}, handles: map[string]*file{}, slots: make(chan struct{}, maxAsked), over: make(chan struct{}),
-	}
-	outcome := c.run()
+	outcome := newCourier(s, target).run()
 	_ = target.Close()
 	<-stop
 	code := uint32(0)
@@ -99,6 +95,13 @@ func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
 	_, _ = s.client.SendRequest("exit-status", false, exitStatus(code))
 	_ = s.client.Close()
 	return open.Close(outcome)
+}
+
+func newCourier(s *stay, target gossh.Channel) *courier {
+	return &courier{
+		s: s, client: s.client, target: target, fromTarget: bufio.NewReaderSize(target, 64<<10),
+		asked: map[uint32]*question{}, handles: map[string]*file{}, slots: make(chan struct{}, maxAsked), over: make(chan struct{}),
+	}
 }
 
 // run greets both sides and carries packets until one of them leaves.

@@ -32,6 +32,7 @@ type house struct {
 	address string // the gateway's
 	hostKey gossh.Signer
 	hostCA  gossh.Signer
+	userCA  gossh.Signer
 	dir     string
 }
 
@@ -61,7 +62,7 @@ func newSigner(t testing.TB) gossh.Signer {
 func newHouse(t testing.TB, o houseOptions) *house {
 	t.Helper()
 	ca := newSigner(t)
-	h := &house{t: t, hostKey: newSigner(t), hostCA: newSigner(t), dir: t.TempDir()}
+	h := &house{t: t, hostKey: newSigner(t), hostCA: newSigner(t), userCA: ca, dir: t.TempDir()}
 	h.host = sshtest.Start(t, sshtest.Options{UserCA: ca.PublicKey(), Config: o.sshd})
 	minter, err := mint.New(mint.Config{Installation: "test1", CA: ca})
 	if err != nil {

@@ -28,6 +28,7 @@ type stay struct {
 	target gossh.Channel
 	open   gateway.Open
 	screen screen
+	held   bool // a person may be asked for it now
 	closed bool
 }
 
@@ -171,10 +172,18 @@ func (s *stay) begin(target gossh.Channel, open gateway.Open) {
 	}
 }
 
-// admit asks the session. While a person decides, the client can cancel with
-// Ctrl-C, also from a raw terminal, or by leaving.
+// admit asks the session. While a person decides, the client is told so, and
+// can cancel by leaving.
 func (s *stay) admit(op access.Operation) (gateway.Open, error) {
+	s.setHeld(true)
+	defer s.setHeld(false)
 	return s.b.session.Admit(s.ctx, op)
+}
+
+func (s *stay) setHeld(held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = held
 }
 
 // openTarget opens the channel at the host and starts the program there.
@@ -276,11 +285,11 @@ func (s *stay) cut(cause error) {
 	refuseChannel(s.client, &access.Error{Code: access.CodeEnded, Message: reason(cause)})
 }
 
-// notice shows a sentence to a person at a terminal. Scripts get none: their
-// stderr may be somebody's data.
+// notice shows a sentence to a person at a terminal, or to whoever waits for a
+// person. Scripts that run get none: their stderr may be somebody's data.
 func (s *stay) notice(text string) {
 	s.mu.Lock()
-	show := s.pty != nil && !s.closed && s.done != nil
+	show := (s.pty != nil || s.held) && !s.closed && s.done != nil
 	if show && s.screen.full {
 		s.screen.later = text // a full-screen program is not drawn over
 		show = false

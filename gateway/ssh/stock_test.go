@@ -378,8 +378,11 @@ func TestHoldCancelledByLeaving(t *testing.T) {
 	})
 	r := make(chan result, 1)
 	cmd = h.client("alice", "ssh", "web-1@127.0.0.1", "touch "+f)
-	go func() { r <- h.run(cmd) }()
+	told := &heard{}
+	cmd.Stderr = told
+	go func() { _ = cmd.Run(); r <- result{code: cmd.ProcessState.ExitCode()} }()
 	held = h.gate.NextHeld()
+	eventually(t, "the client is told that it waits", func() bool { return strings.Contains(told.String(), "Held as "+held.Name()) })
 	if _, err := os.Stat(f); !os.IsNotExist(err) {
 		t.Fatal("it ran while it was held")
 	}
@@ -390,6 +393,24 @@ func TestHoldCancelledByLeaving(t *testing.T) {
 	if _, err := os.Stat(f); err != nil {
 		t.Errorf("it did not run: %v", err)
 	}
+}
+
+// heard is what a program has written so far.
+type heard struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
 }
 
 func TestCommandsGiveNoShell(t *testing.T) {
