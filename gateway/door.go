@@ -100,6 +100,17 @@ func (d *door) Open(ctx context.Context, k Knock) (Session, error) {
 	return s, nil
 }
 
+// Vouch implements Door. The connection stays pending: nothing is open.
+func (d *door) Vouch(ctx context.Context, k Knock) error {
+	ctx, cancel := context.WithTimeout(ctx, d.server.cfg.OpenTimeout)
+	defer cancel()
+	if _, err := d.server.identify(ctx, k); err != nil {
+		d.server.log.Info("caller not identified", "remote", hostOf(k.Remote), "code", string(access.CodeOf(err)), "error", err)
+		return shown(err)
+	}
+	return nil
+}
+
 // Certify implements Door. A certificate does not renew itself: that takes a
 // token, so the identity provider keeps its say.
 func (d *door) Certify(ctx context.Context, k Knock, key []byte) ([]byte, error) {

@@ -31,6 +31,10 @@ type Door interface {
 	// room must know them so as not to lead a connection to one past itself.
 	Targets(kind string) []access.Target
 
+	// Vouch identifies the caller and opens nothing: for a protocol in which
+	// much can be asked before a target is named.
+	Vouch(ctx context.Context, k Knock) error
+
 	// Certify identifies the caller by a token and signs the public key, in
 	// SSH's wire form: a short certificate by which the same person can knock
 	// next time. It opens nothing.

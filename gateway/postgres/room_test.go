@@ -63,6 +63,8 @@ func (d *fakeDoor) Open(_ context.Context, k gateway.Knock) (gateway.Session, er
 
 func (d *fakeDoor) Linger(time.Duration) {}
 
+func (d *fakeDoor) Vouch(context.Context, gateway.Knock) error { return nil }
+
 func (d *fakeDoor) Targets(string) []access.Target { return nil }
 
 func (d *fakeDoor) Certify(context.Context, gateway.Knock, []byte) ([]byte, error) {

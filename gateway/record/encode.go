@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -35,6 +36,9 @@ func encodeSlowly(buf *bytes.Buffer, v any) error {
 const maxFacts = 16
 
 func appendEvent(b []byte, e *access.Event) (_ []byte, ok bool) {
+	if e.Type == access.EventData {
+		return appendData(b, e)
+	}
 	if !plainEvent(e) {
 		return b, false
 	}
@@ -57,6 +61,26 @@ func appendEvent(b []byte, e *access.Event) (_ []byte, ok bool) {
 		b, ok = appendOutcome(append(b, `,"outcome":`...), e.Outcome)
 	}
 	return append(b, '}'), ok
+}
+
+// appendData writes bytes that flowed: most of what a terminal's recording is.
+func appendData(b []byte, e *access.Event) (_ []byte, ok bool) {
+	year := e.Time.Year()
+	plain := (e.Direction == access.ToClient || e.Direction == access.ToTarget) && len(e.Data) > 0 &&
+		e.Session == nil && e.Operation == nil && e.Decision == nil && e.Outcome == nil && e.Held == "" && e.Columns == 0 && e.Rows == 0 &&
+		e.Text == "" && e.Time.Location() == time.UTC && year >= 0 && year <= 9999
+	if !plain {
+		return b, false
+	}
+	b = slices.Grow(b, 128+base64.StdEncoding.EncodedLen(len(e.Data)))
+	b = append(b, `{"type":"data","time":"`...)
+	b = append(e.Time.AppendFormat(b, time.RFC3339Nano), '"')
+	if e.Op != 0 {
+		b = strconv.AppendUint(append(b, `,"op":`...), e.Op, 10)
+	}
+	b = append(append(b, `,"direction":"`...), e.Direction...)
+	b = base64.StdEncoding.AppendEncode(append(b, `","data":"`...), e.Data)
+	return append(b, `"}`...), true
 }
 
 func plainEvent(e *access.Event) bool {

@@ -11,8 +11,9 @@ import (
 	"github.com/tidegate/tidegate/gateway"
 )
 
-// authenticator takes what one client shows of itself. It judges only whether
-// the client holds it: who that is, the door says.
+// authenticator takes what one client shows of itself. Who that is, the door
+// says: nobody gets past here whom it does not know, since an SSH connection
+// can ask for a lot before it names a target.
 type authenticator struct {
 	room *Room
 	ctx  context.Context
@@ -29,8 +30,13 @@ type shown struct {
 	certificate []byte
 }
 
-func permit(s shown) *gossh.Permissions {
-	return &gossh.Permissions{ExtraData: map[any]any{shownKey{}: s}}
+// permit lets somebody in whom the door knows.
+func (a *authenticator) permit(c gossh.ConnMetadata, s shown) (*gossh.Permissions, error) {
+	err := a.door.Vouch(a.ctx, gateway.Knock{Token: s.token, Certificate: s.certificate, Remote: c.RemoteAddr()})
+	if err != nil {
+		return nil, &gossh.BannerError{Err: err, Message: words(err) + "\r\n"}
+	}
+	return &gossh.Permissions{ExtraData: map[any]any{shownKey{}: s}}, nil
 }
 
 func (a *authenticator) config(client string) *gossh.ServerConfig {
@@ -52,17 +58,17 @@ func (a *authenticator) config(client string) *gossh.ServerConfig {
 }
 
 // password takes a token in the password's place.
-func (a *authenticator) password(_ gossh.ConnMetadata, password []byte) (*gossh.Permissions, error) {
+func (a *authenticator) password(c gossh.ConnMetadata, password []byte) (*gossh.Permissions, error) {
 	if len(password) == 0 || len(password) > maxToken {
 		return nil, errors.New("a password that can't be a token")
 	}
-	return permit(shown{token: access.NewSecret(string(password))}), nil
+	return a.permit(c, shown{token: access.NewSecret(string(password))})
 }
 
 // publicKey is called for each key that a client offers, and the last one
 // offered need not be the one that it uses: so nothing is remembered here but
 // in the permissions, which belong to the key that is proved in the end.
-func (a *authenticator) publicKey(_ gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
+func (a *authenticator) publicKey(c gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
 	cert, ok := key.(*gossh.Certificate)
 	if !ok {
 		return nil, errors.New("a public key alone is nobody")
@@ -70,14 +76,22 @@ func (a *authenticator) publicKey(_ gossh.ConnMetadata, key gossh.PublicKey) (*g
 	if cert.CertType != gossh.UserCert || !a.room.cfg.Authority(cert.SignatureKey) {
 		return nil, errors.New("a certificate of somebody else")
 	}
-	return permit(shown{certificate: cert.Marshal()}), nil
+	return a.permit(c, shown{certificate: cert.Marshal()})
 }
 
-// deviceTime bounds how long a person may take in the browser.
-const deviceTime = 5 * time.Minute
+const (
+	deviceTime = 5 * time.Minute // how long a person may take in the browser
+	maxDevices = 32              // how many may be there at once: nobody knows yet who they are
+)
 
 // device shows where to log in, and waits until that is done.
-func (a *authenticator) device(_ gossh.ConnMetadata, ask gossh.KeyboardInteractiveChallenge) (*gossh.Permissions, error) {
+func (a *authenticator) device(c gossh.ConnMetadata, ask gossh.KeyboardInteractiveChallenge) (*gossh.Permissions, error) {
+	select {
+	case a.room.devices <- struct{}{}:
+		defer func() { <-a.room.devices }()
+	default:
+		return nil, errors.New("too many log in by a browser at the moment")
+	}
 	prompt, wait, err := a.room.cfg.Device(a.ctx)
 	if err != nil {
 		a.room.log.Warn("device login not started", "error", err)
@@ -93,5 +107,5 @@ func (a *authenticator) device(_ gossh.ConnMetadata, ask gossh.KeyboardInteracti
 	if err != nil {
 		return nil, errors.New("the login in a browser was not finished")
 	}
-	return permit(shown{token: token}), nil
+	return a.permit(c, shown{token: token})
 }

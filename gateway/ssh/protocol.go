@@ -238,11 +238,32 @@ func (b *bridge) warn() {
 	}
 }
 
+// refused reports whether it is known that there will be no session.
+func (b *bridge) refused() bool {
+	select {
+	case <-b.opened:
+		return b.err != nil
+	default:
+		return false
+	}
+}
+
+// early holds up a client that opens much before it is known what it may: the
+// connection is read no further until then.
+func (b *bridge) early() {
+	b.mu.Lock()
+	many := b.channels >= maxEarly
+	b.mu.Unlock()
+	if many {
+		_ = b.ready(b.ctx) // takeChannel asks how it went
+	}
+}
+
 // takeChannel counts an open channel, if there is room for one more.
 func (b *bridge) takeChannel() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.channels >= maxChannels {
+	if b.channels >= maxChannels || b.refused() && b.channels >= maxEarly {
 		return false
 	}
 	b.channels++
@@ -258,6 +279,7 @@ func (b *bridge) leaveChannel() {
 // serveChannels answers to what the client opens.
 func (b *bridge) serveChannels() {
 	for in := range b.ins {
+		b.early()
 		if !b.takeChannel() {
 			_ = in.Reject(gossh.ResourceShortage, "too many channels are open")
 			continue

@@ -22,6 +22,7 @@ const startupTime = 30 * time.Second
 const (
 	maxAuthTries = 6
 	maxChannels  = 256
+	maxEarly     = 16 // channels before there is a session
 	maxToken     = 16 << 10
 )
 
@@ -41,8 +42,9 @@ type DeviceLogin func(ctx context.Context) (prompt string, wait func(context.Con
 
 // Room serves SSH clients. It implements gateway.Room.
 type Room struct {
-	cfg Config
-	log *slog.Logger
+	cfg     Config
+	log     *slog.Logger
+	devices chan struct{} // logins in a browser that go on
 }
 
 var _ gateway.Room = (*Room)(nil)
@@ -52,7 +54,7 @@ func New(cfg Config) (*Room, error) {
 	if len(cfg.HostKeys) == 0 {
 		return nil, errors.New("make ssh room: no host key")
 	}
-	r := &Room{cfg: cfg, log: cfg.Log}
+	r := &Room{cfg: cfg, log: cfg.Log, devices: make(chan struct{}, maxDevices)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
