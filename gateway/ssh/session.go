@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -28,7 +29,8 @@ type stay struct {
 	target gossh.Channel
 	open   gateway.Open
 	screen screen
-	held   bool // a person may be asked for it now
+	held   bool      // a person may be asked for it now
+	input  io.Reader // what the client types, if not the channel itself; of the goroutine that runs the program
 	closed bool
 }
 
@@ -173,11 +175,18 @@ func (s *stay) begin(target gossh.Channel, open gateway.Open) {
 }
 
 // admit asks the session. While a person decides, the client is told so, and
-// can cancel by leaving.
+// can cancel by leaving, or with Ctrl-C on a terminal.
 func (s *stay) admit(op access.Operation) (gateway.Open, error) {
 	s.setHeld(true)
 	defer s.setHeld(false)
-	return s.b.session.Admit(s.ctx, op)
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	if s.pty != nil && op.Kind != kindFile && s.b.session.Judge(op).Verdict == access.Hold {
+		typed := newTypeahead(s.ctx, s.client, cancel)
+		defer typed.release()
+		s.input = typed
+	}
+	return s.b.session.Admit(ctx, op)
 }
 
 func (s *stay) setHeld(held bool) {
@@ -305,8 +314,12 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	var out sync.WaitGroup
 	out.Go(func() { s.failed(move(s.client, target, s.shown(open))) })
 	out.Go(func() { s.failed(move(s.client.Stderr(), target.Stderr(), tap(open, access.ToClient))) })
+	input := s.input
+	if input == nil {
+		input = s.client
+	}
 	go func() { // ends with the client's channel, which run closes
-		if err := move(target, s.client, tap(open, access.ToTarget)); err == nil {
+		if err := move(target, input, tap(open, access.ToTarget)); err == nil {
 			_ = target.CloseWrite()
 		} else {
 			s.failed(err)

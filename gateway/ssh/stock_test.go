@@ -395,6 +395,52 @@ func TestHoldCancelledByLeaving(t *testing.T) {
 	}
 }
 
+// TestHoldAtATerminal: Ctrl-C on a raw terminal ends the wait, and what was
+// typed while it lasted is not lost.
+func TestHoldAtATerminal(t *testing.T) {
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}, gate: gatewaytest.Options{
+		Judge: func(access.Operation) access.Decision {
+			return access.Decision{Verdict: access.Hold, Rule: "two", Say: "Two people.", Ask: []access.Party{gatewaytest.Team("ops", "bob")}}
+		},
+	}})
+	for _, key := range []string{"\x03", "typed\n"} {
+		s, err := h.mustDial().NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RequestPty("xterm", 24, 80, gossh.TerminalModes{gossh.ECHO: 0}); err != nil {
+			t.Fatal(err)
+		}
+		in, _ := s.StdinPipe()
+		out, _ := s.StdoutPipe()
+		errOut := &heard{}
+		s.Stderr = errOut
+		started := make(chan error, 1)
+		go func() { started <- s.Start("read line; echo got $line") }()
+		held := h.gate.NextHeld()
+		if _, err := io.WriteString(in, key); err != nil {
+			t.Fatal(err)
+		}
+		if key != "\x03" {
+			h.gate.Answer(held, gatewaytest.Reply{By: gatewaytest.User("bob"), Approve: true})
+		}
+		if err := <-started; err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(out)
+		err = s.Wait()
+		if key == "\x03" {
+			if err == nil || !strings.Contains(errOut.String(), "was cancelled before anybody answered") {
+				t.Errorf("Ctrl-C: got %v, %q, %q", err, text, errOut)
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(string(text), "got typed") {
+			t.Errorf("typed ahead: got %q, %v", text, err)
+		}
+	}
+}
+
 // heard is what a program has written so far.
 type heard struct {
 	mu   sync.Mutex
