@@ -47,17 +47,26 @@ func TestActivitiesBeat(t *testing.T) {
 // TestNothingIsSilentLong: without a bound on their silence, what a killed
 // control was doing would wait for the activity's whole time.
 func TestNothingIsSilentLong(t *testing.T) {
-	w := newWorld(t)
-	e, a := env(t, w)
-	landed(t, w, a, 3600)
 	seen := map[string]bool{}
-	e.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+	watch := func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		if seen[info.ActivityType.Name] = true; info.HeartbeatTimeout != silence {
 			t.Errorf("activity %s may be silent for %s, want %s", info.ActivityType.Name, info.HeartbeatTimeout, silence)
 		}
-	})
+	}
+	w := newWorld(t)
+	e, a := env(t, w)
+	landed(t, w, a, 3600)
+	e.SetOnActivityStartedListener(watch)
 	runGrant(t, e)
-	if !seen[activityMint] || !seen[activityClose] {
-		t.Errorf("want mint and close among %v", seen)
+	e, _ = env(t, w)
+	e.SetOnActivityStartedListener(watch)
+	e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: time.Minute})
+	if err := e.GetWorkflowError(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{activityMint, activityClose, activityCommands, activityFollow} {
+		if !seen[name] {
+			t.Errorf("activity %s was not seen", name)
+		}
 	}
 }

@@ -73,7 +73,7 @@ func hear(ctx workflow.Context) *hearing {
 }
 
 func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) error {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: patient()})
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: silence, RetryPolicy: patient()})
 	if read {
 		// Comments are anybody's: however they can't be read, what was merged
 		// must land. They are read again in the next turn.
