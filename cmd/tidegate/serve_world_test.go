@@ -75,6 +75,13 @@ gateway {
 
 func newServeWorld(t *testing.T) *serveWorld {
 	t.Helper()
+	return newServeWorldBehind(t, func(*devTarget) {})
+}
+
+// newServeWorldBehind lets something stand before the target, by changing the
+// address and the CA by which Tidegate knows it.
+func newServeWorldBehind(t *testing.T, stand func(*devTarget)) *serveWorld {
+	t.Helper()
 	needParts(t)
 	w := &serveWorld{config: filepath.Join(t.TempDir(), "tidegate.hcl"), outside: openFolder(t), oidc: startOIDC(t)}
 	state, err := openDevState(w.outside)
@@ -86,6 +93,7 @@ func newServeWorld(t *testing.T) *serveWorld {
 		"@METRICS@": freeAddress(t), "@METRICS2@": freeAddress(t), "@DOOR@": freeAddress(t),
 	}
 	w.startParts(t, state)
+	stand(w.target)
 	w.house = devReady{
 		Repo: devOwner + "/" + devRepo, HubTokens: state.HubTokens, Postgres: state.addr("gateway"),
 		CA: filepath.Join(w.folder(), "ca.crt"), admin: w.target.orders(), Tokens: map[string]string{},
