@@ -152,7 +152,7 @@ func (c *courier) openFile(id uint32, f fields) error {
 	if err != nil {
 		return c.refuse(id, err)
 	}
-	q := question{id: id, file: &file{open: open, name: at, writes: j.writes}}
+	q := question{id: id, file: &file{open: open, name: at, writes: j.writes, reads: j.read || !j.writes}}
 	return c.ask(q, func(own uint32) []byte {
 		return newMessage(fxOpen, own).text(at).uint32(flags).raw(f.rest).sealed()
 	})
@@ -241,7 +241,9 @@ func (c *courier) file(handle string) (*file, bool) {
 }
 
 // byHandle handles what is done with an open file: that was judged when it was
-// opened. The packet goes on as it is, under our id.
+// opened, and nothing else is done with it. The host would change the mode of a
+// file that is open for reading, and read one that is open for neither. The
+// packet goes on as it is, under our id.
 func (c *courier) byHandle(id uint32, p packet, f fields) error {
 	handle := f.text()
 	open, known := c.file(handle)
@@ -250,6 +252,9 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 	}
 	if !known {
 		return c.reply(status(id, fxFailure, "no such handle"))
+	}
+	if verb := open.lacks(p.kind); verb != "" {
+		return c.refuse(id, access.Errorf(access.CodeDenied, "%s was not opened to %s it.", open.name, verb))
 	}
 	q := question{id: id}
 	switch p.kind {
@@ -276,6 +281,17 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 	return c.ask(q, func(own uint32) []byte {
 		return newMessage(p.kind, own).raw(p.body[4:]).sealed()
 	})
+}
+
+// lacks says what a file was not opened for that the request would do, or "".
+func (f *file) lacks(kind byte) string {
+	switch {
+	case kind == fxRead && !f.reads:
+		return "read"
+	case (kind == fxWrite || kind == fxFsetstat) && !f.writes:
+		return "change"
+	}
+	return ""
 }
 
 // tooLarge bounds a file. A client may ask for more than is there, so a read

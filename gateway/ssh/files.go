@@ -59,6 +59,7 @@ type question struct {
 type file struct {
 	open   gateway.Open
 	name   string
+	reads  bool // what its open was judged for
 	writes bool
 	next   uint64 // where the next bytes are expected
 	strays bool   // bytes came in another order than they stand in the file

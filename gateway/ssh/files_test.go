@@ -5,11 +5,14 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/gatewaytest"
@@ -241,4 +244,94 @@ func (h *house) transfer(program string, args ...string) result {
 	cmd.Args = append([]string{program}, args...)
 	cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND="+line)
 	return h.run(cmd)
+}
+
+// rawSFTP speaks sftp as no honest client does.
+type rawSFTP struct {
+	t   *testing.T
+	in  io.Writer
+	out io.Reader
+	id  uint32
+}
+
+func (h *house) rawSFTP(t *testing.T) *rawSFTP {
+	t.Helper()
+	client, err := gossh.Dial("tcp", h.address, &gossh.ClientConfig{
+		User: "web-1", Auth: []gossh.AuthMethod{gossh.Password(h.gate.Token("alice"))}, HostKeyCallback: gossh.InsecureIgnoreHostKey(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	session, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rawSFTP{t: t}
+	r.in, err = session.StdinPipe()
+	if err == nil {
+		r.out, err = session.StdoutPipe()
+	}
+	if err == nil {
+		err = session.RequestSubsystem("sftp")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ask(newMessage(fxInit, fileVersion))
+	return r
+}
+
+// ask sends one packet and waits for its answer.
+func (r *rawSFTP) ask(m message) packet {
+	r.t.Helper()
+	if _, err := r.in.Write(m.sealed()); err != nil {
+		r.t.Fatal(err)
+	}
+	p, err := readPacket(r.out, new([]byte))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+func (r *rawSFTP) message(kind byte) message { r.id++; return newMessage(kind, r.id) }
+
+// open answers with the file's handle.
+func (r *rawSFTP) open(path string, flags uint32) string {
+	r.t.Helper()
+	p := r.ask(r.message(fxOpen).text(path).uint32(flags).uint32(0))
+	f := fields{rest: p.body}
+	f.uint32()
+	handle := f.text()
+	if p.kind != fxHandle || f.bad {
+		r.t.Fatalf("open %s: packet %d, %q", path, p.kind, p.body)
+	}
+	return handle
+}
+
+// TestHandleGivesWhatWasJudged: a file that was opened for one thing serves no
+// other. The host's server would read, and change modes, by any handle.
+func TestHandleGivesWhatWasJudged(t *testing.T) {
+	f := newFolders(t)
+	h := newHouse(t, houseOptions{read: []string{f.read}, write: []string{f.write}})
+	f.put(t, "write/drop", "another's report\n")
+	r := h.rawSFTP(t)
+	reads, writes := r.open(f.read+"/hello", openRead), r.open(f.write+"/drop", 0x08) // create alone: the host opens for reading
+	for name, m := range map[string]message{
+		"mode by a reader":  r.message(fxFsetstat).text(reads).uint32(4).uint32(0o777),
+		"times by a reader": r.message(fxFsetstat).text(reads).uint32(8).uint32(1).uint32(1),
+		"write by a reader": r.message(fxWrite).text(reads).uint32(0).uint32(0).text("x"),
+		"read by a writer":  r.message(fxRead).text(writes).uint32(0).uint32(0).uint32(100),
+	} {
+		p := r.ask(m)
+		answer := fields{rest: p.body}
+		answer.uint32()
+		if code := answer.uint32(); p.kind != fxStatus || code != fxDenied {
+			t.Errorf("%s: packet %d, code %d, %q; want it denied", name, p.kind, code, p.body)
+		}
+	}
+	if info, err := os.Stat(f.read + "/hello"); err != nil || info.Mode().Perm() != 0o600 || info.ModTime().Unix() == 1 {
+		t.Errorf("the file is %v, %v", info.Mode(), err)
+	}
 }
