@@ -79,8 +79,16 @@ func (c *benchClient) seconds() float64 {
 
 // endGrant lets the grant end at a moment by the gateway's own clock.
 func (r *benchRun) endGrant(at time.Time) {
-	r.gate.Change("inc-1", func(g *access.Grant) { g.NotAfter = at.UTC() })
+	r.gate.Change(r.grant(), func(g *access.Grant) { g.NotAfter = at.UTC() })
 }
+
+// nextGrant makes another one, for what is measured after that.
+func (r *benchRun) nextGrant() {
+	r.ended++
+	r.gate.Put(r.gate.NewGrant(r.grant(), time.Hour))
+}
+
+func (r *benchRun) grant() string { return fmt.Sprint("inc-", r.ended+1) }
 
 // TestBenchClient is the other process.
 func TestBenchClient(t *testing.T) {

@@ -32,6 +32,7 @@ func TestBench(t *testing.T) {
 	if mode == "quick" {
 		run.rounds, run.seconds = 1, 2
 	}
+	defer func() { fmt.Println(run.table()) }()
 	for _, tls := range []bool{false, true} {
 		if tls && mode == "quick" {
 			break
@@ -39,7 +40,6 @@ func TestBench(t *testing.T) {
 		b.open(tls)
 		run.all()
 	}
-	fmt.Println(run.table())
 }
 
 func testKey(t *testing.T) ed25519.PrivateKey {
@@ -54,6 +54,7 @@ type benchRun struct {
 	*benchRig
 	rounds, seconds int
 	lines           [][]string
+	ended           int // grants
 }
 
 // median of the rounds of one measurement, by way.
@@ -144,8 +145,13 @@ func (r *benchRun) pgbench(w benchWay, mode string, clients int, more ...string)
 	r.t.Helper()
 	stop := r.profile(w)
 	defer stop()
-	args := append([]string{"-S", "-n", "-M", mode, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(r.seconds)}, more...)
-	out := r.command([]string{"PGPASSWORD=" + w.password}, "pgbench", append(args, w.dsn)...)
+	out := ""
+	for _, patience := range []int{1, 5} { // on a busy machine connecting alone may take all the time
+		args := append([]string{"-S", "-n", "-M", mode, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(patience * r.seconds)}, more...)
+		if out = r.command([]string{"PGPASSWORD=" + w.password}, "pgbench", append(args, w.dsn)...); tpsLine.MatchString(out) {
+			break
+		}
+	}
 	number := func(re *regexp.Regexp) float64 {
 		m := re.FindStringSubmatch(out)
 		if m == nil {
@@ -237,6 +243,7 @@ func (r *benchRun) sessions() {
 	late := time.Unix(0, last).Sub(end)
 	r.add("expiry with 1,000 sessions open", fmt.Sprintf("%.2f s", late.Seconds()), "≤ 2 s", "0.5 s", "until the last client saw its connection closed")
 	h.wait()
+	r.nextGrant()
 }
 
 // heapProfile keeps what idle sessions hold.

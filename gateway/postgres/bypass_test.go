@@ -206,8 +206,8 @@ func (r *rig) keep(s *seen, err error) bool {
 
 // newBypassRig has a masked table, and things beside it that would show it to
 // who has rights on them.
-func newBypassRig(t *testing.T) *rig {
-	r := newRig(t, Config{})
+func newBypassRig(t *testing.T, version string) *rig {
+	r := newRigOn(t, Config{}, version)
 	r.exec(`create table public.users (id int primary key, name text, email text);
 		` + bypassRows + `;
 		create table public.orders (id int, user_id int); insert into public.orders values (1, 1);
@@ -233,8 +233,10 @@ func newBypassRig(t *testing.T) *rig {
 
 // TestBypass runs the corpus with both locks, with the room before a role that
 // may do everything, and with the role alone.
-func TestBypass(t *testing.T) {
-	r := newBypassRig(t)
+func TestBypass(t *testing.T) { testBypass(t, "") }
+
+func testBypass(t *testing.T, version string) {
+	r := newBypassRig(t, version)
 	t.Cleanup(func() {
 		for _, c := range r.kept {
 			_ = c.Close(context.Background())

@@ -212,7 +212,13 @@ func testJudge(op access.Operation) access.Verdict {
 
 func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
-	s := pgtest.Start(t, pgtest.Options{SSL: true, Config: map[string]string{"log_statement": "all"}})
+	return newRigOn(t, cfg, "")
+}
+
+// newRigOn is a rig on a major version of PostgreSQL.
+func newRigOn(t *testing.T, cfg Config, version string) *rig {
+	t.Helper()
+	s := pgtest.Start(t, pgtest.Options{SSL: true, Version: version, Config: map[string]string{"log_statement": "all"}})
 	r := &rig{t: t, pg: s}
 	var err error
 	if r.admin, err = pgx.Connect(t.Context(), s.NewDatabase(t)); err != nil {

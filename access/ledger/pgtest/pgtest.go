@@ -400,6 +400,9 @@ func programs(version string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find PostgreSQL %q: %w", version, err)
 	}
+	if dir := fetched(version); len(found) == 0 && dir != "" {
+		return dir, nil
+	}
 	if len(found) > 0 {
 		newest := slices.MaxFunc(found, func(a, b string) int { return major(a) - major(b) })
 		return filepath.Dir(newest), nil
@@ -408,6 +411,23 @@ func programs(version string) (string, error) {
 		return filepath.Dir(path), nil
 	}
 	return "", ErrMissing
+}
+
+// fetched is where .ci/parts/postgres-versions.sh put a version, in a folder
+// above the current one; empty if it did not.
+func fetched(version string) string {
+	dir, err := os.Getwd()
+	for err == nil && version != "*" {
+		bin := filepath.Join(dir, ".cache", "parts", "postgres-"+version, "native", "bin")
+		if _, missing := os.Stat(filepath.Join(bin, "initdb")); missing == nil {
+			return bin
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return ""
 }
 
 func major(initdb string) int {
