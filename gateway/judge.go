@@ -32,8 +32,13 @@ const (
 	maxCompiled = 256
 )
 
-// compiledKey is what judges are made of. The digest stands for the plan.
-type compiledKey struct{ digest, identity, rules string }
+// compiledKey is what judges are made of. The digest stands for the plan as
+// approved, the generation for what was narrowed since.
+type compiledKey struct {
+	grant                   access.GrantKey
+	generation              int
+	digest, identity, rules string
+}
 
 // agreed is one person's yes to one rule's hold.
 type agreed struct {
@@ -68,7 +73,7 @@ func (s *Server) compiledFor(g access.Grant, id access.Identity, v *view) (*comp
 	if err != nil {
 		return nil, err
 	}
-	key := compiledKey{g.Key.String() + g.Digest, string(who), v.key}
+	key := compiledKey{g.Key, g.Generation, g.Digest, string(who), v.key}
 	s.compiledMu.Lock()
 	found := s.compiled[key]
 	s.compiledMu.Unlock()
