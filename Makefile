@@ -47,6 +47,13 @@ GRANTS ?= 200
 bench: parts build ## how fast access opens and closes here: GRANTS one after another (200), 200 in one second
 	@$(BIN)/tidegate bench --grants $(GRANTS)
 
+SOAK_GRANTS ?= 200
+SOAK_SEED   ?=
+.PHONY: soak
+soak: test-parts $(BIN)/tidegate-temporal ## kills and stops every part at every moment, then SOAK_GRANTS (200) grants under random failures
+	@TIDEGATE_SOAK=1 TIDEGATE_SOAK_GRANTS=$(SOAK_GRANTS) TIDEGATE_SOAK_SEED=$(SOAK_SEED) TIDEGATE_REQUIRE_PARTS=1 \
+	  $(GO) test -race -count=1 -v -timeout 90m -run '^(TestFaults|TestSoak)$$' ./cmd/tidegate
+
 bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer, some minutes
 	@.ci/parts/pgbouncer.sh
 	@TIDEGATE_BENCH=full $(GO) test -count=1 -timeout 30m -run '^TestBench$$' ./gateway/postgres

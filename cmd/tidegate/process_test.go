@@ -64,7 +64,7 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// process is a `tidegate serve` of its own.
+// process is a tidegate of its own.
 type process struct {
 	cmd   *exec.Cmd
 	log   *words
@@ -92,9 +92,14 @@ func startProcess(t *testing.T, config string) *process {
 // launchProcess starts one, which ends with the test at the latest.
 func launchProcess(t *testing.T, config string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary(t), "serve", "--config", config), log: &words{}, ended: make(chan struct{})}
+	return launch(t, filepath.Base(config), "serve", "--config", config)
+}
+
+func launch(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(binary(t), args...), log: &words{}, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = p.log, p.log, childAttr()
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TIDEGATE_TEMPORAL_BIN=" + os.Getenv("TIDEGATE_TEMPORAL_BIN")}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +110,7 @@ func launchProcess(t *testing.T, config string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("the log of %s:\n%s", filepath.Base(config), p.log)
+			t.Logf("the log of %s:\n%s", name, p.log)
 		}
 	})
 	return p

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/access/ledger/pgtest"
 )
 
 const (
@@ -53,13 +54,20 @@ type apartWorld struct {
 	control, gateway             *process
 }
 
-// newApartWorld makes the ledger with a login for each, as an operator would
-// who follows docs/guides/serve.md, and starts both.
+// newApartWorld starts both with a ledger in the target's PostgreSQL.
 func newApartWorld(t *testing.T) *apartWorld {
 	t.Helper()
-	w := &apartWorld{serveWorld: newServeWorld(t), t: t}
+	w := newServeWorld(t)
+	return w.apart(t, w.target.Server)
+}
+
+// apart makes the ledger with a login for each, as an operator would who
+// follows docs/guides/serve.md, and starts both.
+func (s *serveWorld) apart(t *testing.T, server *pgtest.Server) *apartWorld {
+	t.Helper()
+	w := &apartWorld{serveWorld: s, t: t}
 	var err error
-	if w.ledger, err = w.target.CreateDatabase(t.Context()); err != nil {
+	if w.ledger, err = server.CreateDatabase(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.login(t, "tidegate", "control-ledger")
@@ -212,7 +220,12 @@ type talk struct {
 
 func (w *apartWorld) talk(t *testing.T) *talk {
 	t.Helper()
-	cmd, err := w.psql(t.Context(), "alice", demoTarget)
+	return w.talkOn(t, demoTarget)
+}
+
+func (w *apartWorld) talkOn(t *testing.T, database string) *talk {
+	t.Helper()
+	cmd, err := w.psql(t.Context(), "alice", database)
 	if err != nil {
 		t.Fatal(err)
 	}

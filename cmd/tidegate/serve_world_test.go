@@ -25,7 +25,9 @@ type serveWorld struct {
 	outside  string // of what is not ours: target, Temporal, GitHub
 	target   *devTarget
 	temporal *temporalChild
-	ledger   string // URL by which the test looks at the ledger
+	github   *hub.Hub
+	behind   *httptest.Server // the pocket GitHub as Tidegate reaches it
+	ledger   string           // URL by which the test looks at the ledger
 	oidc     *oidcProvider
 	ports    map[string]string // addresses and the like in the configurations: @GATEWAY@
 	secret   []string          // what no log may hold
@@ -100,8 +102,8 @@ func newServeWorldBehind(t *testing.T, stand func(*devTarget)) *serveWorld {
 	}
 	w.work = t.TempDir()
 	webhookSecret := strings.Repeat("w", 40)
-	behind := w.startHub(t, &devHouse{opts: devOptions{Dir: w.outside}, state: state, target: w.target}, webhookSecret)
-	w.ports["@HUB@"], w.ports["@TEMPORAL@"], w.ports["@TARGET@"] = behind.URL, w.temporal.Address, w.target.address
+	w.startHub(t, &devHouse{opts: devOptions{Dir: w.outside}, state: state, target: w.target}, webhookSecret)
+	w.ports["@HUB@"], w.ports["@TEMPORAL@"], w.ports["@TARGET@"] = w.behind.URL, w.temporal.Address, w.target.address
 	for _, who := range []string{"alice", "mallory"} {
 		if w.house.Tokens[who], err = w.oidc.login(t.Context(), who); err != nil {
 			t.Fatal(err)
@@ -113,7 +115,7 @@ func newServeWorldBehind(t *testing.T, stand func(*devTarget)) *serveWorld {
 		w.put(t, name, text)
 	}
 	put(t, filepath.Join(w.folder(), "target-ca.crt"), string(w.target.CAPEM), 0o644)
-	put(t, filepath.Join(w.folder(), "hub-ca.crt"), pemText("CERTIFICATE", behind.Certificate().Raw), 0o644)
+	put(t, filepath.Join(w.folder(), "hub-ca.crt"), pemText("CERTIFICATE", w.behind.Certificate().Raw), 0o644)
 	put(t, filepath.Join(w.folder(), "issuer-ca.crt"), string(w.oidc.caPEM), 0o644)
 	w.ledger = "sqlite:" + filepath.Join(w.folder(), "ledger.db")
 	w.write(t, filepath.Base(w.config), oneProcess)
@@ -171,7 +173,7 @@ func openFolder(t *testing.T) string {
 
 // startHub serves the pocket GitHub twice: to people's git as it is, and to
 // Tidegate behind TLS, as a real one is reached.
-func (w *serveWorld) startHub(t *testing.T, out *devHouse, webhookSecret string) *httptest.Server {
+func (w *serveWorld) startHub(t *testing.T, out *devHouse, webhookSecret string) {
 	t.Helper()
 	seed, err := out.seed()
 	if err != nil {
@@ -179,7 +181,7 @@ func (w *serveWorld) startHub(t *testing.T, out *devHouse, webhookSecret string)
 	}
 	people := filepath.Join(out.opts.Dir, "seed", "policies", "people.hcl")
 	put(t, people, strings.ReplaceAll(string(contents(t, people)), `oidc("dev"`, `oidc("okta"`), 0o600)
-	github, err := hub.Open(hub.Config{
+	w.github, err = hub.Open(hub.Config{
 		Dir: filepath.Join(out.opts.Dir, "hub"), Owner: devOwner, Repo: devRepo, Seed: seed, Users: out.hubUsers(),
 		Teams: []hub.Team{
 			{Slug: "data-owners", ID: 71, Org: devOwner, Members: []string{"bob", "carol"}},
@@ -190,13 +192,13 @@ func (w *serveWorld) startHub(t *testing.T, out *devHouse, webhookSecret string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { github.Close() })
-	plain, behind := httptest.NewServer(github), httptest.NewTLSServer(github)
+	t.Cleanup(func() { w.github.Close() })
+	plain := httptest.NewServer(w.github)
+	w.behind = httptest.NewTLSServer(w.github)
 	t.Cleanup(plain.Close)
-	t.Cleanup(behind.Close)
-	github.SetBaseURL(behind.URL)
+	t.Cleanup(func() { w.behind.Close() })
+	w.github.SetBaseURL(w.behind.URL)
 	w.house.Hub, w.house.CloneURL = plain.URL, plain.URL+"/"+w.house.Repo+".git"
-	return behind
 }
 
 // look reads the ledger as it is, from outside.
