@@ -2,12 +2,13 @@
 SHELL := /bin/bash
 GO    ?= go
 BIN   := bin
+export PATH := $(CURDIR)/.cache/parts/node/bin:$(PATH)
 
 STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 FUZZTIME      ?= 20s
 
-.PHONY: help build parts test lint demo bench bench-postgres conformance fuzz clean
+.PHONY: help build parts test lint demo bench bench-postgres bench-ssh conformance fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +31,7 @@ test-parts: # what the tests need besides: each script brings one part, and noth
 
 test: test-parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
 	@$(MAKE) --no-print-directory lint
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 25m ./...
 	cd cmd/tidegate-temporal && $(GO) test -timeout 5m ./...
 
 lint: ## formatting, vet, staticcheck, workflowcheck
@@ -55,7 +56,7 @@ soak: test-parts $(BIN)/tidegate-temporal ## kills and stops every part at every
 	  $(GO) test -race -count=1 -v -timeout 90m -run '^(TestFaults|TestSoak)$$' ./cmd/tidegate
 
 bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer, some minutes
-	@.ci/parts/pgbouncer.sh
+	@.ci/parts/debian.sh demo && .ci/parts/debian.sh bench
 	@TIDEGATE_BENCH=full $(GO) test -count=1 -timeout 30m -run '^TestBench$$' ./gateway/postgres
 
 bench-ssh: ## the SSH room beside a direct connection and ProxyJump, some minutes

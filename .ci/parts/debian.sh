@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # debian.sh demo installs what the demo starts: PostgreSQL's server and client,
-# git. debian.sh test installs what the tests need besides: sshd and its
-# clients. Nothing is left running: the package's own cluster, if the install
-# made one, is dropped again.
+# git. debian.sh test installs what the tests need besides, debian.sh bench
+# what the benchmarks are measured beside. Nothing is left running: the
+# package's own cluster, if the install made one, is dropped again.
 set -euo pipefail
-what=${1:?want demo or test}
+what=${1:?want demo, test or bench}
 
 packages=()
 need() { # program package
@@ -19,7 +19,12 @@ if [ "$what" = test ]; then
   [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
   need ssh openssh-client
   need rsync rsync
+  need javac default-jdk-headless
+  [ -e /usr/share/java/postgresql.jar ] || packages+=(libpostgresql-jdbc-java)
+  /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || packages+=(python3-psycopg2)
+  /usr/bin/python3 -c 'import psycopg' 2>/dev/null || packages+=(python3-psycopg)
 fi
+[ "$what" != bench ] || need pgbouncer pgbouncer
 [ ${#packages[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
