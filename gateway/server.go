@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -104,6 +105,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
+	owed     map[string]string // sessions whose end the ledger did not take, and why they ended
 	perUser  map[int64]int
 	reserved int
 	pending  map[string]int // unauthenticated connections by address
@@ -123,7 +125,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.defaults()
 	s := &Server{
 		cfg: cfg, log: cfg.Log, book: newBook(cfg.ControlKey),
-		sessions: map[string]*session{}, perUser: map[int64]int{}, pending: map[string]int{},
+		sessions: map[string]*session{}, owed: map[string]string{}, perUser: map[int64]int{}, pending: map[string]int{},
 	}
 	m, err := newMetrics(cfg.Metrics, s)
 	if err != nil {
@@ -335,4 +337,37 @@ func (s *Server) unregister(one *session) {
 	s.mu.Lock()
 	delete(s.sessions, one.info.ID)
 	s.mu.Unlock()
+}
+
+// maxOwed bounds what is remembered for the ledger. The gateway's next start
+// ends what is beyond it.
+const maxOwed = 10_000
+
+// owe remembers that a session ended while the ledger was away.
+func (s *Server) owe(id, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.owed) < maxOwed {
+		s.owed[id] = reason
+	}
+}
+
+// settle tells the ledger what it missed. It is not said twice at once: Run
+// alone calls it.
+func (s *Server) settle(ctx context.Context) {
+	s.mu.Lock()
+	owed := maps.Clone(s.owed)
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	for id, reason := range owed {
+		err := s.cfg.Ledger.CloseSession(ctx, id, reason)
+		if err != nil && access.CodeOf(err) != access.CodeNotFound {
+			s.log.Warn("the end of a session is still owed to the ledger", "session", id, "error", err)
+			return
+		}
+		s.mu.Lock()
+		delete(s.owed, id)
+		s.mu.Unlock()
+	}
 }

@@ -297,5 +297,9 @@ func (s *session) openOps() []*openOp {
 func (s *session) tellClosed(reason string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return s.server.cfg.Ledger.CloseSession(ctx, s.info.ID, reason)
+	err := s.server.cfg.Ledger.CloseSession(ctx, s.info.ID, reason)
+	if err != nil {
+		s.server.owe(s.info.ID, reason)
+	}
+	return err
 }

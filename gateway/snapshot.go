@@ -185,7 +185,10 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) refreshLogged(ctx context.Context) {
-	if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+	err := s.Refresh(ctx)
+	if err == nil {
+		s.settle(ctx)
+	} else if ctx.Err() == nil {
 		s.log.Error("snapshot not refreshed", "error", err)
 	}
 }

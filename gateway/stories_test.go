@@ -300,6 +300,26 @@ func TestCloseWhere(t *testing.T) {
 	})
 }
 
+// TestEndIsToldWhenTheLedgerIsBack: a session that ends while the ledger is
+// away does not stay open in it.
+func TestEndIsToldWhenTheLedgerIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gatewaytest.New(t, gatewaytest.Options{})
+		s := g.Open("alice")
+		id := s.Info().ID
+		g.Fail(gatewaytest.PortCloseSession, errors.New("down"))
+		if err := s.Close("Alice left."); err == nil {
+			t.Error("want an error: the ledger was not told")
+		}
+		g.Fail(gatewaytest.PortCloseSession, nil)
+		time.Sleep(time.Minute) // of the fake clock: some polls
+		synctest.Wait()
+		if reason, ok := g.Ledger.Closed(id); !ok || reason != "Alice left." {
+			t.Errorf("the session's end is %q, %t; want why it ended", reason, ok)
+		}
+	})
+}
+
 func TestReasonIsKeptEverywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gatewaytest.New(t, gatewaytest.Options{})
