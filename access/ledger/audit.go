@@ -49,7 +49,10 @@ func (l *Ledger) audit(ctx context.Context, t *tx, e entry) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.ExecContext(ctx, "insert into audit (seq, hash, entry) values ($1,$2,$3)", e.Seq, digest(b), b)
+	if _, err = t.ExecContext(ctx, "insert into audit (seq, hash, entry) values ($1,$2,$3)", e.Seq, digest(b), b); err != nil || l.config.Watermark == nil {
+		return err
+	}
+	t.head, err = headOf(ctx, t)
 	return err
 }
 

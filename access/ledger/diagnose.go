@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -24,6 +26,9 @@ func (l *Ledger) Diagnose(ctx context.Context, control ed25519.PublicKey) []acce
 		f.Fail("Somebody changed the ledger behind Tidegate's back: keep a copy and find out who.", "%v", err)
 	} else {
 		f.OK("its audit log is an unbroken chain")
+	}
+	if why, err := l.Older(ctx); why != "" || err != nil {
+		f.Fail("Read the guide on restoring a backup, then run `tidegate adopt`; until then what is open is only taken away.", "it is empty or older than what control has seen of it (%s)", cmp.Or(why, fmt.Sprint(err)))
 	}
 	l.diagnoseClock(ctx, f)
 	l.diagnoseGrants(ctx, f, control)

@@ -43,10 +43,13 @@ func readGrant(ctx context.Context, q queryer, key access.GrantKey) (g access.Gr
 }
 
 // SignedGrant reads a grant on whose word access is made or handed out: a row
-// that control did not sign is refused.
+// that control did not sign is refused, and so is every row of an older ledger.
 func (l *Ledger) SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error) {
 	if l.config.Signer == nil {
 		return access.Grant{}, access.Errorf(access.CodeDenied, "This ledger has no signing key: only control makes access.")
+	}
+	if err := l.older(ctx, l.db); err != nil {
+		return access.Grant{}, classify(err)
 	}
 	g, row, err := readGrant(ctx, l.db, key)
 	if err != nil {
@@ -199,11 +202,14 @@ func (l *Ledger) put(ctx context.Context, g access.Grant, check func(context.Con
 	}
 	n := g
 	n.NotBefore, n.NotAfter, n.Closed = n.NotBefore.UTC(), n.NotAfter.UTC(), n.Closed.UTC()
-	err := l.write(ctx, func(ctx context.Context, t *tx) error {
+	err := l.write(ctx, func(ctx context.Context, t *tx) (err error) {
+		if t.older != nil && !n.State.Ended() {
+			return t.older
+		}
 		if err := check(ctx, t); err != nil {
 			return err
 		}
-		if err := t.QueryRowContext(ctx, "update counters set value=value+1 where name='sequence' returning value").Scan(&n.Sequence); err != nil {
+		if n.Sequence, err = l.nextSequence(ctx, t); err != nil {
 			return err
 		}
 		if err := l.store(ctx, t, n, statement); err != nil {

@@ -314,6 +314,9 @@ func (l *Ledger) turn(ctx context.Context, id string, f func(*access.Held) (entr
 		if err != nil {
 			return err
 		}
+		if yes := h.State != access.HeldCancelled && h.Answer != nil && h.Answer.Approve; yes && t.older != nil {
+			return t.older
+		}
 		b, err := encode(h)
 		if err != nil {
 			return err

@@ -48,6 +48,10 @@ type Config struct {
 	// shows and answers nothing that is not signed so.
 	Gateways func(name string) (ed25519.PublicKey, error)
 
+	// Watermark, of control alone, is what was seen of this ledger: an older one
+	// opens nothing. Nil does not look.
+	Watermark *Watermark
+
 	// ForGateway is a gateway alone: its login may write little, and one that
 	// could write what opens access is refused.
 	ForGateway bool
@@ -113,7 +117,9 @@ var errNotBegun = errors.New("no transaction")
 // tx is a transaction that writes.
 type tx struct {
 	*sql.Tx
-	tell bool // somebody waits in Changed for what it writes
+	tell  bool  // somebody waits in Changed for what it writes
+	older error // the ledger is older than what was seen of it: only ends may be written
+	head  mark  // the audit row that it wrote last
 }
 
 // write runs f in a transaction, again if the database asks for it; so f
@@ -135,7 +141,7 @@ func (l *Ledger) write(ctx context.Context, f func(context.Context, *tx) error) 
 // failed counts an error that is the database's, and not its caller's.
 func (c Config) failed(err error) {
 	code := access.CodeOf(err)
-	if err != nil && c.Failed != nil && (code == access.CodeUnavailable || code == access.CodeInternal) && !errors.Is(err, context.Canceled) {
+	if err != nil && c.Failed != nil && (code == access.CodeUnavailable || code == access.CodeInternal) && !errors.Is(err, context.Canceled) && !errors.Is(err, errOlder) {
 		c.Failed()
 	}
 }
@@ -174,6 +180,7 @@ func (l *Ledger) writeOnce(ctx context.Context, f func(context.Context, *tx) err
 	if w.tell {
 		l.hub.notify()
 	}
+	l.note(ctx, w)
 	return nil
 }
 
@@ -183,6 +190,9 @@ func (l *Ledger) fill(ctx context.Context, w *tx, f func(context.Context, *tx) e
 		if _, err := w.ExecContext(ctx, l.dialect.lock); err != nil {
 			return unavailable("wait for other writers", err)
 		}
+	}
+	if w.older = l.older(ctx, w); w.older != nil && !errors.Is(w.older, errOlder) {
+		return w.older
 	}
 	if err := f(ctx, w); err != nil {
 		return err

@@ -211,6 +211,9 @@ func testLedger(t *testing.T, fresh func(*testing.T) string) {
 		{"reviews", testReviews},
 		{"pushers", testPushers},
 		{"once and pins", testOnce},
+		{"older than seen", testOlder},
+		{"seen by many", testSeenByMany},
+		{"emptied", testEmptied},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newRig(t, fresh(t))) })
 	}

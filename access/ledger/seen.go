@@ -18,7 +18,7 @@ const perQuery = 500
 func (l *Ledger) Adopted(ctx context.Context) (access.Tree, error) {
 	tree, err := one[access.Tree](ctx, l.db, "select tree from adopted")
 	if errors.Is(err, sql.ErrNoRows) {
-		return tree, access.Errorf(access.CodeNotFound, "No policies are adopted yet; an operator must adopt those on the main branch first.")
+		return tree, access.Errorf(access.CodeNotFound, "No policies are adopted yet; an operator must adopt those on the main branch first, by `tidegate adopt`.")
 	}
 	return tree, classify(err)
 }
@@ -36,6 +36,9 @@ func (l *Ledger) SetAdopted(ctx context.Context, tree access.Tree, rules []acces
 		return err
 	}
 	return l.write(ctx, func(ctx context.Context, w *tx) error {
+		if w.older != nil {
+			return w.older
+		}
 		if once != "" {
 			first, err := changed(w.ExecContext(ctx, "insert into done (kind, id) values ('policies',$1) on conflict do nothing", once))
 			if err != nil || !first {
