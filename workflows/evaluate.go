@@ -77,10 +77,13 @@ func (a *Activities) assess(ctx context.Context, pull Pull) (*assessment, error)
 	return s, a.countAll(ctx, s)
 }
 
-func (a *Activities) evaluateHead(ctx context.Context, s *assessment) error {
+func (a *Activities) evaluateHead(ctx context.Context, s *assessment) (err error) {
+	if s.refusal, err = a.older(ctx); err != nil || s.refusal != "" {
+		return err
+	}
 	adopted, err := a.Ledger.Adopted(ctx)
 	if access.CodeOf(err) == access.CodeNotFound {
-		s.refusal = "No policies are in force yet. An operator must adopt the policies on the main branch first."
+		s.refusal = "No policies are in force yet. An operator must adopt the policies on the main branch first: `tidegate adopt`."
 		return nil
 	}
 	if err != nil {

@@ -48,16 +48,27 @@ func (a *Activities) landAll(ctx context.Context, s *assessment) error {
 	if err != nil {
 		return err
 	}
-	var landing errgroup.Group
-	landing.SetLimit(landAtOnce)
+	l := landing{assessment: s, merged: merged}
+	if l.lost, err = a.beforeLedger(ctx, s.pull); err != nil {
+		return err
+	}
+	var each errgroup.Group
+	each.SetLimit(landAtOnce)
 	errs := make([]error, len(s.eval.Changes)) // one that fails leaves the others their way
 	for i, c := range s.eval.Changes {
 		if c.Kind != access.ChangeRemoved {
-			landing.Go(func() error { errs[i] = a.landOne(ctx, s, c, merged); return nil })
+			each.Go(func() error { errs[i] = a.landOne(ctx, l, c); return nil })
 		}
 	}
-	_ = landing.Wait()
+	_ = each.Wait()
 	return errors.Join(errs...)
+}
+
+// landing is a merged pull request on its way into the ledger.
+type landing struct {
+	*assessment
+	merged access.Tree // what it put on main
+	lost   string      // why it is none of this ledger's, or ""
 }
 
 // landedTree is what the merge put on main. A merge that is found late is
@@ -86,7 +97,7 @@ func dropLate(pull *Pull) {
 	})
 }
 
-func (a *Activities) landOne(ctx context.Context, s *assessment, c access.Change, merged access.Tree) error {
+func (a *Activities) landOne(ctx context.Context, s landing, c access.Change) error {
 	key := access.GrantKey{Repo: s.pull.Ref.Repo, ID: c.Request.ID}
 	row, err := a.Ledger.Grant(ctx, key)
 	if err == nil {
@@ -95,18 +106,20 @@ func (a *Activities) landOne(ctx context.Context, s *assessment, c access.Change
 	if access.CodeOf(err) != access.CodeNotFound {
 		return fmt.Errorf("read grant %s: %w", key, err)
 	}
-	if why := a.whyNot(s, c, merged); why != "" {
+	if why := a.whyNot(s, c); why != "" {
 		return a.refuse(ctx, refusal{key: key, request: c.Request, plan: s.plans[c.Request.ID], pull: pullOf(s.pull), why: why})
 	}
-	return a.create(ctx, s, key)
+	return a.create(ctx, s.assessment, key)
 }
 
 // whyNot says why a landed file opens nothing, or "".
-func (a *Activities) whyNot(s *assessment, c access.Change, merged access.Tree) string {
+func (a *Activities) whyNot(s landing, c access.Change) string {
 	id := c.Request.ID
-	blob := blobOf(merged, c.Request.File)
+	blob := blobOf(s.merged, c.Request.File)
 	_, until := c.Request.Window(s.pull.MergedAt)
 	switch {
+	case s.lost != "":
+		return s.lost
 	case s.refusal != "":
 		return s.refusal
 	case s.eval.Diagnostics.HasErrors():

@@ -245,19 +245,12 @@ func (a *Activities) agreed(ctx context.Context, s step, adopted access.Tree) (a
 // approved before it, or perhaps never: their ids are consumed, unopened.
 func (a *Activities) adoptFirst(ctx context.Context, main access.Tree) error {
 	if !a.Rules.AdoptFirst {
-		return a.keepOld(ctx, main, "nothing was adopted yet, and the first policies must be adopted by a person")
+		return a.keepOld(ctx, main, "nothing was adopted yet, and a person must adopt the first policies: `tidegate adopt`")
 	}
-	eval, err := a.onMain(ctx, main, main)
-	if err != nil {
+	if _, err := a.refuseOnMain(ctx, main, main); err != nil {
 		return err
 	}
-	for _, c := range eval.Changes {
-		err := a.refuse(ctx, refusal{key: access.GrantKey{Repo: a.Repo, ID: c.Request.ID}, request: c.Request, why: "It was on the main branch before this ledger began."})
-		if err != nil {
-			return err
-		}
-	}
-	_, err = a.adopt(ctx, main, adoption{why: "the first policies"})
+	_, err := a.adopt(ctx, main, adoption{why: "the first policies"})
 	return err
 }
 

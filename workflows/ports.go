@@ -150,6 +150,11 @@ type Adopter interface {
 	AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Directory) ([]access.Requirement, access.Diagnostics)
 }
 
+// TargetLister is what [Policies] may do besides: name the targets of a tree.
+type TargetLister interface {
+	Targets(adopted access.Tree) ([]access.Target, error)
+}
+
 // Evaluate is the input of an evaluation.
 type Evaluate struct {
 	Adopted   access.Tree // policies/ are read from here

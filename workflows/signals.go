@@ -33,6 +33,7 @@ type numbers struct {
 	mint, revoke                                        *prometheus.HistogramVec
 	opening, closing                                    prometheus.Histogram
 	alerts, swept, meddled                              prometheus.Counter
+	olderLedger                                         prometheus.Gauge
 }
 
 // maxTold bounds the memory; a full one is begun anew.
@@ -45,7 +46,7 @@ func NewSignals(reg prometheus.Registerer, t *tracing.Tracer) (*Signals, error) 
 		Name: "tidegate_control_revocation_late_seconds", Help: "How long ago the longest overdue access had to be gone; 0 if none is overdue.",
 	}, s.late)
 	for _, c := range []prometheus.Collector{
-		s.readings, s.plans, s.approvals, s.grants, s.refusals, s.loops, s.unclosed, s.lastLoop, s.mint, s.revoke, s.opening, s.closing, s.alerts, s.swept, s.meddled, late,
+		s.readings, s.plans, s.approvals, s.grants, s.refusals, s.loops, s.unclosed, s.lastLoop, s.mint, s.revoke, s.opening, s.closing, s.alerts, s.swept, s.meddled, s.olderLedger, late,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
@@ -71,21 +72,22 @@ func newNumbers() numbers {
 		return prometheus.HistogramOpts{Name: "tidegate_control_" + name, Help: help, Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800}}
 	}
 	return numbers{
-		readings:  counter("readings_total", "Readings of pull requests, by result.", "result"),
-		plans:     counter("plans_total", "Plans shown, once for each digest and whether it is approved.", "approved"),
-		approvals: counter("reviews_total", "Reviews looked at, once for each grant and whether they count.", "counts"),
-		grants:    counter("grants_total", "Transitions of grants, by the state that was reached; closed is proved to be gone.", "state"),
-		refusals:  counter("refused_total", "What was refused: a grant that landed, policies, a command.", "what"),
-		loops:     counter("loops_total", "Runs of the loops beside Temporal, by result.", "loop", "result"),
-		unclosed:  gauge("grants", "Grants that are not proved to be gone, by state.", "state"),
-		lastLoop:  gauge("loop_last_success_timestamp_seconds", "When each loop last went through.", "loop"),
-		mint:      prometheus.NewHistogramVec(times("mint_seconds", "How long making access at a target took."), []string{"result"}),
-		revoke:    prometheus.NewHistogramVec(times("revoke_seconds", "How long taking access away and proving it took."), []string{"result"}),
-		opening:   prometheus.NewHistogram(times("start_to_active_seconds", "From a grant's start, its merge unless it names one, until gateways may open it.")),
-		closing:   prometheus.NewHistogram(times("end_to_closed_seconds", "From the end of a grant that ran its time until it was proved to be gone.")),
-		alerts:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late."}),
-		meddled:   prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_meddled_total", Help: "Alerts: somebody else edited a comment of ours."}),
-		swept:     prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_swept_total", Help: "Grants that the sweep had to close, since their workflow had not."}),
+		readings:    counter("readings_total", "Readings of pull requests, by result.", "result"),
+		plans:       counter("plans_total", "Plans shown, once for each digest and whether it is approved.", "approved"),
+		approvals:   counter("reviews_total", "Reviews looked at, once for each grant and whether they count.", "counts"),
+		grants:      counter("grants_total", "Transitions of grants, by the state that was reached; closed is proved to be gone.", "state"),
+		refusals:    counter("refused_total", "What was refused: a grant that landed, policies, a command.", "what"),
+		loops:       counter("loops_total", "Runs of the loops beside Temporal, by result.", "loop", "result"),
+		unclosed:    gauge("grants", "Grants that are not proved to be gone, by state.", "state"),
+		lastLoop:    gauge("loop_last_success_timestamp_seconds", "When each loop last went through.", "loop"),
+		mint:        prometheus.NewHistogramVec(times("mint_seconds", "How long making access at a target took."), []string{"result"}),
+		revoke:      prometheus.NewHistogramVec(times("revoke_seconds", "How long taking access away and proving it took."), []string{"result"}),
+		opening:     prometheus.NewHistogram(times("start_to_active_seconds", "From a grant's start, its merge unless it names one, until gateways may open it.")),
+		closing:     prometheus.NewHistogram(times("end_to_closed_seconds", "From the end of a grant that ran its time until it was proved to be gone.")),
+		alerts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late."}),
+		meddled:     prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_meddled_total", Help: "Alerts: somebody else edited a comment of ours."}),
+		olderLedger: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidegate_control_ledger_older", Help: "1 while the ledger lacks what was seen of it and nothing opens, else 0."}),
+		swept:       prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_swept_total", Help: "Grants that the sweep had to close, since their workflow had not."}),
 	}
 }
 
@@ -284,6 +286,17 @@ func (s *Signals) measured(rows []access.Grant) {
 	s.ends = ends
 	for state, n := range count {
 		s.unclosed.WithLabelValues(string(state)).Set(float64(n))
+	}
+}
+
+// older says whether the ledger lacks what was seen of it.
+func (s *Signals) older(is bool) {
+	switch {
+	case s == nil:
+	case is:
+		s.olderLedger.Set(1)
+	default:
+		s.olderLedger.Set(0)
 	}
 }
 

@@ -25,6 +25,7 @@ type sweeper struct {
 	tidied    time.Time
 	landed    map[access.GrantKey]string // the blob of each open grant, as it landed
 	narrowed  map[access.GrantKey]string // the policies that each active grant was held against
+	looked    bool                       // for orphans, at every target that the policies in force name
 }
 
 // waker is what the loop that hears of changes remembers. It may be lost, too.
@@ -65,6 +66,9 @@ func (a *sweeper) sweep(ctx context.Context) error {
 		return err
 	})}
 	errs = append(errs, a.sweepOrphans(ctx, rows, open))
+	if why, err := a.older(ctx); err != nil || why != "" {
+		return errors.Join(append(errs, err)...) // nothing to start; reconcile says so
+	}
 	for _, g := range open {
 		errs = append(errs, a.startIfOpen(ctx, g))
 	}
@@ -139,8 +143,9 @@ func (a *Activities) alertLate(ctx context.Context, g access.Grant) {
 	}
 }
 
-func (a *Activities) sweepOrphans(ctx context.Context, rows, open []access.Grant) error {
-	var errs []error
+func (a *sweeper) sweepOrphans(ctx context.Context, rows, open []access.Grant) error {
+	where, err := a.whereOrphans(ctx, rows)
+	errs := []error{err}
 	for kind, m := range a.Minters {
 		o, ok := m.(OrphanSweeper)
 		if !ok {
@@ -148,10 +153,10 @@ func (a *Activities) sweepOrphans(ctx context.Context, rows, open []access.Grant
 		}
 		seen := map[access.TargetRef]bool{}
 		var targets []access.Target
-		for _, g := range rows {
-			if g.Plan.Target.Kind == kind && !seen[g.Plan.Target.TargetRef] {
-				seen[g.Plan.Target.TargetRef] = true
-				targets = append(targets, g.Plan.Target)
+		for _, t := range where {
+			if t.Kind == kind && !seen[t.TargetRef] {
+				seen[t.TargetRef] = true
+				targets = append(targets, t)
 			}
 		}
 		if len(targets) > 0 {
@@ -161,6 +166,30 @@ func (a *Activities) sweepOrphans(ctx context.Context, rows, open []access.Grant
 	return errors.Join(errs...)
 }
 
+// whereOrphans are the targets of the grants that are not closed. At first,
+// and as long as the ledger is older than it was seen, they are all that the
+// policies in force name: grants that it lost may have left roles there.
+func (a *sweeper) whereOrphans(ctx context.Context, rows []access.Grant) (where []access.Target, err error) {
+	for _, g := range rows {
+		where = append(where, g.Plan.Target)
+	}
+	older, err := a.older(ctx)
+	lister, ok := a.Policies.(TargetLister)
+	if err != nil || !ok || a.looked && older == "" {
+		return where, err
+	}
+	adopted, err := a.Ledger.Adopted(ctx)
+	if access.CodeOf(err) == access.CodeNotFound {
+		return where, nil // later, when some are in force
+	}
+	if err != nil {
+		return where, fmt.Errorf("read adopted policies: %w", err)
+	}
+	all, err := lister.Targets(adopted)
+	a.looked = err == nil && older == ""
+	return append(where, all...), err
+}
+
 // reconcile makes the ledger follow main: whatever reached it, however.
 func (s *sweeper) reconcile(ctx context.Context) error {
 	// Before main is read: what lands meanwhile is not missing from it.
@@ -168,17 +197,20 @@ func (s *sweeper) reconcile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list unclosed grants: %w", err)
 	}
-	commit, err := s.Forge.Main(ctx)
+	main, err := s.mainTree(ctx)
 	if err != nil {
-		return fmt.Errorf("read main: %w", err)
-	}
-	main, err := s.Forge.Tree(ctx, commit)
-	if err != nil {
-		return fmt.Errorf("read main at %s: %w", commit, err)
+		return err
 	}
 	refs, err := s.Forge.OpenPulls(ctx, s.now().Add(-recentlyMerged))
 	if err != nil {
 		return fmt.Errorf("list pull requests: %w", err)
+	}
+	older, err := s.older(ctx)
+	if err != nil {
+		return err
+	}
+	if older != "" { // only ends; the pull requests say why
+		return errors.Join(errors.New(older), s.endDeleted(ctx, rows, main), s.followAll(ctx, refs))
 	}
 	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main), s.followAll(ctx, refs)}
 	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx), s.tidy(ctx, main))
@@ -397,6 +429,11 @@ func (c *Control) measure(ctx context.Context) error {
 		return fmt.Errorf("list unclosed grants: %w", err)
 	}
 	c.acts.Signals.measured(rows)
+	older, err := c.acts.older(ctx)
+	if err != nil {
+		return err
+	}
+	c.acts.Signals.older(older != "")
 	return nil
 }
 

@@ -24,8 +24,10 @@ import (
 var (
 	_ workflows.Replanner     = policy{}
 	_ workflows.Adopter       = policy{}
+	_ workflows.TargetLister  = policy{}
 	_ workflows.OrphanSweeper = postgresMinter{}
 	_ workflows.SignedLedger  = controlLedger{}
+	_ workflows.WatchedLedger = controlLedger{}
 )
 
 // The parts don't know one another; here each is given the words of those it
@@ -78,15 +80,12 @@ func (b *targetBook) read(ctx context.Context, l *ledger.Ledger) ([]access.Targe
 	if b.commit == tree.Commit && tree.Commit != "" {
 		return b.targets, nil
 	}
-	overview, diags := policies.Describe(tree)
-	if diags.HasErrors() {
-		return nil, fmt.Errorf("read the targets of the policies in force: %s", diags[0])
+	all, err := policy{}.Targets(tree)
+	if err != nil {
+		return nil, err
 	}
-	b.commit, b.targets = tree.Commit, nil
-	for _, t := range overview.Targets {
-		b.targets = append(b.targets, t.Target)
-	}
-	return b.targets, nil
+	b.commit, b.targets = tree.Commit, all
+	return all, nil
 }
 
 // controlLedger is the ledger as workflows write it.
@@ -129,6 +128,17 @@ func (policy) Replan(adopted access.Tree, dir access.Directory, r access.Request
 
 func (policy) AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Directory) ([]access.Requirement, access.Diagnostics) {
 	return policies.AdoptionRequirements(old, owners, dir)
+}
+
+func (policy) Targets(adopted access.Tree) (all []access.Target, err error) {
+	overview, diags := policies.Describe(adopted)
+	if diags.HasErrors() {
+		return nil, fmt.Errorf("read the targets of the policies in force: %s", diags[0])
+	}
+	for _, t := range overview.Targets {
+		all = append(all, t.Target)
+	}
+	return all, nil
 }
 
 func (policy) Compile(rules []access.Rule, g access.Grant, id access.Identity) (access.Judge, error) {

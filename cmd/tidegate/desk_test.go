@@ -39,6 +39,8 @@ type desk struct {
 	log    *words
 
 	gateway ed25519.PrivateKey // signs what is held
+	dir     string             // control's state folder
+	store   ledger.Config
 
 	cfg  controlConfig
 	ctl  *control
@@ -87,7 +89,7 @@ func newDesk(t *testing.T, change ...func(*controlConfig, *hub.Config)) *desk {
 		t.Skip("starts a Temporal server")
 	}
 	server := temporaltest.Start(t, temporaltest.Options{InMemory: true})
-	d := &desk{t: t, log: &words{}}
+	d := &desk{t: t, log: &words{}, dir: t.TempDir()}
 	d.people = people{devReady{Repo: "acme/access", HubTokens: map[string]string{}}, t.TempDir()}
 	cfg := d.hubConfig()
 	log := slog.New(slog.NewTextHandler(d.log, nil))
@@ -153,20 +155,28 @@ func (d *desk) open(cfg hub.Config) {
 		d.t.Fatal(err)
 	}
 	d.gateway = gateway
-	d.ledger, err = ledger.Open(d.t.Context(), ledger.Config{
-		URL: "sqlite:" + filepath.Join(d.t.TempDir(), "ledger.db"), Signer: key, Installation: "desk1",
+	d.store = ledger.Config{
+		URL: "sqlite:" + filepath.Join(d.dir, ledgerFile), Signer: key, Installation: "desk1",
 		Gateways: func(string) (ed25519.PublicKey, error) { return public, nil },
-	})
-	if err != nil {
-		d.t.Fatal(err)
 	}
-	d.cfg.Ledger = d.ledger
+	d.openLedger()
 	d.t.Cleanup(func() {
 		srv.Close()
 		if err := errors.Join(d.hub.Close(), d.ledger.Close()); err != nil {
 			d.t.Errorf("close desk: %v", err)
 		}
 	})
+}
+
+// openLedger opens it as control does, with what was seen of it.
+func (d *desk) openLedger() {
+	d.t.Helper()
+	h := newHouse(d.cfg.Log)
+	l, err := h.watchLedger(d.t.Context(), d.dir, d.store)
+	if err != nil {
+		d.t.Fatal(errors.Join(err, h.Close()))
+	}
+	d.ledger, d.cfg.Ledger = l, l
 }
 
 // startControl starts the control side, with its webhook.

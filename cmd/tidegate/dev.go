@@ -231,18 +231,13 @@ func (h *devHouse) startSignals(ctx context.Context) error {
 	return h.serveMetrics(h.state.addr("metrics"))
 }
 
-func (h *devHouse) openLedger(ctx context.Context) error {
-	var err error
-	h.ledger, err = ledger.Open(ctx, ledger.Config{
+func (h *devHouse) openLedger(ctx context.Context) (err error) {
+	h.ledger, err = h.watchLedger(ctx, h.opts.Dir, ledger.Config{
 		URL: "sqlite:" + filepath.Join(h.opts.Dir, ledgerFile), Signer: h.keys.control,
 		Gateways: onlyGateway(ownGateway, h.keys.recorder), Installation: h.state.Installation, Log: h.log,
 		Failed: h.signals.ledger.Inc,
 	})
-	if err != nil {
-		return err
-	}
-	h.onClose(h.ledger.Close)
-	return nil
+	return err
 }
 
 func (h *devHouse) startControl(ctx context.Context) (err error) {

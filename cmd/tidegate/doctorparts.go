@@ -80,7 +80,14 @@ func (p *patient) asksLedger(ctx context.Context) (found []access.Finding) {
 		f.Fail("Name it in the configuration.", "no ledger is configured")
 		return f.List
 	}
-	err := p.openLedger(ctx, ledger.Config{ForGateway: !p.parts.Control}, func(l *ledger.Ledger) error {
+	cfg := ledger.Config{ForGateway: !p.parts.Control}
+	if p.parts.Control {
+		var err error
+		if cfg.Watermark, err = ledger.OpenWatermark(filepath.Join(p.Dir, seenFile)); err != nil {
+			f.Fail("Until then control does not start.", "%v", err)
+		}
+	}
+	err := p.openLedger(ctx, cfg, func(l *ledger.Ledger) error {
 		p.known = readInForce(ctx, l)
 		told()
 		found = l.Diagnose(ctx, p.controlKey())
@@ -155,7 +162,7 @@ func (p *patient) policies(ctx context.Context) []access.Finding {
 	case state.err != nil && access.CodeOf(state.err) != access.CodeNotFound:
 		f.Fail("See what the ledger says above.", "those in force can't be read: %v", state.err)
 	case state.tree.Commit == "":
-		f.Fail("Start serve once with adopt_first = true, or have the policy owners approve them.", "none are in force yet")
+		f.Fail("Read them, then run `tidegate adopt`.", "none are in force yet")
 	case err != nil:
 	case policies.PoliciesDigest(main) != policies.PoliciesDigest(state.tree):
 		f.Warn("Have a policy owner approve the pull request that changed them; the audit log says why they were not taken.",

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os/user"
+	"path/filepath"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
@@ -46,20 +47,29 @@ func runRevoke(ctx context.Context, args []string, io stdio) error {
 	return nil
 }
 
-// revoke signs with control's key, which it never makes.
 func (i installation) revoke(ctx context.Context, r revocation) (g access.Grant, err error) {
-	if path := i.key("control.pem"); !isFile(path) {
-		return g, fmt.Errorf("read control's key: there is no %s; revoke where control runs, as the user that runs it", path)
-	}
-	key, err := signingKey(i.key("control.pem"))
-	if err != nil {
-		return g, err
-	}
-	err = i.openLedger(ctx, ledger.Config{Signer: key}, func(l *ledger.Ledger) error {
+	err = i.asControl(ctx, "revoke", func(l *ledger.Ledger) error {
 		g, err = revoke(ctx, l, r)
 		return err
 	})
 	return g, err
+}
+
+// asControl opens the ledger with control's key, which it never makes.
+func (i installation) asControl(ctx context.Context, verb string, use func(*ledger.Ledger) error) error {
+	path := i.key("control.pem")
+	if !isFile(path) {
+		return fmt.Errorf("read control's key: there is no %s; %s where control runs, as the user that runs it", path, verb)
+	}
+	key, err := signingKey(path)
+	if err != nil {
+		return err
+	}
+	seen, err := ledger.OpenWatermark(filepath.Join(i.Dir, seenFile))
+	if err != nil {
+		return err
+	}
+	return i.openLedger(ctx, ledger.Config{Signer: key, Watermark: seen}, use)
 }
 
 // revocation is who ends which grant, and why.

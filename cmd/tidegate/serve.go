@@ -209,11 +209,15 @@ func (h *serveHouse) controlKey() ed25519.PublicKey {
 }
 
 func (h *serveHouse) openLedger(ctx context.Context) (err error) {
-	h.ledger, err = ledger.Open(ctx, ledger.Config{
+	cfg := ledger.Config{
 		URL: h.cfg.Ledger.Reveal(), Signer: h.keys.control, Gateways: h.gatewayKeys(), ForGateway: !h.cfg.Parts.Control,
 		Installation: h.cfg.Installation, Log: h.log.With("part", "ledger"), Failed: h.signals.ledger.Inc,
-	})
-	if err != nil {
+	}
+	if h.cfg.Parts.Control {
+		h.ledger, err = h.watchLedger(ctx, h.cfg.StateDir, cfg)
+		return err
+	}
+	if h.ledger, err = ledger.Open(ctx, cfg); err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}
 	h.onClose(h.ledger.Close)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/tidegate/tidegate/access/ledger"
@@ -85,6 +86,33 @@ func (h *house) serveDoor(l net.Listener, d httpDoor) error {
 	}()
 	h.onClose(func() error { err := srv.Close(); <-done; return err })
 	return nil
+}
+
+// seenFile is where control keeps, in its state folder, how far it has seen the
+// ledger.
+const seenFile = "seen.json"
+
+// watchLedger opens control's ledger with what was seen of it in the folder.
+// One that is older is no reason not to start: what should be gone is taken
+// away meanwhile.
+func (h *house) watchLedger(ctx context.Context, dir string, c ledger.Config) (*ledger.Ledger, error) {
+	var err error
+	if c.Watermark, err = ledger.OpenWatermark(filepath.Join(dir, seenFile)); err != nil {
+		return nil, err
+	}
+	l, err := ledger.Open(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	h.onClose(l.Close)
+	older, err := l.Watch(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("compare the ledger with what was seen of it: %w", err)
+	}
+	if older != "" {
+		h.log.ErrorContext(ctx, "nothing opens", "why", older)
+	}
+	return l, nil
 }
 
 // openControl starts the control side with PostgreSQL's minter and those that

@@ -1,0 +1,181 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// WatchedLedger is what a [Ledger] may do besides: notice that it was restored
+// from an older backup, or emptied. It then refuses to open anything by itself;
+// the workflows say so to people, and go on taking away.
+type WatchedLedger interface {
+	// Watch takes note of what was written and says why the ledger is older
+	// than that, or "".
+	Watch(ctx context.Context) (why string, err error)
+	// Rebase takes the ledger as it is for the truth from now on.
+	Rebase(ctx context.Context, by, why string) error
+	// Began is when that was done last; zero if never.
+	Began(ctx context.Context) (time.Time, error)
+}
+
+// older says why nothing may open under this ledger, or "".
+func (a *Activities) older(ctx context.Context) (string, error) {
+	l, ok := a.Ledger.(WatchedLedger)
+	if !ok {
+		return "", nil
+	}
+	why, err := l.Watch(ctx)
+	if err != nil {
+		return "", fmt.Errorf("compare the ledger with what was seen of it: %w", err)
+	}
+	return why, nil
+}
+
+// beforeLedger says why a merge is none of this ledger's, or "". What it lost
+// may have landed once and been ended.
+func (a *Activities) beforeLedger(ctx context.Context, pull Pull) (string, error) {
+	l, ok := a.Ledger.(WatchedLedger)
+	if !ok {
+		return "", nil
+	}
+	began, err := l.Began(ctx)
+	if err != nil {
+		return "", err
+	}
+	if pull.MergedAt.Before(began) {
+		return "It was merged before this ledger began: the one that might know it was lost. Ask for a new grant with a new id.", nil
+	}
+	return "", nil
+}
+
+// AdoptInput is who takes the ledger for the truth, and why.
+type AdoptInput struct {
+	By, Why  string
+	Restored bool // although nothing shows that it is older
+}
+
+// Adoption is what AdoptLedger did.
+type Adoption struct {
+	Older    bool     `json:"older"`              // the ledger lacked what was seen of it
+	Began    bool     `json:"began"`              // it is the truth from now on; false: there was nothing to do
+	Revoked  []string `json:"revoked,omitempty"`  // ids of grants that were open in it
+	Refused  []string `json:"refused,omitempty"`  // ids on main that it did not know: consumed
+	Policies string   `json:"policies,omitempty"` // the commit whose policies came into force, if none were
+}
+
+const (
+	whyLost    = "It was on the main branch before this ledger began."
+	whyUnknown = "The ledger was restored from a backup, and whether this grant was ended since is not known. Ask for a new one."
+)
+
+// AdoptLedger makes a ledger that is empty, restored or new the truth. What
+// may have happened and is not in it must not open anything: what it has open
+// is revoked, and what is on main and unknown to it is refused. Then, unless
+// some are in force, the policies on main come into force. It is idempotent,
+// so one that failed half way is started again.
+func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adoption, err error) {
+	l, ok := a.Ledger.(WatchedLedger)
+	if !ok || in.By == "" || in.Why == "" {
+		return out, access.Errorf(access.CodeInvalid, "To adopt a ledger wants one that is watched, who adopts it and why.")
+	}
+	older, err := a.older(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Older = older != ""
+	adopted, err := a.Ledger.Adopted(ctx)
+	first := access.CodeOf(err) == access.CodeNotFound
+	if err != nil && !first {
+		return out, fmt.Errorf("read adopted policies: %w", err)
+	}
+	main, err := a.mainTree(ctx)
+	if err != nil {
+		return out, err
+	}
+	if first {
+		adopted = main
+	}
+	if restored := out.Older || in.Restored; restored || first {
+		if out.Revoked, err = a.revokeOpen(ctx, in.By, restored); err != nil {
+			return out, err
+		}
+		if out.Refused, err = a.refuseOnMain(ctx, adopted, main); err != nil {
+			return out, err
+		}
+		if err := l.Rebase(ctx, in.By, fmt.Sprintf("%s; %d open grants revoked, %d on main refused", in.Why, len(out.Revoked), len(out.Refused))); err != nil {
+			return out, fmt.Errorf("adopt ledger: %w", err)
+		}
+		out.Began = true
+	}
+	if !first {
+		return out, nil
+	}
+	done, err := a.adopt(ctx, main, adoption{why: "adopted by " + in.By + ": " + in.Why})
+	if err == nil && !done {
+		err = access.Errorf(access.CodeInvalid, "The policies on the main branch do not load; correct them and adopt again. `tidegate doctor` shows the mistakes.")
+	}
+	if err != nil {
+		return out, err
+	}
+	out.Policies = main.Commit
+	return out, nil
+}
+
+func (a *Activities) mainTree(ctx context.Context) (access.Tree, error) {
+	commit, err := a.Forge.Main(ctx)
+	if err != nil {
+		return access.Tree{}, fmt.Errorf("read main: %w", err)
+	}
+	main, err := a.Forge.Tree(ctx, commit)
+	if err != nil {
+		return main, fmt.Errorf("read main at %s: %w", commit, err)
+	}
+	return main, nil
+}
+
+// revokeOpen revokes every grant that a restored ledger has for open.
+func (a *Activities) revokeOpen(ctx context.Context, by string, restored bool) (ids []string, err error) {
+	if !restored {
+		return nil, nil
+	}
+	rows, err := a.Ledger.Unclosed(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list unclosed grants: %w", err)
+	}
+	var errs []error
+	for _, g := range rows {
+		if g.State.Ended() {
+			continue
+		}
+		_, err := a.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: by, why: whyUnknown})
+		ids, errs = append(ids, g.Key.ID), append(errs, err)
+		a.wake(ctx, g.Key)
+	}
+	return ids, errors.Join(errs...)
+}
+
+// refuseOnMain consumes the ids of what is on main and not in the ledger.
+func (a *Activities) refuseOnMain(ctx context.Context, adopted, main access.Tree) (ids []string, err error) {
+	eval, err := a.onMain(ctx, adopted, main)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range eval.Changes {
+		key := access.GrantKey{Repo: a.Repo, ID: c.Request.ID}
+		if _, err := a.Ledger.Grant(ctx, key); access.CodeOf(err) != access.CodeNotFound {
+			if err != nil {
+				return ids, fmt.Errorf("read grant %s: %w", key, err)
+			}
+			continue
+		}
+		if err := a.refuse(ctx, refusal{key: key, request: c.Request, why: whyLost}); err != nil {
+			return ids, err
+		}
+		ids = append(ids, key.ID)
+	}
+	return ids, nil
+}
