@@ -74,7 +74,7 @@ var faults = []fault{
 	{"temporal", stopped, func(_ *testing.T, w *faultWorld) { w.temporal.Close() }, startTemporalAgain, "", false, false},
 	{"target", stopped, stopTarget, startTargetAgain, "FATAL", true, false},
 	{"hub", stopped, func(_ *testing.T, w *faultWorld) { w.behind.CloseClientConnections(); w.behind.Close() }, startHubAgain, "", false, false},
-	{"ledger", stopped, stopLedger, startLedgerAgain, "could not check who you are against its ledger", false, false},
+	{"ledger", stopped, stopLedger, startLedgerAgain, "The ledger does not answer", false, false},
 }
 
 func startControlAgain(_ *testing.T, w *faultWorld) {
