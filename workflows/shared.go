@@ -2,8 +2,12 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
+
+// errUnanswered is what those get who joined work that panicked.
+var errUnanswered = errors.New("the shared work did not end")
 
 // shared lets those who ask for the same at the same time share an answer that
 // is as fresh as one of their own: its work began after each of them asked.
@@ -39,8 +43,9 @@ func (s *shared[K, V]) do(ctx context.Context, key K, work func(context.Context)
 			<-before.done
 		}
 		s.begin(key)
+		mine.err = errUnanswered
+		defer s.finish(key, mine) // also when work panics: nobody may wait for ever, or take nothing for an answer
 		mine.value, mine.err = work(ctx)
-		s.finish(key, mine)
 		return mine.value, mine.err
 	}
 	select {

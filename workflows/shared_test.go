@@ -71,3 +71,29 @@ func TestSharedErrorAndImpatience(t *testing.T) {
 		}
 	})
 }
+
+// TestSharedPanic: who joined work that panicked gets an error, no empty
+// answer, and the next question is answered.
+func TestSharedPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShared[int, int]()
+		slow := func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil }
+		go func() { _, _ = s.do(t.Context(), 1, slow) }()
+		synctest.Wait()
+		go func() { // waits for the one that runs, then works
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			_, _ = s.do(t.Context(), 1, func(context.Context) (int, error) { panic("broken") })
+		}()
+		synctest.Wait()
+		if n, err := s.do(t.Context(), 1, slow); err != errUnanswered {
+			t.Errorf("joined work that panicked: %d, %v", n, err)
+		}
+		if n, err := s.do(t.Context(), 1, slow); n != 1 || err != nil {
+			t.Errorf("after a panic: %d, %v", n, err)
+		}
+	})
+}
