@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidegate/tidegate/access/ledger"
 )
 
 // needParts skips on a machine without the programs that the story starts,
@@ -57,7 +60,7 @@ func TestCommandLine(t *testing.T) {
 		{"too much", []string{"version", "now"}, exitUsage, "want at most 0"},
 		{"no recording named", []string{"verify"}, exitUsage, "want a session id or a file"},
 		{"no ledger", []string{"ls", "--dir", t.TempDir()}, exitFailed, "there is none in"},
-		{"a path as session id", []string{"replay", "--dir", t.TempDir(), "../../etc/passwd.tgr"}, exitFailed, "is not a session id"},
+		{"a path as session id", []string{"replay", "--dir", t.TempDir(), "../../etc/passwd.tgr"}, exitFailed, "there is no file"},
 		{"setup prints SQL", []string{"setup", "postgres", "--installation", "prod1", "--database", "orders"}, exitOK, "CREATEROLE"},
 		{"setup of nothing", []string{"setup", "mysql"}, exitUsage, "want setup postgres"},
 		{"setup with a bad id", []string{"setup", "postgres", "--installation", "x; DROP", "--database", "orders"}, exitUsage, "want --installation"},
@@ -81,14 +84,19 @@ func TestCommandLine(t *testing.T) {
 // TestRelativeFolder: a relative --dir names the same folder as its absolute
 // path, in URLs too.
 func TestRelativeFolder(t *testing.T) {
-	t.Chdir(t.TempDir())
-	if err := os.Mkdir("s", 0o700); err != nil {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if _, err := openDevState(filepath.Join(dir, "s")); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(t.Context(), ledger.Config{URL: "sqlite:" + filepath.Join(dir, "s", ledgerFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"ls", "--dir", "s"}, {"sessions", "--dir=s"}} {
-		if err := os.WriteFile("s/"+ledgerFile, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
 		var out bytes.Buffer
 		if code := run(t.Context(), args, stdio{out: &out, err: &out}); code != exitOK {
 			t.Errorf("%v: exit code %d\n%s", args, code, out.String())

@@ -207,7 +207,7 @@ func (h *Hub) closePull(ctx context.Context, p *pull, by User) {
 // savePull keeps the record and refs/pull/N/head, which holds the commits of a
 // pull request when its branch is gone.
 func (h *Hub) savePull(ctx context.Context, p *pull) {
-	h.store.put("number", p.Number, p)
+	h.store.put("pull", p.Number, p)
 	if err := h.git.setRef(ctx, pullRef(p), p.HeadSHA, ""); err != nil {
 		h.log.Error("set head of pull request", "number", p.Number, "error", err)
 	}

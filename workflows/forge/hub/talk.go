@@ -222,7 +222,7 @@ func createReview(c *call) error {
 	c.store.reviews[r.ID] = r
 	c.store.put("review", r.ID, r)
 	p.Reviewers, p.Updated = dropID(p.Reviewers, c.me.ID), c.now()
-	c.store.put("number", p.Number, p)
+	c.store.put("pull", p.Number, p)
 	c.sendReview(p, r, c.me, "submitted")
 	return c.reply(http.StatusOK, c.reviewView(r))
 }
