@@ -61,6 +61,7 @@ func TestCommandLine(t *testing.T) {
 		{"no recording named", []string{"verify"}, exitUsage, "want a session id or a file"},
 		{"no ledger", []string{"ls", "--dir", t.TempDir()}, exitFailed, "there is none in"},
 		{"a path as session id", []string{"replay", "--dir", t.TempDir(), "../../etc/passwd.tgr"}, exitFailed, "there is no file"},
+		{"no session id", []string{"replay", "--dir", t.TempDir(), "a b"}, exitFailed, "is not a session id"},
 		{"setup prints SQL", []string{"setup", "postgres", "--installation", "prod1", "--database", "orders"}, exitOK, "CREATEROLE"},
 		{"setup of nothing", []string{"setup", "mysql"}, exitUsage, "want setup postgres"},
 		{"setup with a bad id", []string{"setup", "postgres", "--installation", "x; DROP", "--database", "orders"}, exitUsage, "want --installation"},
