@@ -57,7 +57,7 @@ soak: test-parts $(BIN)/tidegate-temporal ## kills and stops every part at every
 
 bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer, some minutes
 	@.ci/parts/debian.sh demo && .ci/parts/debian.sh bench
-	@TIDEGATE_BENCH=full $(GO) test -count=1 -timeout 30m -run '^TestBench$$' ./gateway/postgres
+	@TIDEGATE_BENCH=full $(GO) test -count=1 -v -timeout 30m -run '^TestBench$$' ./gateway/postgres
 
 bench-ssh: ## the SSH room beside a direct connection and ProxyJump, some minutes
 	@$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 10x ./gateway/ssh
