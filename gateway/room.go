@@ -89,6 +89,10 @@ type Session interface {
 	// the room may forward. Every Open must be closed.
 	Admit(ctx context.Context, op access.Operation) (Open, error)
 
+	// Withhold is what is recorded and shown in the place of a value that must
+	// not be: see Withholder.
+	Withhold(value []byte) string
+
 	// Warnings delivers sentences for the user, such as five minutes before
 	// the end. A room shows them in its protocol's own way.
 	Warnings() <-chan string

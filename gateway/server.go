@@ -103,6 +103,8 @@ type Server struct {
 	metrics *metrics
 	pulse   pulse
 
+	withheld *Withholder
+
 	mu       sync.Mutex
 	sessions map[string]*session
 	owed     map[string]string // sessions whose end the ledger did not take, and why they ended
@@ -127,6 +129,11 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, book: newBook(cfg.ControlKey),
 		sessions: map[string]*session{}, owed: map[string]string{}, perUser: map[int64]int{}, pending: map[string]int{},
 	}
+	withheld, err := NewWithholder(cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	s.withheld = withheld
 	m, err := newMetrics(cfg.Metrics, s)
 	if err != nil {
 		return nil, fmt.Errorf("register gateway metrics: %w", err)

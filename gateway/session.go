@@ -90,6 +90,9 @@ func (s *session) Lease() access.Lease      { return s.lease }
 func (s *session) Context() context.Context { return s.ctx }
 func (s *session) Warnings() <-chan string  { return s.warn }
 
+// Withhold implements Session.
+func (s *session) Withhold(value []byte) string { return s.server.withheld.Withhold(value) }
+
 func (s *session) grantNow() access.Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()

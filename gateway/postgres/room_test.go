@@ -92,6 +92,7 @@ func (s *fakeSession) Info() access.SessionInfo { return access.SessionInfo{ID: 
 func (s *fakeSession) Lease() access.Lease      { return s.door.lease }
 func (s *fakeSession) Context() context.Context { return s.ctx }
 func (s *fakeSession) Generation() uint64       { return 1 }
+func (s *fakeSession) Withhold(v []byte) string { return fmt.Sprintf("[withheld: %d bytes]", len(v)) }
 func (s *fakeSession) Warnings() <-chan string  { return s.warn }
 
 func (s *fakeSession) Judge(op access.Operation) access.Decision {
