@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -17,13 +18,18 @@ func (r TargetRef) String() string { return r.Kind + "." + r.Name }
 // Target is one thing to which access is given.
 type Target struct {
 	TargetRef
-	Address   string            `json:"address"`         // host:port, with /database for databases
-	Admin     string            `json:"admin,omitempty"` // the name of the secret by which the minter logs in; never the secret
+	Address   string            `json:"address"`          // host:port, with /database for databases
+	Admin     string            `json:"admin,omitempty"`  // the name of the secret by which the minter logs in; never the secret
+	Static    string            `json:"static,omitempty"` // the name of the secret by which each session logs in, where nothing is minted
 	Labels    map[string]string `json:"labels,omitempty"`
 	Zone      string            `json:"zone,omitempty"`
 	WhenStale string            `json:"when_stale,omitempty"` // "end" closes open sessions when the gateway's snapshot is stale
 	Settings  map[string]string `json:"settings,omitempty"`   // whatever else that kind's target block says; a list is one text, a line each
 }
+
+// Secret names the secret by which control reaches the target: the minter's,
+// or that of every session.
+func (t Target) Secret() string { return cmp.Or(t.Static, t.Admin) }
 
 // Role is one way of access that a target offers. Read, Write and Rows are
 // patterns and conditions in the target kind's own words; Settings is

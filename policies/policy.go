@@ -183,7 +183,7 @@ var wordPattern = regexp.MustCompile(`\A[A-Za-z0-9_][A-Za-z0-9_-]{0,47}\z`)
 
 func readTarget(b block) target {
 	words := kinds[b.Labels[0]]
-	b.only(append([]string{"address", "admin", "labels", "zone", "when_stale"}, words.target...), "role")
+	b.only(append([]string{"address", "admin", "credential", "labels", "zone", "when_stale"}, words.target...), "role")
 	t := target{roles: map[string]access.Role{}, at: b.DefRange()}
 	t.TargetRef = access.TargetRef{Kind: b.Labels[0], Name: b.Labels[1]}
 	for i, l := range b.Labels {
@@ -193,8 +193,9 @@ func readTarget(b block) target {
 	}
 	t.Address = readAddress(b)
 	if e := b.attr("admin"); e != nil {
-		t.Admin = readSecretName(b, e)
+		t.Admin = readSecretName(b, e, "admin")
 	}
+	t.Static = readCredential(b)
 	if e := b.attr("labels"); e != nil {
 		t.Labels = map[string]string{}
 		for _, f := range b.object(e) {
@@ -232,14 +233,33 @@ func readAddress(b block) string {
 }
 
 // readSecretName reads secret("name"): a name, never a value.
-func readSecretName(b block, e hclsyntax.Expression) string {
+func readSecretName(b block, e hclsyntax.Expression, what string) string {
 	name, args, ok := call(e)
 	if ok && name == "secret" && len(args) == 1 {
 		if s, ok := literalString(args[0]); ok && wordPattern.MatchString(s) {
 			return s
 		}
 	}
-	b.wrong(e, `secret("name") for admin, with the name of a secret in the server's config,`)
+	b.wrong(e, `secret("name") for `+what+`, with the name of a secret in the server's config`)
+	return ""
+}
+
+// readCredential reads static(secret("name")): the login of every session, at
+// a target where nothing can be minted.
+func readCredential(b block) string {
+	e := b.attr("credential")
+	if e == nil {
+		return ""
+	}
+	name, args, ok := call(e)
+	switch {
+	case b.attr("admin") != nil:
+		b.diags.errorf(e.Range(), "Two ways to log in", "Write admin, by which logins are minted, or credential, with which nothing is minted.")
+	case ok && name == "static" && len(args) == 1:
+		return readSecretName(b, args[0], "static")
+	default:
+		b.wrong(e, `static(secret("name")) for credential`)
+	}
 	return ""
 }
 

@@ -144,7 +144,7 @@ func (n narrowing) narrower(ctx context.Context, g access.Grant) (narrowed, erro
 	if !out.until.After(n.now()) {
 		return out, access.Errorf(access.CodeDenied, "Role %s is given for at most %s by now.", today.Role.Name, today.Role.Longest)
 	}
-	if t, was := today.Target, g.Plan.Target; t.Address != was.Address || t.Admin != was.Admin || t.Zone != was.Zone {
+	if t, was := today.Target, g.Plan.Target; t.Address != was.Address || t.Admin != was.Admin || t.Static != was.Static || t.Zone != was.Zone {
 		return out, access.Errorf(access.CodeDenied, "Target %s is another one by now.", was.TargetRef)
 	}
 	if out.plan.People = stillMeant(g.Plan.People, today.People); len(out.plan.People) == 0 {

@@ -61,6 +61,7 @@ type targetSecret struct {
 	ServerCA     []byte
 	ServerName   string
 	For          []string // "postgres host:port/database"
+	Static       bool     // the login of sessions, where a policy says so; else it is the minter's
 }
 
 type gatewayConfig struct {

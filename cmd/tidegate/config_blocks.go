@@ -354,8 +354,8 @@ func (c *serveConfig) readSecrets(b *block) {
 			in.target(t, seen)
 		}
 		c.Secrets = append(c.Secrets, targetSecret{
-			Name: in.label, User: in.need("user", "the minter's login").text, PasswordFile: in.path(password.text),
-			ServerCA: in.pemCertificates(in.text("server_ca_file")), ServerName: in.text("server_name").text, For: texts(list),
+			Name: in.label, User: in.need("user", "the login").text, PasswordFile: in.path(password.text),
+			ServerCA: in.pemCertificates(in.text("server_ca_file")), ServerName: in.text("server_name").text, For: texts(list), Static: in.flag("static"),
 		})
 		in.done()
 	}

@@ -204,6 +204,24 @@ func TestSecretStaysWithItsTargets(t *testing.T) {
 	}
 }
 
+// TestMintersSecretIsNoSessions: a policy can't hand the minter's own login to
+// people, nor mint with a login that sessions have.
+func TestMintersSecretIsNoSessions(t *testing.T) {
+	password := put(t, filepath.Join(t.TempDir(), "password"), "hunter2", 0o600)
+	of := []string{"postgres db.internal:5432/orders"}
+	l := logins{{Name: "minter", User: "admin", PasswordFile: password, For: of}, {Name: "shared", User: "app_ro", PasswordFile: password, For: of, Static: true}}
+	at := access.Target{TargetRef: access.TargetRef{Kind: "postgres", Name: "orders"}, Address: "db.internal:5432/orders"}
+	for _, c := range []struct {
+		admin, static string
+		code          access.Code
+	}{{admin: "minter"}, {static: "shared"}, {static: "minter", code: access.CodeDenied}, {admin: "shared", code: access.CodeDenied}} {
+		at.Admin, at.Static = c.admin, c.static
+		if _, err := l.find(t.Context(), at); (err != nil || c.code != "") && access.CodeOf(err) != c.code {
+			t.Errorf("admin %q, static %q: got %v, want code %q", c.admin, c.static, err, c.code)
+		}
+	}
+}
+
 func TestLedgerURL(t *testing.T) {
 	for _, url := range []string{
 		"postgres://tidegate@ledger.internal/tidegate?sslmode=verify-full",

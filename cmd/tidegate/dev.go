@@ -283,9 +283,9 @@ func (h *devHouse) admin(_ context.Context, t access.Target) (mint.AdminLogin, e
 // adminOf is the one secret that dev's policies may name, for our own cluster
 // alone: a policy can't send it anywhere else.
 func (h *devHouse) adminOf(t access.Target, ca []byte) (mint.AdminLogin, error) {
-	if ours := h.state.target(); t.Admin != "orders-admin" || t.Address != ours {
+	if ours := h.state.target(); t.Admin != "orders-admin" || t.Static != "" || t.Address != ours {
 		return mint.AdminLogin{}, access.Errorf(access.CodeDenied,
-			"The secret %q is not for %s: dev knows orders-admin, for %s alone.", t.Admin, t.Address, ours)
+			"The secret %q is not for %s: dev knows orders-admin, for %s alone.", t.Secret(), t.Address, ours)
 	}
 	return mint.AdminLogin{User: devAdmin, Password: access.NewSecret(h.state.AdminSecret), ServerCA: ca}, nil
 }

@@ -327,13 +327,18 @@ func (h *serveHouse) startWebhook(context.Context) error {
 }
 
 // logins are the secrets of the configuration. A policy names one; where it
-// may be sent, the configuration alone says.
+// may be sent, and whether sessions may log in with it, the configuration
+// alone says: the minter's own must never become a session's.
 type logins []targetSecret
 
 func (l logins) find(_ context.Context, t access.Target) (mint.AdminLogin, error) {
 	for _, s := range l {
-		if s.Name != t.Admin || !slices.Contains(s.For, t.Kind+" "+t.Address) {
+		if s.Name != t.Secret() || !slices.Contains(s.For, t.Kind+" "+t.Address) {
 			continue
+		}
+		if s.Static != (t.Static != "") {
+			return mint.AdminLogin{}, access.Errorf(access.CodeDenied, "The secret %q is %s: the server's configuration says so by `static`.",
+				s.Name, map[bool]string{true: "for sessions, and not for the minter", false: "the minter's, and not for sessions"}[s.Static])
 		}
 		password, err := readSecret(s.PasswordFile)
 		if err != nil {
@@ -342,5 +347,5 @@ func (l logins) find(_ context.Context, t access.Target) (mint.AdminLogin, error
 		return mint.AdminLogin{User: s.User, Password: password, ServerCA: s.ServerCA, ServerName: s.ServerName}, nil
 	}
 	return mint.AdminLogin{}, access.Errorf(access.CodeDenied,
-		"The secret %q is not for %s %s: the server's configuration does not say so.", t.Admin, t.Kind, t.Address)
+		"The secret %q is not for %s %s: the server's configuration does not say so.", t.Secret(), t.Kind, t.Address)
 }

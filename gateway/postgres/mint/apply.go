@@ -24,6 +24,9 @@ func (m *Minter) Mint(ctx context.Context, g access.Grant) (access.Minted, error
 	if err := m.mintable(g); err != nil {
 		return access.Minted{}, err
 	}
+	if g.Plan.Target.Static != "" {
+		return m.mintStatic(ctx, g)
+	}
 	approved, err := parseBody(g.Plan.Expansion.Body)
 	if err != nil {
 		return access.Minted{}, err

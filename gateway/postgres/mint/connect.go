@@ -29,7 +29,7 @@ const (
 	idleTime       = time.Minute
 )
 
-type poolKey struct{ address, admin string }
+type poolKey struct{ address, admin, static string }
 
 // pool is the connections to one target, and whether the things that all its
 // grants share (the lock, the masks' owner) are known to exist.
@@ -70,7 +70,7 @@ func (m *Minter) pool(t access.Target) (*pool, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := poolKey{t.Address, t.Admin}
+	key := poolKey{t.Address, t.Admin, t.Static}
 	if p := m.pools[key]; p != nil {
 		return p, nil
 	}
@@ -124,7 +124,7 @@ func (m *Minter) admin(ctx context.Context, t access.Target) (AdminLogin, error)
 	login, err := m.cfg.Admin(ctx, t)
 	if err != nil {
 		return AdminLogin{}, &access.Error{Code: access.CodeUnavailable,
-			Message: fmt.Sprintf("The admin secret %q of target %s can't be read.", t.Admin, t.TargetRef), Cause: err}
+			Message: fmt.Sprintf("The secret %q of target %s can't be read.", t.Secret(), t.TargetRef), Cause: err}
 	}
 	return login, nil
 }

@@ -21,7 +21,7 @@ const oldest = 15
 // of that target) can be handed on. It changes nothing there.
 func (m *Minter) Diagnose(ctx context.Context, t access.Target, offers []access.Plan) []access.Finding {
 	d := &diagnosis{m: m, t: t, Findings: &access.Findings{Part: "target " + t.TargetRef.String()}}
-	if !d.rights(ctx) {
+	if ok := d.static(ctx) || t.Static == "" && d.rights(ctx); !ok {
 		return d.List
 	}
 	for _, plan := range offers {
@@ -154,6 +154,9 @@ func (d *diagnosis) offer(ctx context.Context, plan access.Plan) {
 }
 
 func summaryOf(b body) string {
+	if b.Login != "" {
+		return "its sessions log in as " + b.Login
+	}
 	masked := 0
 	for _, t := range b.Tables {
 		if t.masked() {

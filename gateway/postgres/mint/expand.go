@@ -19,6 +19,7 @@ import (
 // so that equal access has equal bytes.
 type body struct {
 	Database string    `json:"database"`
+	Login    string    `json:"login,omitempty"` // a static credential's
 	Tables   []table   `json:"tables"`
 	LeftOut  []leftOut `json:"left_out,omitempty"`
 }
@@ -53,6 +54,9 @@ func (t table) masked() bool {
 
 // Expand says what the plan's role means on the target today.
 func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion, error) {
+	if plan.Target.Static != "" {
+		return m.expandStatic(ctx, plan)
+	}
 	if _, err := roleSettings(plan.Role); err != nil {
 		return access.Expansion{}, err
 	}

@@ -30,7 +30,8 @@ type Config struct {
 	Now          func() time.Time
 }
 
-// AdminLogin is how the minter logs in to a target.
+// AdminLogin is how the minter logs in to a target; for one with a static
+// credential it is how its sessions do.
 type AdminLogin struct {
 	User       string
 	Password   access.Secret
@@ -85,8 +86,8 @@ func New(cfg Config) (*Minter, error) {
 // Kind is "postgres".
 func (m *Minter) Kind() string { return Kind }
 
-// Lease derives the credential of an active grant for one session. Nothing is
-// stored, and the target is not asked.
+// Lease derives the credential of an active grant for one session, or reads
+// the static one. Nothing is stored, and the target is not asked.
 func (m *Minter) Lease(ctx context.Context, g access.Grant, session string) (access.Lease, error) {
 	now := m.cfg.Now()
 	if !g.Open(now) {
@@ -100,15 +101,16 @@ func (m *Minter) Lease(ctx context.Context, g access.Grant, session string) (acc
 	if err != nil {
 		return access.Lease{}, err
 	}
-	password, err := m.password(g)
-	if err != nil {
-		return access.Lease{}, err
-	}
-	return access.Lease{
+	lease := access.Lease{
 		Grant: g.Key, Generation: g.Generation, Session: session, Address: g.Plan.Target.Address,
-		User: m.names.role(g), Password: password, ServerCA: login.ServerCA, ServerName: login.ServerName,
+		User: login.User, Password: login.Password, ServerCA: login.ServerCA, ServerName: login.ServerName,
 		Backing: g.Backing, NotAfter: g.NotAfter,
-	}, nil
+	}
+	if g.Plan.Target.Static == "" {
+		lease.User = m.names.role(g)
+		lease.Password, err = m.password(g)
+	}
+	return lease, err
 }
 
 // password is the role's password: the same for each session of a generation.

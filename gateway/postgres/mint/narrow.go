@@ -17,6 +17,9 @@ import (
 // columns as far as today's role has them, masked by the masks of both. A plan
 // of which nothing is lost comes back as it is.
 func (m *Minter) Narrow(ctx context.Context, approved, today access.Plan) (access.Plan, error) {
+	if approved.Target.Static != "" {
+		return m.narrowStatic(ctx, approved, today)
+	}
 	was, err := parseBody(approved.Expansion.Body)
 	if err != nil {
 		return access.Plan{}, err

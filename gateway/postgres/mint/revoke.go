@@ -24,8 +24,12 @@ type role struct {
 	name string
 }
 
-// Revoke takes every generation of the grant away.
+// Revoke takes every generation of the grant away. Of a static credential
+// nothing can be taken: its sessions end at the gateway.
 func (m *Minter) Revoke(ctx context.Context, g access.Grant) error {
+	if g.Plan.Target.Static != "" {
+		return check(g.Plan.Target)
+	}
 	p, err := m.pool(g.Plan.Target)
 	if err == nil {
 		err = m.prepare(ctx, p)
@@ -230,8 +234,12 @@ func maskSchemasOf(ctx context.Context, q querier, prefix string) ([]string, err
 	return out, nil
 }
 
-// Prove looks for anything that is left of the grant.
+// Prove looks for anything that is left of the grant. Where nothing is made,
+// nothing is.
 func (m *Minter) Prove(ctx context.Context, g access.Grant) error {
+	if g.Plan.Target.Static != "" {
+		return check(g.Plan.Target)
+	}
 	p, err := m.pool(g.Plan.Target)
 	if err != nil {
 		return err
@@ -264,6 +272,9 @@ func (m *Minter) Prove(ctx context.Context, g access.Grant) error {
 // Orphans lists the roles of this installation at the target that belong to
 // none of the known grants.
 func (m *Minter) Orphans(ctx context.Context, t access.Target, known []access.GrantKey) ([]string, error) {
+	if t.Static != "" {
+		return nil, check(t)
+	}
 	p, err := m.pool(t)
 	if err != nil {
 		return nil, err
