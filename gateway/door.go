@@ -136,6 +136,41 @@ func (d *door) Certify(ctx context.Context, k Knock, key []byte) ([]byte, error)
 	return cert, nil
 }
 
+// maxNamed bounds what Named answers with.
+const maxNamed = 1000
+
+// Named implements Door.
+func (d *door) Named(ctx context.Context, k Knock, kind string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.server.cfg.OpenTimeout)
+	defer cancel()
+	v, err := d.server.current()
+	if err != nil {
+		return nil, shown(err)
+	}
+	id, err := d.server.identify(ctx, k)
+	if err != nil {
+		return nil, shown(err)
+	}
+	grants := map[string][]string{} // by target
+	for _, g := range v.grants {
+		will := g.State == access.StateLanded || g.State == access.StateActive
+		if _, ok := g.Holder(id); ok && will && g.Plan.Target.Kind == kind && d.server.cfg.Now().Before(g.NotAfter) {
+			grants[g.Plan.Target.Name] = append(grants[g.Plan.Target.Name], g.Key.ID)
+		}
+	}
+	var names []string
+	for target, ids := range grants {
+		names = append(names, target)
+		if len(ids) > 1 {
+			for _, id := range ids {
+				names = append(names, target+"+"+id)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), maxNamed)], nil
+}
+
 // Targets implements Door. Those of grants count besides those of today's
 // policies: a target that was just taken out of them may still be open.
 func (d *door) Targets(kind string) []access.Target {

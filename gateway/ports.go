@@ -76,8 +76,9 @@ type Identifier interface {
 	Identify(ctx context.Context, token access.Secret) (access.Identity, error)
 }
 
-// Certificates turns verified identities into short SSH certificates, and
-// back; both in wire form. An error is an *access.Error.
+// Certificates turns verified identities into short certificates, and back:
+// keys and certificates are in SSH's wire form, or in DER (PKIX, X.509). An
+// error is an *access.Error.
 type Certificates interface {
 	Certify(id access.Identity, key []byte) (cert []byte, err error)
 	IdentifyCertificate(cert []byte) (access.Identity, error)

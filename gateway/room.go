@@ -36,9 +36,14 @@ type Door interface {
 	Vouch(ctx context.Context, k Knock) error
 
 	// Certify identifies the caller by a token and signs the public key, in
-	// SSH's wire form: a short certificate by which the same person can knock
-	// next time. It opens nothing.
+	// SSH's wire form or in DER: a short certificate of the same kind by which
+	// the same person can knock next time. It opens nothing.
 	Certify(ctx context.Context, k Knock, key []byte) (cert []byte, err error)
+
+	// Named are the names by which the caller can knock at targets of a kind:
+	// those that a grant of his opens now or later, and with "+" and the
+	// grant's id where there are several. It opens nothing.
+	Named(ctx context.Context, k Knock, kind string) ([]string, error)
 
 	// Linger lets a connection that has opened no session yet stay for so
 	// long from now: a person types a code elsewhere.
@@ -49,9 +54,9 @@ type Door interface {
 type Knock struct {
 	Token access.Secret // a bearer token
 
-	// Certificate is an SSH certificate in wire form whose private key the
-	// client has proved to hold. Who issued it, and for whom, is not the
-	// room's to judge.
+	// Certificate is an SSH certificate in wire form, or an X.509 certificate
+	// in DER, whose private key the client has proved to hold. Who issued it,
+	// and for whom, is not the room's to judge.
 	Certificate []byte
 
 	Target access.TargetRef // what the client wants to reach

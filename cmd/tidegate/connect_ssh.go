@@ -44,7 +44,7 @@ func connectSSH(ctx context.Context, args []string, io stdio) error {
 	if err != nil {
 		return err
 	}
-	if _, err := to.write(ctx, files); err != nil {
+	if err := to.write(ctx, files); err != nil {
 		return err
 	}
 	line := append([]string{command[0], "-F", filepath.Join(files, sshConfigFile), to.user(d)}, command[1:]...)
@@ -104,20 +104,25 @@ const (
 
 // write logs in and writes what OpenSSH reads: a key with its certificate, the
 // gateway's CA, a configuration.
-func (g sshGateway) write(ctx context.Context, dir string) (*gossh.Certificate, error) {
-	cas, err := parseHostCAs(g.hostCA)
-	if err != nil {
-		return nil, err
+func (g sshGateway) write(ctx context.Context, dir string) error {
+	_, err := g.exchange(ctx, dir, ssh.Login{})
+	return err
+}
+
+// exchange does the same, and asks for what else is wanted.
+func (g sshGateway) exchange(ctx context.Context, dir string, want ssh.Login) (got ssh.Exchanged, err error) {
+	if want.HostCAs, err = parseHostCAs(g.hostCA); err != nil {
+		return got, err
 	}
 	key, signer, err := newSSHKey()
 	if err != nil {
-		return nil, err
+		return got, err
 	}
-	cert, err := ssh.Login{Address: g.address, HostCAs: cas, Token: g.token, Key: signer.PublicKey()}.Certificate(ctx)
-	if err != nil {
-		return nil, err
+	want.Address, want.Token, want.Key = g.address, g.token, signer.PublicKey()
+	if got, err = want.Exchange(ctx); err != nil {
+		return got, err
 	}
-	return cert, g.files(dir, key, cert)
+	return got, g.files(dir, key, got.Certificate)
 }
 
 func parseHostCAs(text []byte) (out []gossh.PublicKey, err error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -12,12 +13,13 @@ import (
 	"github.com/tidegate/tidegate/gateway/identify"
 )
 
-// sshKeys are the gateway's keys for SSH.
+// sshKeys are the gateway's keys for SSH, and for logins over it.
 type sshKeys struct {
-	login gossh.Signer // the login CA: this gateway alone trusts it
-	ca    gossh.Signer // the host CA: clients trust it
-	host  gossh.Signer // the gateway's host key, with a certificate of ca
-	bare  gossh.Signer // the same without one
+	login  gossh.Signer // the login CA: this gateway alone trusts it
+	client *ca          // its like for TLS clients
+	ca     gossh.Signer // the host CA: clients trust it
+	host   gossh.Signer // the gateway's host key, with a certificate of ca
+	bare   gossh.Signer // the same without one
 }
 
 // hostCertificateLasts is how long a host certificate is good. The gateway's
@@ -54,11 +56,13 @@ func openSSHKeys(dir string, names []string, now time.Time) (*sshKeys, error) {
 		}
 		*one.into = key
 	}
-	host, err := k.certifyHost(names, now)
-	if err != nil {
+	var err error
+	if k.client, err = openCA(caFiles{filepath.Join(dir, "client-ca.pem"), filepath.Join(dir, "client-ca.crt")}, "Tidegate client CA", now); err != nil {
 		return nil, err
 	}
-	k.host = host
+	if k.host, err = k.certifyHost(names, now); err != nil {
+		return nil, err
+	}
 	return k, writeNew(filepath.Join(dir, hostCAFile), gossh.MarshalAuthorizedKey(k.ca.PublicKey()))
 }
 
@@ -86,7 +90,18 @@ func (k *sshKeys) certifyHost(names []string, now time.Time) (gossh.Signer, erro
 	return signer, nil
 }
 
-func (k *sshKeys) certificates() identify.Certificates { return identify.Certificates{CA: k.login} }
+func (k *sshKeys) certificates() identify.Certificates {
+	return identify.Certificates{CA: k.login, Client: &identify.ClientCA{Certificate: k.client.cert, Key: k.client.key}}
+}
+
+// clientCA is the certificate of the client CA; nil without SSH, over which
+// alone its certificates are given.
+func (d sshDoor) clientCA() *x509.Certificate {
+	if d.Listen == "" {
+		return nil
+	}
+	return d.Keys.client.cert
+}
 
 // newSSHKey makes a key for one login.
 func newSSHKey() (ed25519.PrivateKey, gossh.Signer, error) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/ssh"
 )
 
 // login is what `tidegate login` keeps, in a file that only its owner reads:
@@ -24,6 +25,8 @@ type login struct {
 	Gateway string `json:"gateway"` // the SSH port
 	HostCA  string `json:"host_ca"` // its host CA, as authorized_keys lines
 	Refresh string `json:"refresh_token,omitempty"`
+
+	Postgres *postgresDoor `json:"postgres,omitempty"`
 }
 
 const loginFile = "login.json"
@@ -38,7 +41,7 @@ func clientDir(flags *flag.FlagSet) *string {
 	return &dir
 }
 
-// runLogin logs in at the identity provider and gets a short SSH certificate.
+// runLogin logs in at the identity provider and gets short certificates.
 // Neither is an authorization: grants are asked for with each connection.
 func runLogin(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("login", flag.ContinueOnError)
@@ -48,6 +51,8 @@ func runLogin(ctx context.Context, args []string, io stdio) error {
 	ca := flags.String("issuer-ca", "", "PEM `file` of the identity provider's CA (default: the system's)")
 	gateway := flags.String("gateway", "", "`host:port` of the gateway's SSH")
 	hostCA := flags.String("host-ca", "", "`file` of the gateway's host CA, as its operator published it")
+	postgres := flags.String("postgres", "", "`host:port` of the gateway's PostgreSQL")
+	postgresCA := flags.String("postgres-ca", "", "PEM `file` of the CA of the gateway's certificate there")
 	device := flags.Bool("device", false, "log in with a code in a browser elsewhere")
 	if err := parse(flags, args, io, 0); err != nil {
 		return err
@@ -59,6 +64,9 @@ func runLogin(ctx context.Context, args []string, io stdio) error {
 	again := *issuer == "" && *client == ""
 	l.URL, l.ClientID, l.Gateway = cmp.Or(*issuer, l.URL), cmp.Or(*client, l.ClientID), cmp.Or(*gateway, l.Gateway)
 	if err := l.readFiles(*ca, *hostCA); err != nil {
+		return err
+	}
+	if err := l.readPostgres(*postgres, *postgresCA); err != nil {
 		return err
 	}
 	if l.URL == "" || l.ClientID == "" || l.Gateway == "" || l.HostCA == "" {
@@ -125,8 +133,8 @@ func (l *login) token(ctx context.Context, again, device bool, say func(string))
 	return client.byBrowser(ctx, openBrowser(say))
 }
 
-// keep exchanges the token for a certificate, and writes down what ssh reads
-// and what the next login needs.
+// keep exchanges the token for certificates, and writes down what ssh and psql
+// read and what the next login needs.
 func (l *login) keep(ctx context.Context, dir string, token *oauth2.Token, say func(string)) error {
 	id, err := idToken(token)
 	if err != nil {
@@ -136,21 +144,48 @@ func (l *login) keep(ctx context.Context, dir string, token *oauth2.Token, say f
 		return fmt.Errorf("make login folder: %w", err)
 	}
 	l.Refresh = cmp.Or(token.RefreshToken, l.Refresh)
-	text, err := json.Marshal(l)
-	if err != nil {
-		return fmt.Errorf("encode login: %w", err)
-	}
-	if err := writeNew(filepath.Join(dir, loginFile), text); err != nil {
+	if err := l.save(dir); err != nil {
 		return err
 	}
 	gate := sshGateway{address: l.Gateway, hostCA: []byte(l.HostCA), token: id}
-	cert, err := gate.write(ctx, dir)
+	until, services, err := l.certify(ctx, gate, dir)
 	if err != nil {
 		return err
 	}
 	say(fmt.Sprintf("Logged in until %s. Connect with: ssh -F %s TARGET@gate",
-		time.Unix(int64(cert.ValidBefore), 0).UTC().Format(time.RFC3339), filepath.Join(dir, sshConfigFile)))
+		until.UTC().Format(time.RFC3339), filepath.Join(dir, sshConfigFile)))
+	if l.Postgres != nil {
+		say(l.Postgres.howTo(dir, services))
+	}
 	return nil
+}
+
+func (l *login) save(dir string) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode login: %w", err)
+	}
+	return writeNew(filepath.Join(dir, loginFile), text)
+}
+
+// certify gets what ssh needs, and psql where its port is known.
+func (l *login) certify(ctx context.Context, gate sshGateway, dir string) (until time.Time, services []string, err error) {
+	if l.Postgres == nil {
+		got, err := gate.exchange(ctx, dir, ssh.Login{})
+		if err != nil {
+			return until, nil, err
+		}
+		return time.Unix(int64(got.Certificate.ValidBefore), 0), nil, nil
+	}
+	key, err := newClientKey()
+	if err != nil {
+		return until, nil, err
+	}
+	got, err := gate.exchange(ctx, dir, ssh.Login{ClientKey: key.public, Kind: "postgres"})
+	if err != nil {
+		return until, nil, err
+	}
+	return got.Client.NotAfter, got.Named, l.Postgres.write(dir, key, got)
 }
 
 // runSSHConfig prints what leads every SSH program to the targets by the name

@@ -38,7 +38,7 @@ type openRoom struct {
 func newRooms(cfg roomConfig) ([]openRoom, error) {
 	var rooms []openRoom
 	if cfg.Postgres != "" {
-		room, err := postgres.New(postgres.Config{TLS: cfg.TLS, Log: cfg.Log.With("part", "postgres")})
+		room, err := postgres.New(postgres.Config{TLS: cfg.TLS, ClientCA: cfg.SSH.clientCA(), Log: cfg.Log.With("part", "postgres")})
 		if err != nil {
 			return nil, err
 		}

@@ -36,6 +36,10 @@ state_dir    = "@DIR@/gateway-state"
 ledger { url_file = "gateway-ledger" }
 metrics { listen = "@METRICS2@" }
 log { level = "debug" }
+ssh {
+  listen = "@SSH@"
+  names  = ["127.0.0.1"]
+}
 ` + worldGateway + `
   control {
     address   = "@DOOR@"
@@ -151,6 +155,7 @@ func TestServeApart(t *testing.T) {
 	w.letIn(t)
 	t.Run("works", func(t *testing.T) { w.works(t) })
 	t.Run("doctor", func(t *testing.T) { w.doctor(t) })
+	t.Run("logs in", func(t *testing.T) { w.logsIn(t) })
 	t.Run("each has its own keys", func(t *testing.T) { w.keysApart(t) })
 	t.Run("control is down", func(t *testing.T) { w.controlDown(t) })
 	t.Run("both were killed", func(t *testing.T) { w.bothKilled(t) })
@@ -209,6 +214,21 @@ func (w *apartWorld) doctor(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, said)
 		}
 	}
+}
+
+// logsIn: the gateway signs client certificates by a CA of its own, and control
+// has none of it.
+func (w *apartWorld) logsIn(t *testing.T) {
+	hostCA := filepath.Join(w.folder(), "gateway-state", keysDir, hostCAFile)
+	service := loggedIn(t, &w.demo, "alice", w.ports["@SSH@"], hostCA)
+	if out, err := service("orders-prod"); err != nil || !strings.Contains(out, "hello there") {
+		t.Errorf("psql by the service file: %v, %s", err, out)
+	}
+	walk(t, filepath.Join(w.folder(), "control-state", keysDir), func(path string) {
+		if strings.Contains(path, "client") || strings.Contains(path, "login") {
+			t.Errorf("control has %s, want the gateway alone to have it", path)
+		}
+	})
 }
 
 // talk is a psql that goes on while the test says what.

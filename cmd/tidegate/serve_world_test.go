@@ -92,7 +92,7 @@ func newServeWorldBehind(t *testing.T, stand func(*devTarget)) *serveWorld {
 	}
 	w.ports = map[string]string{
 		"@DIR@": w.folder(), "@WEBHOOK@": state.addr("webhook"), "@GATEWAY@": state.addr("gateway"), "@ISSUER@": w.oidc.url,
-		"@METRICS@": freeAddress(t), "@METRICS2@": freeAddress(t), "@DOOR@": freeAddress(t),
+		"@METRICS@": freeAddress(t), "@METRICS2@": freeAddress(t), "@DOOR@": freeAddress(t), "@SSH@": freeAddress(t),
 	}
 	w.startParts(t, state)
 	stand(w.target)

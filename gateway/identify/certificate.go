@@ -28,12 +28,14 @@ const (
 	maxCertificate = 64 << 10
 )
 
-// Certificates turns a verified identity into a short SSH certificate, and
-// back. A certificate says who somebody is and gives nothing: grants are asked
-// for each time. It implements gateway.Certificates.
+// Certificates turns a verified identity into a short certificate, and back:
+// SSH's, or X.509's for TLS clients. A certificate says who somebody is and
+// gives nothing: grants are asked for each time. It implements
+// gateway.Certificates.
 type Certificates struct {
-	CA  ssh.Signer       // the login CA: no host trusts it
-	Now func() time.Time // default: time.Now
+	CA     ssh.Signer       // the login CA: no host trusts it
+	Client *ClientCA        // its like for TLS clients; nil: they get none
+	Now    func() time.Time // default: time.Now
 }
 
 func (c Certificates) now() time.Time {
@@ -43,19 +45,31 @@ func (c Certificates) now() time.Time {
 	return c.Now()
 }
 
-// Certify signs a public key, in wire form, for the identity.
+// until is when a certificate for the identity ends.
+func (c Certificates) until(id access.Identity) time.Time {
+	until := c.now().Add(CertificateLasts)
+	if id.Expires.Before(until) {
+		until = id.Expires
+	}
+	return until
+}
+
+func tooLarge() error {
+	return access.Errorf(access.CodeTooLarge, "Your identity does not fit into a certificate of %d bytes.", maxCertificate)
+}
+
+// Certify signs a public key for the identity: one in SSH's wire form, or in
+// PKIX form (DER) for an X.509 certificate.
 func (c Certificates) Certify(id access.Identity, key []byte) ([]byte, error) {
+	if isDER(key) {
+		return c.certifyClient(id, key)
+	}
 	pub, err := ssh.ParsePublicKey(key)
 	if err != nil {
 		return nil, access.Errorf(access.CodeInvalid, "The public key is not understood.")
 	}
 	if t := pub.Type(); t != ssh.KeyAlgoED25519 && t != ssh.KeyAlgoECDSA256 && t != ssh.KeyAlgoSKED25519 {
 		return nil, access.Errorf(access.CodeInvalid, "Got a key of type %.40q, want %s or %s.", t, ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256)
-	}
-	now := c.now()
-	until := now.Add(CertificateLasts)
-	if id.Expires.Before(until) {
-		until = id.Expires
 	}
 	body, err := json.Marshal(id)
 	if err != nil {
@@ -65,7 +79,7 @@ func (c Certificates) Certify(id access.Identity, key []byte) ([]byte, error) {
 	_, _ = rand.Read(serial[:]) // never fails: the runtime ends the process instead
 	cert := &ssh.Certificate{
 		Key: pub, Serial: binary.BigEndian.Uint64(serial[:]), CertType: ssh.UserCert, KeyId: "tidegate login " + id.String(),
-		ValidPrincipals: []string{loginPrincipal}, ValidAfter: uint64(now.Add(-skew).Unix()), ValidBefore: uint64(until.Unix()),
+		ValidPrincipals: []string{loginPrincipal}, ValidAfter: uint64(c.now().Add(-skew).Unix()), ValidBefore: uint64(c.until(id).Unix()),
 		Permissions: ssh.Permissions{CriticalOptions: map[string]string{identityOption: string(body)}},
 	}
 	if err := cert.SignCert(rand.Reader, c.CA); err != nil {
@@ -74,7 +88,7 @@ func (c Certificates) Certify(id access.Identity, key []byte) ([]byte, error) {
 	if wire := cert.Marshal(); len(wire) <= maxCertificate {
 		return wire, nil
 	}
-	return nil, access.Errorf(access.CodeTooLarge, "Your identity does not fit into a certificate of %d bytes.", maxCertificate)
+	return nil, tooLarge()
 }
 
 // Authority reports whether a certificate's signer is the login CA.
@@ -82,8 +96,8 @@ func (c Certificates) Authority(signer ssh.PublicKey) bool {
 	return string(signer.Marshal()) == string(c.CA.PublicKey().Marshal())
 }
 
-// IdentifyCertificate verifies a certificate in wire form. That the caller
-// holds its key is for the room to have seen.
+// IdentifyCertificate verifies a certificate in SSH's wire form or in DER. That
+// the caller holds its key is for the room to have seen.
 func (c Certificates) IdentifyCertificate(wire []byte) (access.Identity, error) {
 	id, err := c.identify(wire)
 	if err != nil {
@@ -96,6 +110,9 @@ func (c Certificates) identify(wire []byte) (access.Identity, error) {
 	var id access.Identity
 	if len(wire) > maxCertificate {
 		return id, errors.New("it is too large")
+	}
+	if isDER(wire) {
+		return c.identifyClient(wire)
 	}
 	key, err := ssh.ParsePublicKey(wire)
 	if err != nil {

@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +26,10 @@ type Config struct {
 	TLS                *tls.Config  // the gateway's certificate; required unless AllowPlainLoopback
 	Log                *slog.Logger // default: none
 	AllowPlainLoopback bool         // let clients on this machine come without TLS
+
+	// ClientCA signs the certificates that clients may show in place of a
+	// token; nil: none may.
+	ClientCA *x509.Certificate
 }
 
 // Room serves PostgreSQL clients. It implements gateway.Room.
@@ -54,8 +60,34 @@ func New(cfg Config) (*Room, error) {
 		r.tls.NextProtos = []string{alpn}
 		r.tls.MinVersion = max(r.tls.MinVersion, tls.VersionTLS12)
 		r.tls.DynamicRecordSizingDisabled = true // full records from the first byte on
+		r.askCertificates()
 	}
 	return r, nil
+}
+
+// askCertificates has clients asked for a certificate. TLS itself demands and
+// verifies none: libpq shows whatever lies in ~/.postgresql, and who has one of
+// another CA comes with a token.
+func (r *Room) askCertificates() {
+	if r.cfg.ClientCA == nil {
+		return
+	}
+	r.tls.ClientAuth, r.tls.ClientCAs = tls.RequestClientCert, x509.NewCertPool()
+	r.tls.ClientCAs.AddCert(r.cfg.ClientCA)
+}
+
+// shown is the certificate of our CA that the client has proved to hold; nil
+// if there is none. Whether it is good is the door's to say.
+func (r *Room) shown(client net.Conn) []byte {
+	c, ok := client.(interface{ ConnectionState() tls.ConnectionState })
+	if r.cfg.ClientCA == nil || !ok {
+		return nil
+	}
+	certs := c.ConnectionState().PeerCertificates
+	if len(certs) == 0 || !bytes.Equal(certs[0].RawIssuer, r.cfg.ClientCA.RawSubject) {
+		return nil
+	}
+	return certs[0].Raw
 }
 
 // Kind is the target kind that the room serves.
@@ -96,21 +128,25 @@ func (r *Room) enter(ctx context.Context, conn net.Conn, door gateway.Door) (*br
 	return b, nil
 }
 
-// open asks for the token, opens the session and connects to the target.
+// open asks for the token where there is no certificate, opens the session and
+// connects to the target.
 func (r *Room) open(ctx context.Context, client net.Conn, h hello, door gateway.Door) (*bridge, error) {
 	if n := h.negotiate(); n != nil {
 		if _, err := client.Write(n); err != nil {
 			return nil, fmt.Errorf("negotiate version: %w", err)
 		}
 	}
-	token, err := askToken(client)
-	if err != nil {
-		return nil, err
-	}
-	s, err := door.Open(ctx, gateway.Knock{
-		Token: token, Target: access.TargetRef{Kind: "postgres", Name: h.target}, Choice: h.choice,
+	knock := gateway.Knock{
+		Target: access.TargetRef{Kind: "postgres", Name: h.target}, Choice: h.choice,
 		Remote: client.RemoteAddr(), Client: h.client(),
-	})
+	}
+	var err error
+	if knock.Certificate = r.shown(client); knock.Certificate == nil {
+		if knock.Token, err = askToken(client); err != nil {
+			return nil, err
+		}
+	}
+	s, err := door.Open(ctx, knock)
 	if err != nil {
 		return nil, doorError(err)
 	}

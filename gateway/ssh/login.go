@@ -1,7 +1,9 @@
 package ssh
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -12,17 +14,25 @@ import (
 	"github.com/tidegate/tidegate/access"
 )
 
-// A login exchanges a token for a short certificate, over the same port as
-// everything else: as a user that no target can be called, by one request.
+// A login exchanges a token for short certificates, over the same port as
+// everything else: as a user that no target can be called, by requests.
 const (
 	loginUser      = "+login"
 	certifyRequest = "certificate@tidegate"
+	namedRequest   = "named@tidegate"
 )
 
 // certified answers to a certifyRequest: a certificate, or why there is none.
 type certified struct {
 	Certificate string
 	Refusal     string
+}
+
+// named answers to a namedRequest: what the caller can name at targets of the
+// kind in it.
+type named struct {
+	Names   []string
+	Refusal string
 }
 
 // certify signs the key in the request for whom the token names.
@@ -39,25 +49,49 @@ func (b *bridge) certify(req *gossh.Request) {
 	_ = req.Reply(true, gossh.Marshal(answer)) // the client may be gone
 }
 
-// Login is what a client needs to exchange a token for a certificate.
+// tellNamed says what the caller's grants lead to.
+func (b *bridge) tellNamed(req *gossh.Request) {
+	if b.client.User() != loginUser {
+		_ = req.Reply(false, nil)
+		return
+	}
+	names, err := b.door.Named(b.ctx, b.knock(), string(req.Payload))
+	answer := named{Names: names}
+	if err != nil {
+		answer.Refusal = access.Message(err)
+	}
+	_ = req.Reply(true, gossh.Marshal(answer)) // the client may be gone
+}
+
+// Login is what a client needs to exchange a token for certificates.
 type Login struct {
 	Address string // the gateway's host:port
 	HostCAs []gossh.PublicKey
 	Token   access.Secret
 	Key     gossh.PublicKey // to be certified
+
+	ClientKey []byte // to be certified as well, for TLS, in PKIX form; nil: none
+	Kind      string // of the targets whose names are wanted; "": none are
+}
+
+// Exchanged is what a token was exchanged for.
+type Exchanged struct {
+	Certificate *gossh.Certificate
+	Client      *x509.Certificate // nil where none was asked for
+	Named       []string          // what dbname, or another kind's name, can be
 }
 
 // loginTime bounds an exchange.
 const loginTime = 30 * time.Second
 
-// Certificate asks the gateway for a certificate, which it must prove itself
-// for by a certificate of its host CA.
-func (l Login) Certificate(ctx context.Context) (*gossh.Certificate, error) {
+// Exchange asks the gateway for certificates. It must prove itself by a
+// certificate of its host CA.
+func (l Login) Exchange(ctx context.Context) (got Exchanged, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Address)
 	if err != nil {
-		return nil, fmt.Errorf("reach gateway: %w", err)
+		return got, fmt.Errorf("reach gateway: %w", err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -68,7 +102,7 @@ func (l Login) Certificate(ctx context.Context) (*gossh.Certificate, error) {
 		HostKeyCallback: checker.CheckHostKey, HostKeyAlgorithms: []string{gossh.CertAlgoED25519v01},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("log in at gateway: %w", err)
+		return got, fmt.Errorf("log in at gateway: %w", err)
 	}
 	defer client.Close()
 	go gossh.DiscardRequests(requests) // both end with the connection
@@ -77,22 +111,30 @@ func (l Login) Certificate(ctx context.Context) (*gossh.Certificate, error) {
 			_ = in.Reject(gossh.Prohibited, "not here")
 		}
 	}()
-	return ask(client, l.Key)
+	return l.ask(client)
+}
+
+func (l Login) ask(client gossh.Conn) (got Exchanged, err error) {
+	if got.Certificate, err = ask(client, l.Key); err != nil {
+		return got, err
+	}
+	if l.ClientKey != nil {
+		if got.Client, err = askClient(client, l.ClientKey); err != nil {
+			return got, err
+		}
+	}
+	if l.Kind != "" {
+		got.Named, err = askNamed(client, l.Kind)
+	}
+	return got, err
 }
 
 func ask(client gossh.Conn, key gossh.PublicKey) (*gossh.Certificate, error) {
-	ok, payload, err := client.SendRequest(certifyRequest, true, key.Marshal())
-	if err != nil || !ok {
-		return nil, errors.Join(errors.New("ask for a certificate: the gateway gives none"), err)
+	wire, err := askCertificate(client, key.Marshal())
+	if err != nil {
+		return nil, err
 	}
-	var answer certified
-	if err := gossh.Unmarshal(payload, &answer); err != nil {
-		return nil, fmt.Errorf("read the gateway's answer: %w", err)
-	}
-	if answer.Refusal != "" {
-		return nil, access.Errorf(access.CodeDenied, "%s", answer.Refusal)
-	}
-	pub, err := gossh.ParsePublicKey([]byte(answer.Certificate))
+	pub, err := gossh.ParsePublicKey(wire)
 	if err != nil {
 		return nil, fmt.Errorf("read the gateway's certificate: %w", err)
 	}
@@ -101,4 +143,53 @@ func ask(client gossh.Conn, key gossh.PublicKey) (*gossh.Certificate, error) {
 		return nil, errors.New("read the gateway's certificate: it is not for our key")
 	}
 	return cert, nil
+}
+
+func askClient(client gossh.Conn, key []byte) (*x509.Certificate, error) {
+	der, err := askCertificate(client, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read the gateway's client certificate: %w", err)
+	}
+	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, key) {
+		return nil, errors.New("read the gateway's client certificate: it is not for our key")
+	}
+	return cert, nil
+}
+
+func askCertificate(client gossh.Conn, key []byte) ([]byte, error) {
+	var answer certified
+	if err := request(client, certifyRequest, key, &answer); err != nil {
+		return nil, fmt.Errorf("ask for a certificate: %w", err)
+	}
+	if answer.Refusal != "" {
+		return nil, access.Errorf(access.CodeDenied, "%s", answer.Refusal)
+	}
+	return []byte(answer.Certificate), nil
+}
+
+func askNamed(client gossh.Conn, kind string) ([]string, error) {
+	var answer named
+	if err := request(client, namedRequest, []byte(kind), &answer); err != nil {
+		return nil, fmt.Errorf("ask for the targets of your grants: %w", err)
+	}
+	if answer.Refusal != "" {
+		return nil, access.Errorf(access.CodeDenied, "%s", answer.Refusal)
+	}
+	return answer.Names, nil
+}
+
+// request sends one and reads its answer.
+func request(client gossh.Conn, kind string, payload []byte, answer any) error {
+	ok, got, err := client.SendRequest(kind, true, payload)
+	if err != nil || !ok {
+		return errors.Join(errors.New("the gateway gives none"), err)
+	}
+	if err := gossh.Unmarshal(got, answer); err != nil {
+		return fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	return nil
 }

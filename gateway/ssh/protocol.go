@@ -312,6 +312,8 @@ func (b *bridge) serveRequests() {
 			b.unlisten(req)
 		case certifyRequest:
 			b.certify(req)
+		case namedRequest:
+			b.tellNamed(req)
 		case "no-more-sessions@openssh.com":
 			_ = req.Reply(true, nil)
 		default: // among them keepalive@openssh.com, to which any answer is one

@@ -1,10 +1,17 @@
 package ssh
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,23 +28,43 @@ import (
 // withLogin lets people log in with certificates of a login CA.
 func withLogin(t *testing.T, o houseOptions) (houseOptions, identify.Certificates) {
 	t.Helper()
-	certs := identify.Certificates{CA: newSigner(t)}
+	certs := identify.Certificates{CA: newSigner(t), Client: clientCA(t)}
 	o.config.Authority = certs.Authority
 	o.gate.Tune = func(c *gateway.Config) { c.Certificates = certs }
 	return o, certs
 }
 
+func clientCA(t *testing.T) *identify.ClientCA {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if root, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return &identify.ClientCA{Certificate: root, Key: key}
+}
+
 // certificate logs the person in at the gateway.
 func (h *house) certificate(person string, key gossh.Signer) gossh.Signer {
 	h.t.Helper()
-	cert, err := Login{
+	got, err := Login{
 		Address: h.address, HostCAs: []gossh.PublicKey{h.hostCA.PublicKey()},
 		Token: access.NewSecret(h.gate.Token(person)), Key: key.PublicKey(),
-	}.Certificate(h.t.Context())
+	}.Exchange(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	signer, err := gossh.NewCertSigner(cert, key)
+	signer, err := gossh.NewCertSigner(got.Certificate, key)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -102,6 +129,51 @@ func TestCertificateLogin(t *testing.T) {
 	c, _ = h.dial(loginUser, gossh.PublicKeys(alice))
 	if _, err := ask(c, newSigner(t).PublicKey()); access.CodeOf(err) != access.CodeDenied {
 		t.Errorf("a certificate renewed itself: %v", err)
+	}
+}
+
+// A login brings a client certificate and the names of targets as well.
+func TestLoginForTLSClients(t *testing.T) {
+	o, certs := withLogin(t, houseOptions{role: map[string]string{"exec": "true"}})
+	h := newHouse(t, o)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for person, want := range map[string][]string{"alice": {"web-1"}, "mallory": nil} {
+		login := Login{
+			Address: h.address, HostCAs: []gossh.PublicKey{h.hostCA.PublicKey()}, Token: access.NewSecret(h.gate.Token(person)),
+			Key: newSigner(t).PublicKey(), ClientKey: public, Kind: "ssh",
+		}
+		got, err := login.Exchange(t.Context())
+		if err != nil {
+			t.Fatalf("%s: %v", person, err)
+		}
+		if !slices.Equal(got.Named, want) {
+			t.Errorf("%s can name %q, want %q", person, got.Named, want)
+		}
+		id, err := certs.IdentifyCertificate(got.Client.Raw)
+		if err != nil || id.Email != person+"@acme.test" {
+			t.Errorf("%s's certificate is of %v, %v", person, id, err)
+		}
+		if ends := time.Unix(int64(got.Certificate.ValidBefore), 0); !got.Client.NotAfter.Equal(ends) {
+			t.Errorf("%s's certificates end at %s and %s, want the same", person, got.Client.NotAfter, ends)
+		}
+		login.Token = access.NewSecret("wrong")
+		if _, err := login.Exchange(t.Context()); err == nil {
+			t.Errorf("%s got certificates for a wrong token", person)
+		}
+	}
+	c := h.mustDial() // under a target's name nothing of this is answered
+	if _, err := askCertificate(c, public); err == nil {
+		t.Error("a session got a certificate")
+	}
+	if _, err := askNamed(c, "ssh"); err == nil {
+		t.Error("a session got the names of targets")
 	}
 }
 
