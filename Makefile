@@ -60,7 +60,8 @@ bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer,
 	@TIDEGATE_BENCH=full $(GO) test -count=1 -v -timeout 30m -run '^TestBench$$' ./gateway/postgres
 
 bench-ssh: ## the SSH room beside a direct connection and ProxyJump, some minutes
-	@$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 10x ./gateway/ssh
+	@.ci/parts/debian.sh test
+	@TIDEGATE_BENCH=full $(GO) test -count=1 -v -timeout 30m -run '^TestBench$$' ./gateway/ssh
 
 conformance: ## docs/reference/conformance.md: PostgreSQL clients, each run against the gateway
 	@.ci/parts/debian.sh test && .ci/parts/postgres-drivers.sh

@@ -2,307 +2,241 @@ package ssh
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"text/tabwriter"
 	"time"
 
-	gossh "golang.org/x/crypto/ssh"
-
-	"github.com/tidegate/tidegate/access"
-	"github.com/tidegate/tidegate/gateway"
-	"github.com/tidegate/tidegate/gateway/gatewaytest"
-	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/record"
 )
 
-// The benchmarks compare the way through the gateway, everything recorded to
-// the disk, with OpenSSH's direct way and with its ProxyJump through a second
-// sshd's place: the same one. `make bench` runs them.
-
-// recorders is the folder of recordings as a gateway fills it.
-type recorders struct{ *record.Store }
-
-func (r recorders) Record(s access.SessionInfo, anchor func(access.Head)) (gateway.Recorder, error) {
-	return r.Store.Record(s, anchor)
-}
-
-// track is a house with one configuration of OpenSSH for each way.
-type track struct {
-	*house
-	config map[string]string // way -> file for -F
-	signer gossh.Signer      // of alice, at the gateway
-	direct gossh.Signer      // at the host
-}
-
-func newTrack(b *testing.B) *track {
-	b.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		b.Fatal(err)
+// TestBench is `make bench-ssh`: the way through the gateway, everything
+// recorded to the disk, beside the direct way and OpenSSH's ProxyJump through
+// the same sshd, in turns. TIDEGATE_BENCH is "full" or "quick";
+// TIDEGATE_BENCH_ONLY names some of the measurements, and a profile of idle
+// memory goes to TIDEGATE_BENCH_PROFILE.
+func TestBench(t *testing.T) {
+	mode := os.Getenv("TIDEGATE_BENCH")
+	if mode == "" {
+		t.Skip("make bench-ssh runs this")
 	}
-	store, err := record.Open(record.Config{Dir: b.TempDir(), Key: key})
-	if err != nil {
-		b.Fatal(err)
+	r := &benchRun{track: newTrack(t), rounds: 10, bulk: 256 << 20}
+	if mode == "quick" {
+		r.rounds, r.bulk = 4, 64<<20
 	}
-	b.Cleanup(func() { _ = store.Close() })
-	certs := identify.Certificates{CA: newSigner(b)}
-	h := newHouse(b, houseOptions{
-		role: map[string]string{"shell": "true", "exec": "true"}, read: []string{"/"}, write: []string{"/tmp"},
-		config: Config{Authority: certs.Authority},
-		gate: gatewaytest.Options{Recorders: recorders{store}, Tune: func(c *gateway.Config) {
-			c.Certificates, c.MaxSessionsPerPerson = certs, 1000
-		}},
-	})
-	t := &track{house: h, config: map[string]string{}}
-	t.signer = t.keys("gateway", func(key gossh.Signer) *gossh.Certificate {
-		return t.certificate("alice", key).PublicKey().(*gossh.Certificate)
-	})
-	t.direct = t.keys("direct", func(key gossh.Signer) *gossh.Certificate {
-		c := &gossh.Certificate{
-			Key: key.PublicKey(), CertType: gossh.UserCert, ValidPrincipals: []string{h.host.Account}, ValidBefore: gossh.CertTimeInfinity,
-			Permissions: gossh.Permissions{Extensions: map[string]string{"permit-pty": "", "permit-port-forwarding": ""}},
+	defer func() { fmt.Println(r.table()) }()
+	only := os.Getenv("TIDEGATE_BENCH_ONLY")
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{{"login", r.logins}, {"echo", r.echo}, {"download", r.download}, {"upload", r.upload}, {"idle", r.idle}, {"verify", r.verify}} {
+		if only == "" || strings.Contains(only, step.name) {
+			step.do()
 		}
-		if err := c.SignCert(rand.Reader, h.userCA); err != nil {
-			b.Fatal(err)
+	}
+}
+
+type benchRun struct {
+	*track
+	rounds int
+	bulk   int
+	lines  [][]string
+}
+
+func (r *benchRun) add(what, got, must, aim, figures string) {
+	r.lines = append(r.lines, []string{what, got, must, aim, figures})
+}
+
+func (r *benchRun) table() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(w, "| what\t| measured\t| must\t| aim\t| in figures\t|")
+	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|")
+	for _, l := range r.lines {
+		fmt.Fprintln(w, "| "+strings.Join(l, "\t| ")+"\t|")
+	}
+	_ = w.Flush()
+	return out.String()
+}
+
+// times are the median seconds of each way.
+type times map[string]float64
+
+// measure takes turns, so that what else the machine does hits all ways alike.
+func (r *benchRun) measure(rounds int, do func(way string)) times {
+	all := map[string][]float64{}
+	for range rounds {
+		for _, way := range []string{"direct", "gateway", "jump"} {
+			began := time.Now()
+			do(way)
+			all[way] = append(all[way], time.Since(began).Seconds())
 		}
-		return c
-	})
-	h.write("known_hosts", "* "+h.host.HostKey+"\n@cert-authority * "+string(gossh.MarshalAuthorizedKey(h.hostCA.PublicKey())))
-	t.configure("gateway", h.address, "web-1", "gateway", "")
-	t.configure("direct", h.host.Address, h.host.Account, "direct", "")
-	t.configure("jump", h.host.Address, h.host.Account, "direct",
-		"ProxyCommand ssh -F "+t.config["direct"]+" -W "+h.host.Address+" host")
-	return t
+	}
+	m := times{}
+	for way, v := range all {
+		slices.Sort(v)
+		m[way] = v[len(v)/2]
+	}
+	return m
 }
 
-// keys writes a key with a certificate for OpenSSH.
-func (t *track) keys(name string, certify func(gossh.Signer) *gossh.Certificate) gossh.Signer {
-	t.t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.t.Fatal(err)
-	}
-	key, err := gossh.NewSignerFromKey(private)
-	if err != nil {
-		t.t.Fatal(err)
-	}
-	block, err := gossh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.t.Fatal(err)
-	}
-	cert := certify(key)
-	path := t.write("id_"+name, string(pem.EncodeToMemory(block)))
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.t.Fatal(err)
-	}
-	t.write("id_"+name+"-cert.pub", string(gossh.MarshalAuthorizedKey(cert)))
-	signer, err := gossh.NewCertSigner(cert, key)
-	if err != nil {
-		t.t.Fatal(err)
-	}
-	return signer
+// ofDirect is the speed of the way through the gateway, of the direct one.
+func (m times) ofDirect() string { return fmt.Sprintf("%.2f", m["direct"]/m["gateway"]) }
+
+func (m times) seconds() string {
+	return fmt.Sprintf("direct %.0f, gateway %.0f, ProxyJump %.0f ms", 1000*m["direct"], 1000*m["gateway"], 1000*m["jump"])
 }
 
-func (t *track) configure(way, address, user, key, more string) {
-	host, port, _ := net.SplitHostPort(address)
-	t.config[way] = t.write("config_"+way, fmt.Sprintf("Host host\nHostName %s\nPort %s\nUser %s\nIdentityFile %s\nIdentitiesOnly yes\n"+
-		"UserKnownHostsFile %s\nStrictHostKeyChecking yes\nLogLevel ERROR\n%s\n",
-		host, port, user, filepath.Join(t.dir, "id_"+key), filepath.Join(t.dir, "known_hosts"), more))
+func (m times) perSecond(bytes int) string {
+	rate := func(way string) float64 { return float64(bytes) / m[way] / 1e6 }
+	return fmt.Sprintf("direct %.0f, gateway %.0f, ProxyJump %.0f MB/s", rate("direct"), rate("gateway"), rate("jump"))
 }
 
-func (t *track) openssh(program, way string, args ...string) *exec.Cmd {
-	cmd := exec.Command(program, append([]string{"-F", t.config[way]}, args...)...)
-	cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK=")
-	return cmd
-}
-
-var ways = []string{"direct", "gateway", "jump"}
-
-func each(b *testing.B, run func(b *testing.B, t *track, way string)) {
-	t := newTrack(b)
-	for _, way := range ways {
-		b.Run(way, func(b *testing.B) { run(b, t, way) })
+func (r *benchRun) must(cmd *exec.Cmd) {
+	r.t.Helper()
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		r.t.Fatalf("%v: %v: %s", cmd.Args, err, &said)
 	}
 }
 
-func must(b *testing.B, cmd *exec.Cmd) {
-	b.Helper()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %v: %s", cmd.Args, err, out)
-	}
-}
-
-func BenchmarkLogin(b *testing.B) {
-	each(b, func(b *testing.B, t *track, way string) {
-		for b.Loop() {
-			must(b, t.openssh("ssh", way, "host", "true"))
-		}
-	})
-}
-
-func BenchmarkLoginFour(b *testing.B) {
-	each(b, func(b *testing.B, t *track, way string) {
-		for b.Loop() {
+func (r *benchRun) logins() {
+	for _, c := range []struct {
+		clients   int
+		must, aim string
+	}{{1, "≥ 0.95", "0.98"}, {4, "≥ 0.85", "0.90"}} {
+		m := r.measure(2*r.rounds, func(way string) {
 			var all sync.WaitGroup
-			for range 4 {
-				all.Go(func() { _ = t.openssh("ssh", way, "host", "true").Run() })
+			for range c.clients {
+				all.Go(func() {
+					if err := r.openssh("ssh", way, "host", "true").Run(); err != nil {
+						r.t.Errorf("%s: %v", way, err)
+					}
+				})
 			}
 			all.Wait()
+		})
+		r.add(fmt.Sprintf("logins, %d at once, of direct", c.clients), m.ofDirect(), c.must, c.aim, m.seconds())
+	}
+}
+
+// echo is the time from a key to its echo, one after the other.
+func (r *benchRun) echo() {
+	m := map[string][]int64{}
+	for range max(3, r.rounds/3) {
+		for _, way := range []string{"direct", "gateway"} {
+			m[way] = append(m[way], r.helper(way, "echo").expect("p50"))
 		}
+	}
+	for _, v := range m {
+		slices.Sort(v)
+	}
+	direct, gate := m["direct"][len(m["direct"])/2], m["gateway"][len(m["gateway"])/2]
+	r.add("echo of one key, added p50", fmt.Sprintf("%d µs", gate-direct), "≤ 160 µs", "110 µs", fmt.Sprintf("direct %d, gateway %d µs", direct, gate))
+}
+
+func (r *benchRun) download() {
+	text := filepath.Join(r.dir, "text")
+	line := strings.Repeat("a line of text, as logs have them\n", 1<<10)
+	if err := os.WriteFile(text, []byte(strings.Repeat(line, r.bulk/len(line))), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	m := r.measure(max(3, r.rounds/3), func(way string) { r.must(r.openssh("ssh", way, "host", "cat "+text)) })
+	r.add("download of text through exec, of direct", m.ofDirect(), "≥ 0.43", "0.55", m.perSecond(r.bulk))
+}
+
+func (r *benchRun) upload() {
+	from, to := filepath.Join(r.dir, "from"), filepath.Join(r.t.(*testing.T).TempDir(), "to")
+	if err := os.WriteFile(from, make([]byte, r.bulk), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	m := r.measure(max(3, r.rounds/3), func(way string) {
+		put := r.openssh("sftp", way, "-b", "-", "host")
+		put.Stdin = strings.NewReader("put " + from + " " + to + "\n")
+		r.must(put)
 	})
+	r.add("upload, sftp put, of direct", m.ofDirect(), "≥ 0.65", "0.75", m.perSecond(r.bulk))
 }
 
-const bulk = 256 << 20
+// idleShells are held open at once.
+const idleShells = 200
 
-func BenchmarkDownload(b *testing.B) {
-	each(b, func(b *testing.B, t *track, way string) {
-		text := filepath.Join(b.TempDir(), "text")
-		line := strings.Repeat("a line of text, as logs have them\n", 1<<10)
-		if err := os.WriteFile(text, []byte(strings.Repeat(line, bulk/len(line))), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		b.SetBytes(bulk)
-		for b.Loop() {
-			cmd := t.openssh("ssh", way, "host", "cat "+text)
-			cmd.Stdout = nil
-			must2(b, cmd)
-		}
-	})
+func (r *benchRun) idle() {
+	before := inUse()
+	client := r.helper("gateway", "hold")
+	client.expect("open")
+	bytes := inUse() - before
+	r.heapProfile()
+	r.add(fmt.Sprintf("idle session, %d shells", idleShells), fmt.Sprintf("%.1f KiB", float64(bytes)/1024/idleShells), "≤ 140 KiB", "100 KiB",
+		"heap and stacks in use, after the collector's visits")
 }
 
-// must2 drops the output.
-func must2(b *testing.B, cmd *exec.Cmd) {
-	b.Helper()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer null.Close()
-	cmd.Stdout = null
-	if err := cmd.Run(); err != nil {
-		b.Fatal(err)
-	}
-}
-
-func BenchmarkUpload(b *testing.B) {
-	each(b, func(b *testing.B, t *track, way string) {
-		from := filepath.Join(b.TempDir(), "from")
-		if err := os.WriteFile(from, make([]byte, bulk), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		to := filepath.Join(b.TempDir(), "to")
-		b.SetBytes(bulk)
-		for b.Loop() {
-			must(b, t.openssh("scp", way, from, "host:"+to))
-		}
-	})
-}
-
-// BenchmarkEcho types one key after the other, and waits for each to come back.
-func BenchmarkEcho(b *testing.B) {
-	each(b, func(b *testing.B, t *track, way string) {
-		if way == "jump" {
-			b.Skip("one way is enough to compare with")
-		}
-		in, out := t.cat(b, way)
-		var times []time.Duration
-		key := []byte("x")
-		for b.Loop() {
-			begun := time.Now()
-			if _, err := in.Write(key); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(out, key); err != nil {
-				b.Fatal(err)
-			}
-			times = append(times, time.Since(begun))
-		}
-		slices.Sort(times)
-		b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-µs")
-	})
-}
-
-func (t *track) dialWay(b *testing.B, way string) *gossh.Client {
-	b.Helper()
-	address, user, signer := t.address, "web-1", t.signer
-	if way == "direct" {
-		address, user, signer = t.host.Address, t.host.Account, t.direct
-	}
-	c, err := gossh.Dial("tcp", address, &gossh.ClientConfig{
-		Config: gossh.Config{Ciphers: gcmOnly}, User: user, Auth: []gossh.AuthMethod{gossh.PublicKeys(signer)},
-		HostKeyCallback: func(string, net.Addr, gossh.PublicKey) error { return nil },
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-func (t *track) cat(b *testing.B, way string) (io.Writer, io.Reader) {
-	b.Helper()
-	s, err := t.dialWay(b, way).NewSession()
-	if err != nil {
-		b.Fatal(err)
-	}
-	in, _ := s.StdinPipe()
-	out, _ := s.StdoutPipe()
-	if err := s.Start("cat"); err != nil {
-		b.Fatal(err)
-	}
-	return in, out
-}
-
-// BenchmarkIdle is the memory of one idle shell: of the gateway's process,
-// which is the client's here, too; so it is what both take, and the client's
-// share, measured direct, is taken off.
-func BenchmarkIdle(b *testing.B) {
-	const shells = 200
-	t := newTrack(b)
-	use := func(way string) float64 {
+// inUse is what the process uses when the collector has visited so often that
+// stacks which were needed for a login have shrunk.
+func inUse() int64 {
+	for range 6 {
 		runtime.GC()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		var clients []*gossh.Client
-		for range shells {
-			c := t.dialWay(b, way)
-			clients = append(clients, c)
-			s, err := c.NewSession()
-			if err != nil {
-				b.Fatal(err)
-			}
-			if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := s.StdinPipe(); err != nil {
-				b.Fatal(err)
-			}
-			if err := s.Shell(); err != nil {
-				b.Fatal(err)
-			}
-		}
-		time.Sleep(time.Second) // idle is what is measured
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		for _, c := range clients {
-			_ = c.Close()
-		}
-		live := func(m runtime.MemStats) uint64 { return m.HeapInuse + m.StackInuse }
-		return float64(live(after)-live(before)) / shells / 1024
 	}
-	for b.Loop() {
-		client := use("direct")
-		b.ReportMetric(use("gateway")-client, "KiB/shell")
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}
+
+func (r *benchRun) heapProfile() {
+	path := os.Getenv("TIDEGATE_BENCH_PROFILE")
+	if path == "" {
+		return
 	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	r.t.Logf("heap %d KiB (live %d), stacks %d KiB, %d goroutines", m.HeapInuse/1024, m.HeapAlloc/1024, m.StackInuse/1024, runtime.NumGoroutine())
+	for name, debug := range map[string]int{"heap": 0, "goroutine": 1} {
+		f, err := os.Create(path + "." + name)
+		if err == nil {
+			err = pprof.Lookup(name).WriteTo(f, debug)
+			_ = f.Close()
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// verify takes the largest recording of the measurements before.
+func (r *benchRun) verify() {
+	var largest string
+	var size int64
+	_ = filepath.WalkDir(r.spool, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil && info.Size() > size {
+			largest, size = path, info.Size()
+		}
+		return nil
+	})
+	var all []float64
+	for range r.rounds {
+		f, err := os.Open(largest)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := record.Verify(f, record.NewKeys(r.key.Public().(ed25519.PublicKey)), nil); err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, float64(size)/time.Since(began).Seconds()/1e6)
+		_ = f.Close()
+	}
+	slices.Sort(all)
+	r.add("verify", fmt.Sprintf("%.0f MB/s", all[len(all)/2]), "≥ 400 MB/s", "1 GB/s", fmt.Sprintf("a recording of %d MB", size/1e6))
 }

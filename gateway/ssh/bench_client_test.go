@@ -1,0 +1,118 @@
+package ssh
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// TestBenchClient is the client's process of TestBench.
+func TestBenchClient(t *testing.T) {
+	what := os.Getenv("TIDEGATE_BENCH_CLIENT")
+	if what == "" {
+		t.Skip("a part of TestBench")
+	}
+	c := benchLogin(t)
+	switch what {
+	case "echo":
+		fmt.Printf("\np50 %d\n", echoTime(t, c()).Microseconds())
+	case "hold":
+		for range idleShells {
+			openShell(t, c())
+		}
+		fmt.Printf("\nopen %d\n", idleShells)
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the bench has measured
+	}
+}
+
+// benchLogin answers with what opens a connection.
+func benchLogin(t *testing.T) func() *gossh.Client {
+	t.Helper()
+	path := os.Getenv("TIDEGATE_BENCH_KEY")
+	private, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := gossh.ParsePrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := os.ReadFile(path + "-cert.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, _, _, _, err := gossh.ParseAuthorizedKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := gossh.NewCertSigner(cert.(*gossh.Certificate), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() *gossh.Client {
+		c, err := gossh.Dial("tcp", os.Getenv("TIDEGATE_BENCH_ADDRESS"), &gossh.ClientConfig{
+			Config: gossh.Config{Ciphers: gcmOnly}, User: os.Getenv("TIDEGATE_BENCH_USER"), Auth: []gossh.AuthMethod{gossh.PublicKeys(signer)},
+			HostKeyCallback: gossh.InsecureIgnoreHostKey(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+}
+
+func echoTime(t *testing.T, c *gossh.Client) time.Duration {
+	t.Helper()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, _ := s.StdinPipe()
+	out, _ := s.StdoutPipe()
+	if err := s.Start("cat"); err != nil {
+		t.Fatal(err)
+	}
+	var all []time.Duration
+	key := []byte("x")
+	for range 2000 {
+		began := time.Now()
+		if _, err := in.Write(key); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(out, key); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, time.Since(began))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func openShell(t *testing.T, c *gossh.Client) {
+	t.Helper()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shell(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // the prompt
+		t.Fatal(err)
+	}
+}
