@@ -199,7 +199,7 @@ func (b *bridge) listen(req *gossh.Request) {
 	}
 	open, err := b.session.Admit(b.ctx, op)
 	if err != nil {
-		b.tell(err)
+		b.tell(strings.TrimPrefix(words(err), "tidegate: "))
 		_ = req.Reply(false, nil)
 		return
 	}
@@ -209,13 +209,6 @@ func (b *bridge) listen(req *gossh.Request) {
 		ok = false
 	}
 	_ = req.Reply(ok, answer)
-}
-
-// tell shows a refusal that has no channel of its own on those that are open.
-func (b *bridge) tell(err error) {
-	for _, s := range b.openStays() {
-		s.notice(strings.TrimPrefix(words(err), "tidegate: "))
-	}
 }
 
 func (b *bridge) addListen(p listenPayload, answer []byte, open gateway.Open) bool {

@@ -12,7 +12,7 @@ import (
 // An idle channel waits with a small buffer; one that is busy borrows a large
 // one.
 const (
-	smallBuffer = 1 << 10
+	smallBuffer = 512
 	largeBuffer = 64 << 10
 )
 

@@ -28,7 +28,7 @@ type bridge struct {
 	log    *slog.Logger
 	door   gateway.Door
 	client *gossh.ServerConn
-	ins    <-chan gossh.NewChannel
+	ins    <-chan gossh.NewChannel // the client's; see serve
 	asks   <-chan *gossh.Request
 
 	fixed string // the target's name, if the way here named it already
@@ -61,18 +61,17 @@ func newBridge(r *Room, door gateway.Door, client *gossh.ServerConn, ins <-chan 
 func (b *bridge) run(parent context.Context) error {
 	b.ctx, b.end = context.WithCancelCause(parent)
 	defer b.end(nil)
-	b.work.Go(b.open)
-	b.work.Go(b.serveChannels)
-	b.work.Go(b.serveRequests)
-	b.work.Go(func() {
-		_ = b.client.Wait() // how the connection broke is of no use to anybody
-		b.end(errLeft)
+	shut := make(chan struct{})
+	context.AfterFunc(b.ctx, func() {
+		defer close(shut)
+		<-b.opened
+		b.shut(context.Cause(b.ctx))
 	})
-	<-b.ctx.Done()
-	<-b.opened
-	cause := context.Cause(b.ctx)
-	b.shut(cause)
+	b.work.Go(b.open)
+	b.serve()
+	<-shut
 	b.work.Wait()
+	cause := context.Cause(b.ctx)
 	if b.session == nil {
 		return worthLogging(cause)
 	}
@@ -92,10 +91,7 @@ func (b *bridge) open() {
 		// Most clients ask for something, are told, and leave. One that asks
 		// for nothing would stay for ever.
 		b.work.Go(func() { b.endLater(b.err, startupTime) })
-		return
 	}
-	b.work.Go(b.warn)
-	b.work.Go(b.serveTarget)
 }
 
 func (b *bridge) endLater(cause error, after time.Duration) {
@@ -221,20 +217,10 @@ func (b *bridge) removeStay(s *stay) {
 	b.stays = slices.DeleteFunc(b.stays, func(o *stay) bool { return o == s })
 }
 
-// warn shows the session's sentences on every channel where a person is.
-func (b *bridge) warn() {
-	for {
-		select {
-		case <-b.ctx.Done():
-			return
-		case text, ok := <-b.session.Warnings():
-			if !ok {
-				return
-			}
-			for _, s := range b.openStays() {
-				s.notice(text)
-			}
-		}
+// tell shows a sentence on every channel where a person is.
+func (b *bridge) tell(text string) {
+	for _, s := range b.openStays() {
+		s.notice(text)
 	}
 }
 
@@ -248,15 +234,17 @@ func (b *bridge) refused() bool {
 	}
 }
 
-// early holds up a client that opens much before it is known what it may: the
-// connection is read no further until then.
-func (b *bridge) early() {
-	b.mu.Lock()
-	many := b.channels >= maxEarly
-	b.mu.Unlock()
-	if many {
-		_ = b.ready(b.ctx) // takeChannel asks how it went
+// crowded holds up a client that opens much before it is known what it may:
+// what it opens is read no further until then.
+func (b *bridge) crowded() bool {
+	select {
+	case <-b.opened:
+		return false
+	default:
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.channels >= maxEarly
 }
 
 // takeChannel counts an open channel, if there is room for one more.
@@ -274,74 +262,4 @@ func (b *bridge) leaveChannel() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.channels--
-}
-
-// serveChannels answers to what the client opens.
-func (b *bridge) serveChannels() {
-	for in := range b.ins {
-		b.early()
-		if !b.takeChannel() {
-			_ = in.Reject(gossh.ResourceShortage, "too many channels are open")
-			continue
-		}
-		b.work.Go(func() {
-			defer b.leaveChannel()
-			b.serveChannel(in)
-		})
-	}
-}
-
-func (b *bridge) serveChannel(in gossh.NewChannel) {
-	switch in.ChannelType() {
-	case "session":
-		b.serveSession(in)
-	case "direct-tcpip":
-		b.serveDirect(in)
-	default:
-		_ = in.Reject(gossh.Prohibited, "channels of this type are not led through")
-	}
-}
-
-// serveRequests answers to what the client asks of the connection itself.
-func (b *bridge) serveRequests() {
-	for req := range b.asks {
-		switch req.Type {
-		case "tcpip-forward":
-			b.listen(req)
-		case "cancel-tcpip-forward":
-			b.unlisten(req)
-		case certifyRequest:
-			b.certify(req)
-		case namedRequest:
-			b.tellNamed(req)
-		case "no-more-sessions@openssh.com":
-			_ = req.Reply(true, nil)
-		default: // among them keepalive@openssh.com, to which any answer is one
-			_ = req.Reply(false, nil)
-		}
-	}
-}
-
-// serveTarget answers to what the host asks and opens.
-func (b *bridge) serveTarget() {
-	b.work.Go(func() { gossh.DiscardRequests(b.target.requests) })
-	b.work.Go(func() {
-		for in := range b.target.channels {
-			if !b.takeChannel() {
-				_ = in.Reject(gossh.ResourceShortage, "too many channels are open")
-				continue
-			}
-			b.work.Go(func() {
-				defer b.leaveChannel()
-				b.serveFromTarget(in)
-			})
-		}
-	})
-	_ = b.target.Wait() // how it broke is of no use to anybody
-	// Revoking ends the host's side, too, and has the better sentence.
-	select {
-	case <-b.session.Context().Done():
-	case <-time.After(200 * time.Millisecond):
-	}
-	b.end(errTargetLeft)
 }

@@ -21,6 +21,9 @@ type stay struct {
 	leave  context.CancelCauseFunc
 	done   chan struct{} // closed when what was started is over; nil before
 
+	host     chan hostAsks // what the host asks of the program's channel, for serveSession
+	answered chan struct{} // closed when it asks nothing more
+
 	mu     sync.Mutex
 	pty    *ptyPayload
 	env    []envPayload
@@ -42,19 +45,50 @@ func (b *bridge) serveSession(in gossh.NewChannel) {
 	if err != nil {
 		return
 	}
-	s := &stay{b: b, client: ch}
+	s := &stay{b: b, client: ch, host: make(chan hostAsks, 1), answered: make(chan struct{})}
 	s.ctx, s.leave = context.WithCancelCause(b.ctx)
 	defer s.leave(nil)
 	b.addStay(s)
 	defer b.removeStay(s)
-	for req := range requests {
-		s.request(req)
-	}
-	s.leave(errLeft)
-	if s.done != nil {
-		<-s.done
-	}
+	s.serve(requests)
 	_ = ch.Close()
+}
+
+// hostAsks is what the host asks of a channel, and what answers to it.
+type hostAsks struct {
+	requests <-chan *gossh.Request
+	answer   func(*gossh.Request)
+}
+
+// serve answers to what either side asks of the channel, until the client left
+// it and what was started is over. One goroutine waits for both sides.
+func (s *stay) serve(requests <-chan *gossh.Request) {
+	var host hostAsks
+	var runs <-chan struct{}
+	for begun := false; requests != nil || runs != nil; {
+		select {
+		case req, ok := <-requests:
+			if !ok {
+				requests = nil
+				s.leave(errLeft)
+				break
+			}
+			s.request(req)
+			if s.done != nil && !begun {
+				begun, runs = true, s.done
+			}
+		case host = <-s.host:
+		case req, ok := <-host.requests:
+			if ok {
+				host.answer(req)
+				break
+			}
+			host.requests = nil
+			close(s.answered)
+		case <-runs:
+			runs = nil
+		}
+	}
 }
 
 // request handles one channel request, in order.
@@ -311,9 +345,10 @@ func (s *stay) notice(text string) {
 
 // carry moves bytes and answers until the program is over.
 func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open gateway.Open) access.Outcome {
-	var out sync.WaitGroup
-	out.Go(func() { s.failed(move(s.client, target, s.shown(open))) })
-	out.Go(func() { s.failed(move(s.client.Stderr(), target.Stderr(), tap(open, access.ToClient))) })
+	outcome := access.Outcome{Status: "cut"}
+	s.host <- hostAsks{answers, func(req *gossh.Request) { s.answer(req, &outcome) }}
+	var errOut sync.WaitGroup
+	errOut.Go(func() { s.failed(move(s.client.Stderr(), target.Stderr(), tap(open, access.ToClient))) })
 	input := s.input
 	if input == nil {
 		input = s.client
@@ -327,17 +362,10 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	}()
 	gone := context.AfterFunc(s.ctx, func() { _ = target.Close() })
 	defer gone()
-	outcome := access.Outcome{Status: "cut"}
-	ended := make(chan struct{})
-	go func() { // ends with the target's channel
-		defer close(ended)
-		for req := range answers {
-			s.answer(req, &outcome)
-		}
-	}()
-	out.Wait()
+	s.failed(move(s.client, target, s.shown(open)))
+	errOut.Wait()
 	_ = s.client.CloseWrite()
-	<-ended
+	<-s.answered
 	return outcome
 }
 
