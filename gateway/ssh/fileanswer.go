@@ -72,8 +72,6 @@ func (c *courier) settle(q *question, kind byte, f fields) error {
 		return q.open.Close(outcomeOf(kind, f))
 	case q.handle != "":
 		return c.closeHandle(q.handle, kind, f)
-	case q.file != nil && kind == fxHandle:
-		return c.addHandle(f.text(), q.file)
 	case q.file != nil && kind == fxData:
 		data := f.bytes()
 		if f.bad {
@@ -81,8 +79,6 @@ func (c *courier) settle(q *question, kind byte, f fields) error {
 		}
 		_, err := q.file.tap(access.ToClient, q.offset, data)
 		return err
-	case q.file != nil && kind == fxStatus && !c.known(q.file):
-		return q.file.open.Close(outcomeOf(kind, f)) // the open failed
 	}
 	return nil
 }
@@ -97,22 +93,10 @@ func outcomeOf(kind byte, f fields) access.Outcome {
 	return access.Outcome{Status: "ok"}
 }
 
-// known reports whether the file is open: then a status is about a read.
-func (c *courier) known(f *file) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, open := range c.handles {
-		if open == f {
-			return true
-		}
-	}
-	return false
-}
-
 func (c *courier) addHandle(handle string, f *file) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.handles) >= maxHandles || len(handle) > 256 {
+	if len(c.handles) >= maxHandles || len(handle) > maxHandle {
 		return fmt.Errorf("more than %d files are open", maxHandles)
 	}
 	c.handles[handle] = f

@@ -1,11 +1,11 @@
 package ssh
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
@@ -79,14 +79,13 @@ func (c *courier) onPath(id uint32, name string, j judged, m message, rest []byt
 	if err != nil {
 		return c.refuse(id, err)
 	}
-	q := question{id: id, open: open}
-	if m[4] == fxOpendir {
-		q.open, q.file = nil, &file{open: open, name: at}
+	switch m[4] {
+	case fxOpendir:
+		return c.opened(id, &file{open: open, name: at, folder: true}, 0)
+	case fxSetstat:
+		return c.setstat(id, at, open, rest)
 	}
-	return c.ask(q, func(own uint32) []byte {
-		binary.BigEndian.PutUint32(m[5:], own)
-		return m.text(at).raw(rest).sealed()
-	})
+	return c.ask(question{id: id, open: open}, m.text(at).raw(rest))
 }
 
 // judge resolves a path and admits what is to be done there.
@@ -100,9 +99,20 @@ func (c *courier) judge(name string, j judged) (at string, open gateway.Open, er
 	if !c.may(at, j) {
 		op.Guard = deny("folders", fmt.Sprintf("Your grant does not %s %s.", j.verb, at))
 	}
-	open, err = c.s.admit(op)
-	return at, open, err
+	asked := time.Now()
+	if open, err = c.s.admit(op); err != nil || time.Since(asked) < aWhile {
+		return at, open, err
+	}
+	// A person decided on this path, and it took a while.
+	if now, err := c.resolve(name, j.follow); err != nil || now != at {
+		_ = open.Close(access.Outcome{Status: "refused"}) // a failed recorder ends the session by itself
+		return "", nil, errors.Join(moved(at), err)
+	}
+	return at, open, nil
 }
+
+// aWhile is how long what the host said of a path is taken for true.
+const aWhile = time.Second
 
 // may reports whether the role gives that at a path without links.
 func (c *courier) may(at string, j judged) bool {
@@ -152,10 +162,7 @@ func (c *courier) openFile(id uint32, f fields) error {
 	if err != nil {
 		return c.refuse(id, err)
 	}
-	q := question{id: id, file: &file{open: open, name: at, writes: j.writes, reads: j.read || !j.writes}}
-	return c.ask(q, func(own uint32) []byte {
-		return newMessage(fxOpen, own).text(at).uint32(flags).raw(f.rest).sealed()
-	})
+	return c.opened(id, &file{open: open, name: at, writes: j.writes, reads: j.read || !j.writes}, flags, f.rest...)
 }
 
 // rename is judged at both of its ends.
@@ -176,10 +183,7 @@ func (c *courier) rename(id uint32, f fields, m message) error {
 		return c.refuse(id, err)
 	}
 	_ = second.Close(access.Outcome{Status: "ok"}) // the first one has the host's answer
-	return c.ask(question{id: id, open: open}, func(own uint32) []byte {
-		binary.BigEndian.PutUint32(m[5:], own)
-		return m.text(at).text(target).sealed()
-	})
+	return c.ask(question{id: id, open: open}, m.text(at).text(target))
 }
 
 // realpath answers where a path leads, if that is no secret.
@@ -218,17 +222,13 @@ func (c *courier) extended(id uint32, f fields) error {
 		}
 		return c.onPath(id, at, judged{verb: "stat", follow: true, meta: true}, m, nil)
 	case "limits@openssh.com":
-		return c.ask(question{id: id}, func(own uint32) []byte {
-			return newMessage(fxExtended, own).text(name).sealed()
-		})
+		return c.ask(question{id: id}, m)
 	case "fsync@openssh.com", "fstatvfs@openssh.com":
 		handle := f.text()
 		if _, known := c.file(handle); !known || f.bad {
 			return c.reply(status(id, fxFailure, "no such handle"))
 		}
-		return c.ask(question{id: id}, func(own uint32) []byte {
-			return newMessage(fxExtended, own).text(name).text(handle).sealed()
-		})
+		return c.ask(question{id: id}, m.text(handle))
 	}
 	return c.reply(status(id, fxUnsupported, "not known here"))
 }
@@ -278,9 +278,7 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 			return err
 		}
 	}
-	return c.ask(q, func(own uint32) []byte {
-		return newMessage(p.kind, own).raw(p.body[4:]).sealed()
-	})
+	return c.ask(q, newMessage(p.kind, 0).raw(p.body[4:]))
 }
 
 // lacks says what a file was not opened for that the request would do, or "".
@@ -319,7 +317,7 @@ func (f *file) tap(dir access.Direction, offset uint64, data []byte) ([]byte, er
 // refuse answers with a status, and says why on stderr, which sftp and scp
 // show; most clients show no more of a status than its number.
 func (c *courier) refuse(id uint32, err error) error {
-	if host := (notThere{}); errors.As(err, &host) {
+	if host := (hostSays{}); errors.As(err, &host) {
 		return c.reply(newMessage(fxStatus, id).raw(host.answer).sealed())
 	}
 	code := access.CodeOf(err)

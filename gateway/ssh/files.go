@@ -26,13 +26,15 @@ const (
 // courier stands between an sftp client and the host's sftp server. Each path
 // that a client names is first resolved by the host, links and all; what is
 // judged is where it really leads, and that is what the host then gets. So no
-// link leads out of the role's folders.
+// link leads out of the role's folders. What the host then opened is looked at
+// once more before the client gets it; see confirm.
 type courier struct {
 	s              *stay
 	client, target gossh.Channel
 	fromTarget     *bufio.Reader
 	home           string // where relative paths begin
 	read, write    []string
+	host           []string // the extensions that the host has
 
 	out   sync.Mutex // one packet at a time to the client
 	slots chan struct{}
@@ -50,7 +52,7 @@ type question struct {
 	id     uint32       // the client's
 	own    chan packet  // for a question of ours
 	open   gateway.Open // an operation that the answer ends
-	file   *file        // an open that succeeds, or a read
+	file   *file        // a read
 	handle string       // a close
 	offset uint64       // a read
 }
@@ -61,6 +63,7 @@ type file struct {
 	name   string
 	reads  bool // what its open was judged for
 	writes bool
+	folder bool
 	next   uint64 // where the next bytes are expected
 	strays bool   // bytes came in another order than they stand in the file
 }
@@ -78,17 +81,11 @@ func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
 	}
 	s.begin(target, open)
 	_ = req.Reply(true, nil)
-	stop := make(chan struct{})
-	go func() { // ends with the target's channel
-		defer close(stop)
-		for req := range answers {
-			_ = req.Reply(false, nil) // an exit status comes from here
-		}
-	}()
-	go func() { _, _ = io.Copy(io.Discard, target.Stderr()) }() // ends with the target's channel
+	s.host <- hostAsks{answers, func(req *gossh.Request) { _ = req.Reply(false, nil) }} // an exit status comes from here
+	go func() { _, _ = io.Copy(io.Discard, target.Stderr()) }()                         // ends with the target's channel
 	outcome := newCourier(s, target).run()
 	_ = target.Close()
-	<-stop
+	<-s.answered
 	code := uint32(0)
 	if outcome.Status != "ok" {
 		code = 1
@@ -197,6 +194,7 @@ func (c *courier) greet(from io.Reader, buf *[]byte) error {
 	m := newMessage(fxVersion, fileVersion)
 	for len(f.rest) > 0 && !f.bad {
 		if name, value := f.text(), f.text(); slices.Contains(extensions, name) {
+			c.host = append(c.host, name)
 			m = m.text(name).text(value)
 		}
 	}
@@ -227,38 +225,41 @@ func (c *courier) prepare() error {
 	return nil
 }
 
+func (c *courier) hostHas(extension string) bool { return slices.Contains(c.host, extension) }
+
 func (c *courier) realAll(folders []string) (out []string, err error) {
 	for _, f := range folders {
 		switch at, err := c.real(f); {
 		case err == nil:
 			out = append(out, at)
-		case !errors.As(err, new(notThere)):
+		case !errors.As(err, new(hostSays)):
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// notThere is the host's own answer that a path does not resolve.
-type notThere struct{ answer []byte }
+// hostSays is the host's own answer that something is not so, for the client.
+type hostSays struct{ answer []byte }
 
-func (notThere) Error() string { return "the host does not know that path" }
+func (hostSays) Error() string { return "the host says no" }
 
 // real asks the host where a path leads.
 func (c *courier) real(name string) (string, error) {
-	own := make(chan packet, 1)
-	if err := c.ask(question{own: own}, func(id uint32) []byte { return newMessage(fxRealpath, id).text(name).sealed() }); err != nil {
+	p, err := c.call(newMessage(fxRealpath, 0).text(name))
+	if err != nil {
 		return "", err
 	}
-	p, ok := <-own
-	if !ok {
-		return "", io.ErrUnexpectedEOF
+	return realOf(p)
+}
+
+// realOf reads the answer to where a path leads.
+func realOf(p packet) (string, error) {
+	if p.kind == fxStatus {
+		return "", hostSays{p.body[4:]}
 	}
 	f := fields{rest: p.body}
 	f.uint32() // the id
-	if p.kind == fxStatus {
-		return "", notThere{p.body[4:]}
-	}
 	if n := f.uint32(); p.kind != fxName || n != 1 {
 		return "", errors.New("the host does not say where a path leads")
 	}
@@ -294,7 +295,7 @@ func (c *courier) reply(p []byte) error {
 }
 
 // ask sends a request to the host, under an id of ours.
-func (c *courier) ask(q question, build func(id uint32) []byte) error {
+func (c *courier) ask(q question, m message) error {
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.over:
@@ -310,8 +311,32 @@ func (c *courier) ask(q question, build func(id uint32) []byte) error {
 	id := c.next
 	c.asked[id] = &q
 	c.mu.Unlock()
-	if _, err := c.target.Write(build(id)); err != nil {
+	if _, err := c.target.Write(m.as(id)); err != nil {
 		return fmt.Errorf("ask the host's sftp: %w", err)
 	}
 	return nil
+}
+
+// send asks the host something of ours; the answer is to be waited for.
+func (c *courier) send(m message) (answer func() (packet, error), err error) {
+	own := make(chan packet, 1)
+	if err := c.ask(question{own: own}, m); err != nil {
+		return nil, err
+	}
+	return func() (packet, error) {
+		p, ok := <-own
+		if !ok {
+			return packet{}, io.ErrUnexpectedEOF
+		}
+		return p, nil
+	}, nil
+}
+
+// call asks the host something of ours and waits for the answer.
+func (c *courier) call(m message) (packet, error) {
+	answer, err := c.send(m)
+	if err != nil {
+		return packet{}, err
+	}
+	return answer()
 }

@@ -96,6 +96,8 @@ func (h *host) Write(b []byte) (int, error) {
 		answer = newMessage(fxName, id).uint32(1).text(cleaned(name)).text("").uint32(0).sealed()
 	case fxOpen, fxOpendir:
 		answer = newMessage(fxHandle, id).text("h").sealed()
+	case fxLstat, fxFstat:
+		answer = newMessage(fxAttrs, id).uint32(attrMode).uint32(modeFolder).sealed()
 	case fxRead:
 		answer = newMessage(fxData, id).text("data").sealed()
 	}

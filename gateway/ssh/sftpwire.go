@@ -34,6 +34,7 @@ const (
 	fxHandle   = 102
 	fxData     = 103
 	fxName     = 104
+	fxAttrs    = 105
 	fxExtended = 200
 )
 
@@ -45,14 +46,30 @@ const (
 	fxFailure     = 4
 	fxUnsupported = 8
 
-	openRead  = 0x01
-	openWrite = 0x02 | 0x04 | 0x08 | 0x10 | 0x20 // write, append, create, truncate, exclusive
+	openRead     = 0x01
+	openChange   = 0x02
+	openTruncate = 0x10
+	openWrite    = openChange | 0x04 | 0x08 | openTruncate | 0x20 // write, append, create, truncate, exclusive
+)
+
+// What attributes of a file hold, and the part of its mode that is its type.
+const (
+	attrSize  = 0x01
+	attrOwner = 0x02
+	attrMode  = 0x04
+	attrTimes = 0x08
+
+	modeType   = 0o170000
+	modeFolder = 0o040000
 )
 
 // maxFilePacket bounds a packet in both directions, as OpenSSH does.
 const maxFilePacket = 256 << 10
 
 const fileVersion = 3
+
+// maxHandle bounds a handle, as the protocol does.
+const maxHandle = 256
 
 // packet is one packet: its type, and what follows the type.
 type packet struct {
@@ -129,6 +146,12 @@ func (m message) uint32(v uint32) message { return binary.BigEndian.AppendUint32
 func (m message) text(s string) message { return append(m.uint32(uint32(len(s))), s...) }
 
 func (m message) raw(b []byte) message { return append(m, b...) }
+
+// as is the packet under an id.
+func (m message) as(id uint32) []byte {
+	binary.BigEndian.PutUint32(m[5:], id)
+	return m.sealed()
+}
 
 // sealed fills in the length.
 func (m message) sealed() []byte {
