@@ -80,7 +80,7 @@ func newBenchRig(t *testing.T) *benchRig {
 var benchRules = []access.Rule{
 	{Name: "no-drop", On: []access.TargetRef{{Kind: "postgres", Name: "orders-prod"}}, Deny: `statement.ddl`, Say: "No."},
 	{Name: "where", On: []access.TargetRef{{Kind: "postgres", Name: "orders-prod"}}, Deny: `statement.kind == "delete" && !statement.has_where`, Say: "No."},
-	{Name: "big", On: []access.TargetRef{{Kind: "postgres", Name: "orders-prod"}}, Hold: `statement.writes && contains(statement.tables, "wide")`, Say: "Ask."},
+	{Name: "big", On: []access.TargetRef{{Kind: "postgres", Name: "orders-prod"}}, Hold: `statement.writes && touches("wide")`, Say: "Ask."},
 }
 
 type policyCompiler struct{}

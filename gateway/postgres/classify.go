@@ -20,14 +20,15 @@ const maxText = 1 << 20
 // statement is one parsed statement and what rules may know of it.
 type statement struct {
 	op     access.Operation
-	node   *pg.Node // only while the text is read
-	copyIn bool     // COPY FROM STDIN
+	node   *pg.Node  // only while the text is read
+	names  *resolver // likewise
+	copyIn bool      // COPY FROM STDIN
 	use    *byName
 }
 
 // classify parses a text into its statements. An error is a refusal that may
 // be shown: a text that PostgreSQL's own parser does not take is not sent.
-func classify(text string) ([]statement, error) {
+func classify(text string, c *catalog) ([]statement, error) {
 	if len(text) > maxText {
 		return nil, access.Errorf(access.CodeTooLarge, "The text has %d bytes; at most %d are allowed in one message.", len(text), maxText)
 	}
@@ -47,7 +48,7 @@ func classify(text string) ([]statement, error) {
 		if raw.StmtLen > 0 {
 			end = int(raw.StmtLocation + raw.StmtLen)
 		}
-		s := describe(raw.Stmt, strings.TrimSpace(text[raw.StmtLocation:end]))
+		s := describe(raw.Stmt, strings.TrimSpace(text[raw.StmtLocation:end]), c)
 		if s.use, err = namesOf(text[:end], int(raw.StmtLocation), &s); err != nil {
 			return nil, err
 		}
@@ -56,31 +57,32 @@ func classify(text string) ([]statement, error) {
 	return out, nil
 }
 
-func describe(n *pg.Node, text string) statement {
-	f := &facts{}
+func describe(n *pg.Node, text string, c *catalog) statement {
+	f := &facts{names: resolve(n, c)}
 	f.kind = kindOf(n)
 	walk(n.ProtoReflect(), f.visit)
 	f.choose()
-	return statement{node: n, op: access.Operation{
+	return statement{node: n, names: f.names, op: access.Operation{
 		Kind: "query", Subject: "statement", Text: text, Facts: f.facts(), Guard: f.guard,
 	}}
 }
 
 // facts gathers what a walk over the whole tree finds.
 type facts struct {
-	kind                       string
-	kinds                      []string // data-changing statements anywhere, inside CTEs too
-	tables, columns, functions []string
-	noWhere, locks             bool
-	calls                      bool // a function that may change something
-	guard                      *access.Decision
+	kind           string
+	kinds          []string // data-changing statements anywhere, inside CTEs too
+	functions      []string
+	names          *resolver
+	noWhere, locks bool
+	calls          bool // a function that may change something
+	guard          *access.Decision
 }
 
 func (f *facts) facts() access.Facts {
 	writes := len(f.kinds) > 0 || f.locks || f.calls || ddl[f.kind] || f.kind == "truncate"
 	return access.Facts{
 		"kind": f.kind, "writes": writes, "ddl": ddl[f.kind], "has_where": !f.noWhere,
-		"tables": uniq(f.tables), "columns": uniq(f.columns), "functions": uniq(f.functions),
+		"tables": f.names.tableNames(), "columns": f.names.columnNames(), "functions": uniq(f.functions),
 	}
 }
 
@@ -106,10 +108,6 @@ func (f *facts) deny(rule, say string) {
 
 func (f *facts) visit(m proto.Message) {
 	switch n := m.(type) {
-	case *pg.RangeVar:
-		f.tables = append(f.tables, qualified(n.Schemaname, n.Relname))
-	case *pg.ColumnRef:
-		f.columns = append(f.columns, columnName(n))
 	case *pg.FuncCall:
 		f.function(n)
 	case *pg.SelectStmt:

@@ -48,7 +48,7 @@ func TestClassifyKinds(t *testing.T) {
 		{"CREATE EXTENSION dblink", "", false, true, true},
 		{"CREATE SCHEMA s CREATE TABLE t (a int)", "create", true, true, false},
 	} {
-		got, err := classify(c.sql)
+		got, err := classify(c.sql, &catalog{})
 		if err != nil || len(got) != 1 {
 			t.Errorf("%s: %d statements, %v", c.sql, len(got), err)
 			continue
@@ -63,7 +63,7 @@ func TestClassifyKinds(t *testing.T) {
 
 func TestClassifyRefuses(t *testing.T) {
 	for _, in := range []string{"SELEC 1", "SELECT '\xff'", strings.Repeat(" ", maxText+1)} {
-		if got, err := classify(in); err == nil {
+		if got, err := classify(in, &catalog{}); err == nil {
 			t.Errorf("%.20q: %d statements, want an error", in, len(got))
 		}
 	}
@@ -72,7 +72,7 @@ func TestClassifyRefuses(t *testing.T) {
 func FuzzClassify(f *testing.F) {
 	f.Add("SELECT 1; DELETE FROM t")
 	f.Fuzz(func(t *testing.T, in string) {
-		got, err := classify(in)
+		got, err := classify(in, &catalog{})
 		if err != nil {
 			return
 		}
@@ -96,7 +96,7 @@ func TestListenIsRefusedWhereColumnsAreMasked(t *testing.T) {
 		{"UNLISTEN x", masked, false},
 		{"NOTIFY x", masked, false},
 	} {
-		stmts, err := classify(c.sql)
+		stmts, err := classify(c.sql, &catalog{})
 		if err != nil {
 			t.Fatal(err)
 		}

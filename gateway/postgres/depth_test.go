@@ -26,7 +26,7 @@ func TestDeepTextIsRefusedBeforeTheParser(t *testing.T) {
 		"too many":      "select 1" + strings.Repeat(",1", maxTokens),
 		"a second one":  "select 1; select 1" + strings.Repeat("+1", n),
 	} {
-		if _, err := classify(text); access.CodeOf(err) != access.CodeTooLarge {
+		if _, err := classify(text, &catalog{}); access.CodeOf(err) != access.CodeTooLarge {
 			t.Errorf("%s: got %v, want code %s", name, err, access.CodeTooLarge)
 		}
 	}
@@ -40,7 +40,7 @@ func TestWideTextIsUnderstood(t *testing.T) {
 		"many":  strings.Repeat("select 1+1;", 20_000),
 		"union": "select 1,2" + strings.Repeat(" union all select 1,2", 1_000),
 	} {
-		if _, err := classify(text); err != nil {
+		if _, err := classify(text, &catalog{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

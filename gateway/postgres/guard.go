@@ -28,52 +28,15 @@ func guardMasked(stmts []statement, plan backing.Backing) {
 
 // maskedNotice is a sentence about statements that compare a masked column:
 // they compare its mask, and find other rows than one may mean. Empty for most.
-func maskedNotice(stmts []statement, plan backing.Backing) string {
+func maskedNotice(stmts []statement, c *catalog) string {
 	for _, s := range stmts {
-		tables, _ := s.op.Facts["tables"].([]string)
-		for _, t := range plan.Masked {
-			if !slices.Contains(tables, t.Table) && !slices.Contains(tables, qualified(t.Schema, t.Table)) {
-				continue
-			}
-			if column := compared(s.node, t); column != "" {
-				return fmt.Sprintf("%q of %s is masked for you: comparing it compares the mask, which is alike for different values.", column, qualified(t.Schema, t.Table))
+		for _, met := range s.names.compared {
+			if name := c.masked(met); name != "" {
+				return fmt.Sprintf("%q of %s is masked for you: comparing it, or sorting and grouping by it, uses the mask, which is alike for different values.", name, met.of)
 			}
 		}
 	}
 	return ""
-}
-
-// compared finds a masked column of the table in a comparison or a join.
-func compared(n *pg.Node, t backing.MaskedTable) (found string) {
-	name := func(column string) {
-		if slices.ContainsFunc(t.Columns, func(m backing.MaskedColumn) bool { return m.Name == column }) {
-			found = column
-		}
-	}
-	inside := func(n *pg.Node) {
-		if n == nil {
-			return
-		}
-		walk(n.ProtoReflect(), func(m proto.Message) {
-			if c, ok := m.(*pg.ColumnRef); ok {
-				name(c.Fields[len(c.Fields)-1].GetString_().GetSval())
-			}
-		})
-	}
-	walk(n.ProtoReflect(), func(m proto.Message) {
-		switch n := m.(type) {
-		case *pg.A_Expr:
-			inside(n.Lexpr)
-			inside(n.Rexpr)
-		case *pg.SubLink:
-			inside(n.Testexpr)
-		case *pg.JoinExpr:
-			for _, u := range n.UsingClause {
-				name(u.GetString_().GetSval())
-			}
-		}
-	})
-	return found
 }
 
 type guarded struct {

@@ -31,7 +31,7 @@ func FuzzReadOnly(f *testing.F) {
 	}
 	c := readOnlyServer(f)
 	f.Fuzz(func(t *testing.T, text string) {
-		stmts, err := classify(text)
+		stmts, err := classify(text, &catalog{})
 		if err != nil || len(stmts) != 1 {
 			return
 		}

@@ -45,12 +45,13 @@ type reading struct {
 // grant share it.
 type planned struct {
 	backing.Backing
-	exact  recent[*understood] // by text
-	shapes recent[*understood] // by shape
+	catalog *catalog
+	exact   recent[*understood] // by text
+	shapes  recent[*understood] // by shape
 }
 
 func newPlanned(b backing.Backing) *planned {
-	p := &planned{Backing: b}
+	p := &planned{Backing: b, catalog: newCatalog(b)}
 	p.exact.maxEntries, p.exact.maxBytes = maxTexts, maxTextSum
 	p.shapes.maxEntries, p.shapes.maxBytes = maxTexts, maxTextSum
 	return p
@@ -108,7 +109,7 @@ func (p *planned) read(text []byte) (reading, error) {
 
 // parse reads a text for the first time.
 func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) {
-	stmts, err := classify(text)
+	stmts, err := classify(text, p.catalog)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 	if err != nil {
 		return nil, err
 	}
-	u := &understood{stmts: stmts, edits: edits, notice: maskedNotice(stmts, p.Backing)}
+	u := &understood{stmts: stmts, edits: edits, notice: maskedNotice(stmts, p.catalog)}
 	if fits && len(stmts) == 1 && literalsDoNotMatter(stmts[0]) {
 		u.generalize(s, text)
 	}
@@ -127,7 +128,7 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 			stmts[i].copyIn = true
 		}
 		u.names = u.names || stmts[i].use != nil
-		stmts[i].node = nil // a tree is some hundred times as large as its text
+		stmts[i].node, stmts[i].names = nil, nil // a tree is some hundred times as large as its text
 		stmts[i].op.Class = new(access.Class)
 	}
 	return u, nil

@@ -27,6 +27,15 @@ type Backing struct {
 	Database   string        `json:"database"`
 	SearchPath []string      `json:"search_path"` // mask schemas first
 	Masked     []MaskedTable `json:"masked,omitempty"`
+	Tables     []Table       `json:"tables,omitempty"` // all that the role may use; left out where the plan would grow too large
+}
+
+// Table is a table as the minter found it, by which the room tells what a name
+// in a statement stands for.
+type Table struct {
+	Schema  string   `json:"schema"`
+	Name    string   `json:"name"`
+	Columns []string `json:"columns,omitempty"` // in the table's order
 }
 
 // MaskedTable is a table that the role can only read through a view of the
@@ -53,6 +62,10 @@ func (b Backing) Encode() ([]byte, error) {
 		return slices.Compare([]string{x.Schema, x.Table}, []string{y.Schema, y.Table})
 	})
 	out, err := json.Marshal(b)
+	if len(out) > MaxBytes && len(b.Tables) > 0 { // the room does without: it then takes a name for all that it may be
+		b.Tables = nil
+		out, err = json.Marshal(b)
+	}
 	if err == nil && len(out) > MaxBytes {
 		err = fmt.Errorf("%d bytes, at most %d are allowed", len(out), MaxBytes)
 	}
@@ -104,6 +117,12 @@ func (b Backing) Validate() error {
 		if !slices.Contains(b.SearchPath, t.MaskSchema) {
 			return fmt.Errorf("validate backing: mask schema %q is not in the search path", t.MaskSchema)
 		}
+	}
+	if len(b.Tables) > MaxTables {
+		return fmt.Errorf("validate backing: %d tables, at most %d are allowed", len(b.Tables), MaxTables)
+	}
+	for _, t := range b.Tables {
+		names = append(append(names, t.Schema, t.Name), t.Columns...)
 	}
 	for _, n := range names {
 		if n == "" || len(n) > maxName || bytes.IndexByte([]byte(n), 0) >= 0 {

@@ -1,6 +1,7 @@
 package backing
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,4 +62,29 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("parsed plan does not encode: %v", err)
 		}
 	})
+}
+
+func TestTablesAreLeftOutBeforeThePlanGrowsTooLarge(t *testing.T) {
+	b := plan()
+	for i := range 2000 {
+		wide := Table{Schema: "public", Name: fmt.Sprint("t", i)}
+		for j := range 100 {
+			wide.Columns = append(wide.Columns, fmt.Sprintf("column_with_quite_a_name_%d", j))
+		}
+		b.Tables = append(b.Tables, wide)
+	}
+	enc, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(enc); err != nil || len(got.Tables) != 0 || len(got.Masked) != 2 {
+		t.Errorf("got %d tables and %d masked, %v; want no tables, and what is masked", len(got.Tables), len(got.Masked), err)
+	}
+	b.Tables = b.Tables[:10]
+	if enc, err = b.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(enc); err != nil || len(got.Tables) != 10 {
+		t.Errorf("got %d tables, %v; want 10", len(got.Tables), err)
+	}
 }

@@ -71,6 +71,7 @@ func (j *job) backing() backing.Backing {
 	b := backing.Backing{Role: j.role, Database: j.body.Database, SearchPath: j.searchPath()}
 	masks := j.maskSchemas()
 	for _, t := range j.body.Tables {
+		b.Tables = append(b.Tables, backing.Table{Schema: t.Schema, Name: t.Name, Columns: columnNames(t)})
 		if !viewed(t) {
 			continue
 		}
@@ -83,6 +84,14 @@ func (j *job) backing() backing.Backing {
 		b.Masked = append(b.Masked, mt)
 	}
 	return b
+}
+
+func columnNames(t table) []string {
+	names := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		names[i] = c.Name
+	}
+	return names
 }
 
 // login makes the role what it is, whether it is new or was there before.
