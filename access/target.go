@@ -31,6 +31,12 @@ type Target struct {
 // or that of every session.
 func (t Target) Secret() string { return cmp.Or(t.Static, t.Admin) }
 
+// RowScope gives some rows of tables only.
+type RowScope struct {
+	Tables string `json:"tables,omitempty"` // a pattern; empty: each table of the role
+	Where  string `json:"where"`            // "region = 'eu'"
+}
+
 // Role is one way of access that a target offers. Read, Write and Rows are
 // patterns and conditions in the target kind's own words; Settings is
 // whatever else that kind's role block says: a flag as "true", a list as one
@@ -40,6 +46,7 @@ type Role struct {
 	Longest  Seconds           `json:"longest"`
 	Read     []string          `json:"read,omitempty"`  // "public.*", "public.orders"
 	Write    []string          `json:"write,omitempty"` // the same; writing does not imply reading
+	Rows     []RowScope        `json:"rows,omitempty"`  // which rows of them; all that are for a table hold together
 	Record   string            `json:"record,omitempty"`
 	Settings map[string]string `json:"settings,omitempty"`
 }

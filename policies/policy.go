@@ -263,18 +263,18 @@ func readCredential(b block) string {
 	return ""
 }
 
-// roleSettings are attributes of a role that only the target's room reads.
-var roleSettings = []string{"owner", "rows"}
+// sqlSettings are attributes of a role that only a database's room reads.
+var sqlSettings = []string{"owner"}
 
 func readRole(b block, words kindWords, roles map[string]access.Role) {
 	if !b.labels(1) {
 		return
 	}
-	own := words.role
+	own, known := words.role, []string{"longest", "read", "write", "record", "settings"}
 	if own == nil {
-		own = roleSettings
+		own, known = sqlSettings, append(known, "rows")
 	}
-	b.only(append([]string{"longest", "read", "write", "record", "settings"}, own...))
+	b.only(append(known, own...))
 	r := access.Role{Name: b.Labels[0], Read: b.strings("read"), Write: b.strings("write"), Record: b.text("record")}
 	if !wordPattern.MatchString(r.Name) {
 		b.diags.errorf(b.LabelRanges[0], "A name is not allowed", "Use 1 to 48 of a-z, A-Z, 0-9, - and _.")
@@ -282,10 +282,9 @@ func readRole(b block, words kindWords, roles map[string]access.Role) {
 	if e := b.need("longest"); e != nil {
 		r.Longest = b.length(e)
 	}
-	if words.role == nil {
-		r.Settings = readSettings(b)
-	} else {
-		r.Settings = b.kindSettings(words.role, b.settings())
+	r.Settings = b.kindSettings(own, b.settings())
+	if e := b.attr("rows"); e != nil && words.role == nil {
+		r.Rows = readRows(b, e)
 	}
 	if _, dup := roles[r.Name]; dup {
 		b.diags.errorf(b.DefRange(), "A name is taken", "The target has two roles %q.", r.Name)
@@ -306,22 +305,22 @@ func (b block) settings() map[string]string {
 	return out
 }
 
-func readSettings(b block) map[string]string {
-	out := b.settings()
-	if out == nil {
-		out = map[string]string{}
-	}
-	for _, name := range roleSettings {
-		if e := b.attr(name); e != nil {
-			if _, dup := out[name]; dup {
-				b.diags.errorf(e.Range(), "A setting is there twice", "Write %s once.", name)
-			}
-			out[name] = b.stringOf(e)
+// readRows reads one condition for each table of the role, or { pattern =
+// condition }.
+func readRows(b block, e hclsyntax.Expression) (out []access.RowScope) {
+	if _, ok := e.(*hclsyntax.ObjectConsExpr); !ok {
+		out = append(out, access.RowScope{Where: b.stringOf(e)})
+	} else {
+		for _, f := range b.object(e) {
+			out = append(out, access.RowScope{Tables: f.name, Where: b.stringOf(f.expr)})
 		}
 	}
-	if len(out) == 0 {
-		return nil
+	for _, r := range out {
+		if strings.TrimSpace(r.Where) == "" {
+			b.wrong(e, "a condition such as \"region = 'eu'\", or { \"schema.table\" = \"region = 'eu'\" } for rows")
+		}
 	}
+	slices.SortFunc(out, func(x, y access.RowScope) int { return strings.Compare(x.Tables, y.Tables) })
 	return out
 }
 

@@ -284,6 +284,9 @@ func tellPlan(w io.Writer, p access.Plan) {
 			fmt.Fprintf(w, "  %-6s %s\n", line.what, strings.Join(line.patterns, ", "))
 		}
 	}
+	for _, r := range p.Role.Rows {
+		fmt.Fprintf(w, "  rows   %s where %s\n", cmp.Or(r.Tables, "of each table"), r.Where)
+	}
 	for _, m := range p.Masks {
 		fmt.Fprintf(w, "  mask   %s: %s as %s\n", m.Name, strings.Join(m.Columns, ", "), m.With.Kind)
 	}

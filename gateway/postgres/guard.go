@@ -83,7 +83,7 @@ func (g *guarded) written(target *pg.RangeVar, in proto.Message) {
 	i := slices.IndexFunc(g.plan.Masked, func(t backing.MaskedTable) bool {
 		return t.Table == target.GetRelname() && (target.GetSchemaname() == "" || target.GetSchemaname() == t.Schema)
 	})
-	if i < 0 {
+	if i < 0 || g.plan.Masked[i].Limited { // which is changed through its view
 		return
 	}
 	names := []string{target.Relname}

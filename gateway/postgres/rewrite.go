@@ -29,8 +29,9 @@ type rewriter struct {
 }
 
 // rewrite resolves names of masked tables: a qualified one in a reading place
-// becomes the view, an unqualified one in a writing place the table. The
-// search path does the rest. The edits come in order and do not overlap.
+// becomes the view, an unqualified one in a writing place the table; one that
+// is limited to some rows becomes the view in both. The search path does the
+// rest. The edits come in order and do not overlap.
 func rewrite(text string, stmts []statement, plan backing.Backing) ([]edit, error) {
 	r := &rewriter{text: text, masked: plan.Masked}
 	for _, s := range stmts {
@@ -78,11 +79,11 @@ func (r *rewriter) table(n *pg.RangeVar) {
 	}
 	switch {
 	case r.targets[n] && n.Schemaname == "":
-		if t, ok := r.find("", n.Relname); ok {
+		if t, ok := r.find("", n.Relname); ok && !t.Limited {
 			r.edits = append(r.edits, edit{int(n.Location), int(n.Location), quote(t.Schema) + "."})
 		}
-	case !r.targets[n] && n.Schemaname != "":
-		if t, ok := r.find(n.Schemaname, n.Relname); ok {
+	case n.Schemaname != "":
+		if t, ok := r.find(n.Schemaname, n.Relname); ok && (t.Limited || !r.targets[n]) {
 			r.swap(int(n.Location), t.MaskSchema)
 		}
 	}
@@ -93,7 +94,7 @@ func (r *rewriter) column(n *pg.ColumnRef) {
 		return
 	}
 	schema, table := n.Fields[0].GetString_().GetSval(), n.Fields[1].GetString_().GetSval()
-	if t, ok := r.find(schema, table); ok && !r.written[qualified(schema, table)] {
+	if t, ok := r.find(schema, table); ok && (t.Limited || !r.written[qualified(schema, table)]) {
 		r.swap(int(n.Location), t.MaskSchema)
 	}
 }

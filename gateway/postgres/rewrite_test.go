@@ -8,7 +8,7 @@ import (
 
 var plan = backing.Backing{
 	Role: "r", Database: "d", SearchPath: []string{"m", "public"},
-	Masked: []backing.MaskedTable{{Schema: "public", Table: "users", MaskSchema: "m"}},
+	Masked: []backing.MaskedTable{{Schema: "public", Table: "users", MaskSchema: "m"}, {Schema: "public", Table: "parcels", MaskSchema: "m", Limited: true}},
 }
 
 func TestRewrite(t *testing.T) {
@@ -22,6 +22,12 @@ func TestRewrite(t *testing.T) {
 		"UPDATE public.users SET id = 1 WHERE public.users.id = 2": "UPDATE public.users SET id = 1 WHERE public.users.id = 2",
 		"INSERT INTO users SELECT * FROM public.users":             `INSERT INTO "public".users SELECT * FROM "m".users`,
 		"SELECT 1; SELECT 2 FROM public.users":                     `SELECT 1; SELECT 2 FROM "m".users`,
+		"SELECT * FROM parcels JOIN public.parcels p USING (id)":   `SELECT * FROM parcels JOIN "m".parcels p USING (id)`,
+		"DELETE FROM parcels WHERE id = 1":                         "DELETE FROM parcels WHERE id = 1",
+		"DELETE FROM public.parcels WHERE public.parcels.id = 1":   `DELETE FROM "m".parcels WHERE "m".parcels.id = 1`,
+		"INSERT INTO public.parcels SELECT * FROM public.users":    `INSERT INTO "m".parcels SELECT * FROM "m".users`,
+		"UPDATE public.parcels p SET id = 1 RETURNING *":           `UPDATE "m".parcels p SET id = 1 RETURNING *`,
+		"LOCK TABLE public.parcels":                                `LOCK TABLE "m".parcels`,
 	} {
 		stmts, err := classify(in, &catalog{})
 		if err != nil {

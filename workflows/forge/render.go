@@ -9,12 +9,13 @@ import (
 )
 
 const (
-	maxReport   = 44_000 // bytes; what is left of 65,536 is for holds
-	maxGrant    = 14_000
-	maxItems    = 25
-	maxSentence = 600
-	maxDepth    = 6
-	maxReasons  = 120
+	maxReport    = 44_000 // bytes; what is left of 65,536 is for holds
+	maxGrant     = 14_000
+	maxItems     = 25
+	maxSentence  = 600
+	maxCondition = 1000 // a part of one would say something else
+	maxDepth     = 6
+	maxReasons   = 120
 )
 
 // page is markdown that grows to a bound and says when something is left out.
@@ -230,8 +231,18 @@ func renderScope(plan access.Plan) string {
 	}
 	item("May read", plan.Role.Read)
 	item("May write", plan.Role.Write)
+	for _, r := range plan.Role.Rows {
+		fmt.Fprintf(&b, "- **Only rows** where %s%s\n", code(clip(r.Where, maxCondition)), ofTables(r.Tables))
+	}
 	item("Today that is", plan.Expansion.Summary)
 	return b.String()
+}
+
+func ofTables(pattern string) string {
+	if pattern == "" {
+		return ""
+	}
+	return ", of " + code(clip(pattern, 200))
 }
 
 func renderMasks(masks []access.Mask) string {

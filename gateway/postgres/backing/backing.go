@@ -39,11 +39,12 @@ type Table struct {
 }
 
 // MaskedTable is a table that the role can only read through a view of the
-// same name in MaskSchema.
+// same name in MaskSchema: columns are masked, or rows left out.
 type MaskedTable struct {
 	Schema     string         `json:"schema"`
 	Table      string         `json:"table"`
 	MaskSchema string         `json:"mask_schema"`
+	Limited    bool           `json:"limited,omitempty"` // to some of its rows: it is changed through the view, too
 	Columns    []MaskedColumn `json:"columns,omitempty"`
 }
 

@@ -325,6 +325,14 @@ func away(code string) bool {
 	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "08")
 }
 
+// said is the server's own sentence in an error.
+func said(err error) string {
+	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
+		return e.Message
+	}
+	return err.Error()
+}
+
 // explain gives an error the code by which the caller knows what to do.
 func explain(doing string, t access.Target, err error) error {
 	var known *access.Error

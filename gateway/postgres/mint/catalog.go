@@ -45,7 +45,7 @@ func (r relation) String() string { return r.Schema + "." + r.Name }
 // catalog is what the database says, as far as a plan touches it.
 type catalog struct {
 	relations []relation // those that the role's patterns or a mask's may match, sorted by name
-	// the rest is read only where there are masks
+	// the rest is read only where something is hidden
 	readers   map[uint32][]uint32 // relation -> views that read it
 	tree      map[uint32][]uint32 // relation -> its parents and children by inheritance
 	calling   map[uint32]bool     // views that call functions of the customer's
@@ -109,8 +109,7 @@ func want(tables []pattern, masks []masked) wanted {
 	return w
 }
 
-// readCatalog asks once for the relations and, if anything is masked, for
-// every way by which a masked value could come out.
+// readCatalog asks once for the relations and the functions.
 func readCatalog(ctx context.Context, tx pgx.Tx, tables []pattern, masks []masked) (*catalog, error) {
 	w := want(tables, masks)
 	rows, err := tx.Query(ctx, relationsSQL, w.schemas, w.inSchema, w.tables, w.maskTables, w.maskColumns, maxTables+1)
@@ -129,13 +128,7 @@ func readCatalog(ctx context.Context, tx pgx.Tx, tables []pattern, masks []maske
 	if len(c.relations) > maxTables || columns > maxColumns {
 		return nil, access.Errorf(access.CodeTooLarge, "The role and its masks touch more than %d tables or %d columns; name fewer.", maxTables, maxColumns)
 	}
-	if err := c.readFunctions(ctx, tx); err != nil {
-		return nil, err
-	}
-	if len(masks) > 0 {
-		err = c.readLeaks(ctx, tx)
-	}
-	return c, err
+	return c, c.readFunctions(ctx, tx)
 }
 
 func scanRelation(row pgx.CollectableRow) (r relation, err error) {
@@ -182,6 +175,7 @@ select pg_get_userbyid(d.defaclrole) from pg_default_acl d, aclexplode(d.defacla
 where d.defaclobjtype = 'r' and x.grantee = 0 and x.privilege_type = 'SELECT' order by 1`
 )
 
+// readLeaks asks for every way by which what is hidden could come out.
 func (c *catalog) readLeaks(ctx context.Context, tx pgx.Tx) error {
 	c.readers, c.tree = map[uint32][]uint32{}, map[uint32][]uint32{}
 	c.calling, c.publics = map[uint32]bool{}, map[uint32]string{}

@@ -30,6 +30,7 @@ type table struct {
 	Kind      string      `json:"kind"`
 	Read      bool        `json:"read,omitempty"`
 	Write     bool        `json:"write,omitempty"`
+	Rows      []string    `json:"rows,omitempty"` // conditions that all hold; none: every row
 	Columns   []column    `json:"columns"`
 	Sequences [][2]string `json:"sequences,omitempty"`
 }
@@ -66,7 +67,17 @@ func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion
 	}
 	var b body
 	err = pgx.BeginTxFunc(ctx, p, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if b, err = expand(ctx, tx, plan); err != nil {
+		e, err := expanderFor(ctx, tx, plan)
+		if err == nil {
+			err = e.matchAll()
+		}
+		if err == nil {
+			b, err = e.expand(plan.Role)
+		}
+		if err != nil {
+			return err
+		}
+		if err := checkConditions(ctx, tx, b); err != nil {
 			return err
 		}
 		return checkConstants(ctx, tx, b)
@@ -82,27 +93,44 @@ func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion
 	return access.Expansion{Body: out, Summary: b.summary()}, nil
 }
 
+// expand is what the role means today. What matches nothing any more gives
+// nothing: a migration may have dropped it since it was approved.
 func expand(ctx context.Context, tx pgx.Tx, plan access.Plan) (body, error) {
-	read, err := tablePatterns(plan.Role.Read)
+	e, err := expanderFor(ctx, tx, plan)
 	if err != nil {
 		return body{}, err
+	}
+	return e.expand(plan.Role)
+}
+
+func expanderFor(ctx context.Context, tx pgx.Tx, plan access.Plan) (*expander, error) {
+	read, err := tablePatterns(plan.Role.Read)
+	if err != nil {
+		return nil, err
 	}
 	write, err := tablePatterns(plan.Role.Write)
 	if err != nil {
-		return body{}, err
+		return nil, err
 	}
 	masks, err := maskPatterns(plan.Masks, plan.Target.TargetRef)
 	if err != nil {
-		return body{}, err
+		return nil, err
+	}
+	rows, err := rowScopes(plan.Role)
+	if err != nil {
+		return nil, err
 	}
 	if len(read)+len(write) == 0 {
-		return body{}, access.Errorf(access.CodeInvalid, "Role %q reads and writes nothing: want at least one pattern in read or write.", plan.Role.Name)
+		return nil, access.Errorf(access.CodeInvalid, "Role %q reads and writes nothing: want at least one pattern in read or write.", plan.Role.Name)
 	}
 	c, err := readCatalog(ctx, tx, append(slices.Clone(read), write...), masks)
-	if err != nil {
-		return body{}, err
+	if err == nil && len(masks)+len(rows) > 0 {
+		err = c.readLeaks(ctx, tx)
 	}
-	return newExpander(c, read, write, masks).expand(plan.Role)
+	if err != nil {
+		return nil, err
+	}
+	return newExpander(c, asked{read, write, masks, rows}), nil
 }
 
 // parseBody reads an approved expansion. A field that is not known is an
@@ -134,14 +162,14 @@ func intersect(approved, today body) body {
 		if !ok || a.Kind != t.Kind {
 			continue
 		}
-		t.Read, t.Write = t.Read && a.Read, t.Write && a.Write
+		t.Read, t.Write, t.Rows = t.Read && a.Read, t.Write && a.Write, both(t.Rows, a.Rows)
 		t.Columns = slices.DeleteFunc(slices.Clone(t.Columns), func(c column) bool {
 			return !slices.ContainsFunc(a.Columns, c.equal)
 		})
 		t.Sequences = slices.DeleteFunc(slices.Clone(t.Sequences), func(s [2]string) bool {
 			return !slices.Contains(a.Sequences, s)
 		})
-		if len(t.Columns) > 0 && (t.Read || t.Write) {
+		if len(t.Columns) > 0 && (t.Read || t.Write) && t.limitable() {
 			out.Tables = append(out.Tables, t)
 		}
 	}
@@ -198,6 +226,7 @@ func (b body) summary() []string {
 	add("reads", "table", reads)
 	add("writes", "table", writes)
 	add("masks", "column", masks)
+	out = append(out, b.limitsSummary()...)
 	for i, l := range b.LeftOut {
 		if i == maxNamed {
 			out = append(out, fmt.Sprintf("leaves out %d more", len(b.LeftOut)-i))

@@ -11,31 +11,57 @@ import (
 // would let a masked value out.
 type expander struct {
 	*catalog
-	read, write []pattern
-	masks       []masked
+	asked
 
 	columns map[uint32]map[string]access.MaskWith // relation -> its masked columns
-	views   map[uint32]bool                       // that read a masked table, however indirectly
-	kin     map[uint32]bool                       // partitions, parents and children of masked tables
+	limits  map[uint32][]condition                // relation of the role -> which rows of it
+	views   map[uint32]bool                       // that read a guarded table, however indirectly
+	kin     map[uint32]bool                       // partitions, parents and children of guarded tables
 }
 
-func newExpander(c *catalog, read, write []pattern, masks []masked) *expander {
-	e := &expander{catalog: c, read: read, write: write, masks: masks, columns: map[uint32]map[string]access.MaskWith{}}
+// asked is what a role and the masks say.
+type asked struct {
+	read, write []pattern
+	masks       []masked
+	rows        []scope
+}
+
+func newExpander(c *catalog, a asked) *expander {
+	e := &expander{catalog: c, asked: a, columns: map[uint32]map[string]access.MaskWith{}, limits: map[uint32][]condition{}}
 	var ids []uint32
 	for _, r := range c.relations {
 		if cols := e.maskedColumns(r); len(cols) > 0 {
 			e.columns[r.OID] = cols
+		}
+		if matched(e.read, r) != nil || matched(e.write, r) != nil {
+			e.limit(r)
+		}
+		if e.guarded(r) {
 			ids = append(ids, r.OID)
 		}
 	}
 	e.views, e.kin = reach(ids, c.readers), reach(ids, c.tree)
-	// A view may stand on a partition of a masked table.
+	// A view may stand on a partition of a guarded table.
 	for id := range e.kin {
 		for v := range reach([]uint32{id}, c.readers) {
 			e.views[v] = true
 		}
 	}
 	return e
+}
+
+func (e *expander) limit(r relation) {
+	for _, s := range e.rows {
+		if s.matches(r) {
+			e.limits[r.OID] = append(e.limits[r.OID], s.condition)
+		}
+	}
+}
+
+// guarded reports whether the relation holds what the role must not see:
+// masked columns, or rows beyond its own.
+func (e *expander) guarded(r relation) bool {
+	return e.columns[r.OID] != nil || e.limits[r.OID] != nil
 }
 
 func (e *expander) maskedColumns(r relation) map[string]access.MaskWith {
@@ -58,9 +84,6 @@ func (e *expander) maskedColumns(r relation) map[string]access.MaskWith {
 }
 
 func (e *expander) expand(role access.Role) (body, error) {
-	if err := e.matchAll(); err != nil {
-		return body{}, err
-	}
 	if err := e.checkDatabase(role); err != nil {
 		return body{}, err
 	}
@@ -79,7 +102,7 @@ func (e *expander) expand(role access.Role) (body, error) {
 		}
 		b.Tables = append(b.Tables, e.table(r, read != nil, write != nil))
 	}
-	if len(b.Tables) == 0 {
+	if len(b.Tables) == 0 && len(b.LeftOut) > 0 {
 		return body{}, access.Errorf(access.CodeInvalid, "Role %q means no table that can be given; %s", role.Name, b.LeftOut[0].Why)
 	}
 	return b, nil
@@ -105,6 +128,9 @@ func (e *expander) table(r relation, read, write bool) table {
 		}
 		t.Columns = append(t.Columns, c)
 	}
+	for _, c := range e.limits[r.OID] {
+		t.Rows = both(t.Rows, []string{c.text})
+	}
 	if write {
 		t.Sequences = r.Sequences
 	}
@@ -117,6 +143,11 @@ func (e *expander) matchAll() error {
 	for _, p := range slices.Concat(e.read, e.write) {
 		if !slices.ContainsFunc(e.relations, func(r relation) bool { return p.matches(r.Schema, r.Name) }) {
 			return access.Errorf(access.CodeInvalid, "Pattern %q matches no table: correct it, or make the table first.", p.text)
+		}
+	}
+	for _, s := range e.rows {
+		if !slices.ContainsFunc(e.relations, func(r relation) bool { return e.limits[r.OID] != nil && s.matches(r) }) {
+			return access.Errorf(access.CodeInvalid, "The condition on %s is for no table of the role: correct its pattern, or the role's.", s)
 		}
 	}
 	for _, m := range e.masks {
@@ -146,54 +177,74 @@ func (e *expander) checkDatabase(role access.Role) error {
 	if len(open) > 0 {
 		return access.Errorf(access.CodeInvalid, "Everybody may call %s, which run with their owner's rights (SECURITY DEFINER): revoke EXECUTE from PUBLIC, or name them in the role's trust_functions.", some(open, maxReports))
 	}
-	if len(e.columns) == 0 {
+	if len(e.columns)+len(e.limits) == 0 {
 		return nil
 	}
 	var public []string
 	for _, r := range e.relations {
-		if r.Public && (e.columns[r.OID] != nil || e.kin[r.OID]) {
+		if r.Public && (e.guarded(r) || e.kin[r.OID]) {
 			public = append(public, r.String())
 		}
 	}
 	for id, name := range e.publics {
-		if e.views[id] && e.columns[id] == nil {
+		if e.views[id] && e.columns[id] == nil && e.limits[id] == nil {
 			public = append(public, name)
 		}
 	}
 	if len(public) > 0 {
 		slices.Sort(public)
-		return access.Errorf(access.CodeInvalid, "Everybody may read %s, where values are masked: revoke SELECT from PUBLIC.", some(public, maxReports))
+		return access.Errorf(access.CodeInvalid, "Everybody may read %s, where values are masked or rows limited: revoke SELECT from PUBLIC.", some(public, maxReports))
 	}
 	if len(e.defaults) > 0 {
-		return access.Errorf(access.CodeInvalid, "Default privileges of %s let everybody read new tables, masked or not: revoke SELECT from PUBLIC in them.", some(e.defaults, maxReports))
+		return access.Errorf(access.CodeInvalid, "Default privileges of %s let everybody read new tables, guarded or not: revoke SELECT from PUBLIC in them.", some(e.defaults, maxReports))
 	}
 	return nil
 }
 
 // refuse says why a relation can't be given, or nothing.
 func (e *expander) refuse(r relation, write bool) string {
-	masked := e.columns[r.OID] != nil
+	masked, limited := e.columns[r.OID] != nil, e.limits[r.OID] != nil
+	what := "has masked columns"
+	if !masked {
+		what = "is limited to some of its rows"
+	}
 	switch {
 	case len(r.Columns) == 0:
 		return "it has no columns"
 	case r.Kind == "f":
 		return "it is a foreign table, whose server can't be told what is masked"
 	case e.views[r.OID]:
-		return "it is a view that reads a masked table with its owner's rights"
-	case len(e.masks) > 0 && e.calling[r.OID]:
-		return "it is a view that calls functions, which may read what is masked"
+		return "it is a view that reads a masked table, or one with limited rows, with its owner's rights"
+	case len(e.masks)+len(e.rows) > 0 && e.calling[r.OID]:
+		return "it is a view that calls functions, which may read what is hidden"
 	case write && r.Kind != "r" && r.Kind != "p":
 		return "it is a view, and views are not written through"
 	case write && r.Rules:
 		return "it has rewrite rules, which run with their owner's rights"
-	case masked && r.Kind != "r":
-		return "it has masked columns and is no plain table"
-	case e.kin[r.OID] || (masked && len(e.tree[r.OID]) > 0):
-		return "it is part of an inheritance tree or a partitioned table with masked columns"
-	case masked && r.RLS:
-		return "it has masked columns and row-level security, and a mask view would run with its owner's rights"
+	case (masked || limited) && r.Kind != "r":
+		return "it " + what + " and is no plain table"
+	case e.kin[r.OID] || ((masked || limited) && len(e.tree[r.OID]) > 0):
+		return "it is part of an inheritance tree or a partitioned table with masked columns or limited rows"
+	case (masked || limited) && r.RLS:
+		return "it " + what + " and has row-level security, and a view of it would run with its owner's rights"
+	case masked && limited && write:
+		return "it has masked columns and limited rows, and can't be written as well"
+	case limited && e.refuseRows(r) != "":
+		return e.refuseRows(r)
 	case masked:
 		return e.refuseMasks(r)
+	}
+	return ""
+}
+
+func (e *expander) refuseRows(r relation) string {
+	has := func(name string) bool {
+		return slices.ContainsFunc(r.Columns, func(a attribute) bool { return a.Name == name })
+	}
+	for _, c := range e.limits[r.OID] {
+		if missing := c.lacks(has); len(missing) > 0 {
+			return "its rows are limited by " + c.text + ", and it has no column " + strings.Join(missing, ", ")
+		}
 	}
 	return ""
 }

@@ -94,6 +94,7 @@ func narrowRole(approved, today access.Role) (access.Role, error) {
 	if out.Record == "" {
 		out.Record = approved.Record
 	}
+	out.Rows = bothRows(approved.Rows, today.Rows)
 	out.Settings = nil
 	for _, key := range settingsOf(approved, today) {
 		was, is := approved.Settings[key], today.Settings[key]

@@ -52,8 +52,8 @@ func (j *job) maskSchemas() map[string]string {
 	return out
 }
 
-// viewed reports whether the role reads the table through a view.
-func viewed(t table) bool { return t.Read && t.masked() }
+// viewed reports whether the role meets the table through a view.
+func viewed(t table) bool { return t.limited() || t.Read && t.masked() }
 
 func (j *job) searchPath() []string {
 	var out []string
@@ -75,7 +75,7 @@ func (j *job) backing() backing.Backing {
 		if !viewed(t) {
 			continue
 		}
-		mt := backing.MaskedTable{Schema: t.Schema, Table: t.Name, MaskSchema: masks[t.Schema]}
+		mt := backing.MaskedTable{Schema: t.Schema, Table: t.Name, MaskSchema: masks[t.Schema], Limited: t.limited()}
 		for _, c := range t.Columns {
 			if c.Mask != nil {
 				mt.Columns = append(mt.Columns, backing.MaskedColumn{Name: c.Name})
@@ -137,7 +137,13 @@ func (j *job) give() []string {
 	return append(out, j.giveViews()...)
 }
 
-// giveTable is the rights on the table itself. A masked table that is only
+// changes are the rights to change a table's rows.
+func changes(columns []string) []string {
+	return []string{"insert (" + idents(columns) + ")", "update (" + idents(columns) + ")", "delete"}
+}
+
+// giveTable is the rights on the table itself. One that is limited to some of
+// its rows is only met through its view. A masked table that is only
 // read gives none; one that is written as well lets the columns be read that
 // are not masked, for WHERE and RETURNING.
 func (j *job) giveTable(t table) []string {
@@ -149,17 +155,16 @@ func (j *job) giveTable(t table) []string {
 			plain = append(plain, c.Name)
 		}
 	}
-	var rights []string
+	var rights, out []string
 	if t.Read && (t.Write || !t.masked()) && len(plain) > 0 {
 		rights = append(rights, "select ("+idents(plain)+")")
 	}
 	if t.Write {
-		rights = append(rights, "insert ("+idents(all)+")", "update ("+idents(all)+")", "delete")
+		rights = append(rights, changes(all)...)
 	}
-	if len(rights) == 0 {
-		return nil
+	if len(rights) > 0 && !t.limited() {
+		out = append(out, fmt.Sprintf("grant %s on table %s to %s", strings.Join(rights, ", "), name, r))
 	}
-	out := []string{fmt.Sprintf("grant %s on table %s to %s", strings.Join(rights, ", "), name, r)}
 	for _, s := range t.Sequences {
 		out = append(out, fmt.Sprintf("grant usage on sequence %s to %s", ident(s[0], s[1]), r))
 	}
@@ -183,7 +188,7 @@ func (j *job) giveViews() []string {
 	}
 	for _, t := range j.body.Tables {
 		if viewed(t) {
-			before = append(before, fmt.Sprintf("grant select (%s) on table %s to %s", idents(rawColumns(t)), ident(t.Schema, t.Name), owner))
+			before = append(before, fmt.Sprintf("grant %s on table %s to %s", strings.Join(ownerRights(t), ", "), ident(t.Schema, t.Name), owner))
 			views = append(views, j.view(t, masks[t.Schema])...)
 		}
 	}
@@ -194,12 +199,22 @@ func (j *job) giveViews() []string {
 	return slices.Concat(before, []string{"set local role " + owner}, views, []string{"reset role"})
 }
 
+// ownerRights are what the views' owner needs on the table.
+func ownerRights(t table) []string {
+	out := []string{"select (" + idents(rawColumns(t)) + ")"}
+	if t.limited() && t.Write {
+		out = append(out, changes(rawColumns(t))...) // no column is masked
+	}
+	return out
+}
+
 // rawColumns is what the views' owner must read: not the columns of which
 // nothing is shown.
 func rawColumns(t table) []string {
 	var out []string
+	limits := t.limitColumns()
 	for _, c := range t.Columns {
-		if c.Mask == nil || c.Mask.Kind == access.MaskPartial {
+		if c.Mask == nil || c.Mask.Kind == access.MaskPartial || slices.Contains(limits, c.Name) {
 			out = append(out, c.Name)
 		}
 	}
@@ -214,11 +229,18 @@ func (j *job) view(t table, schema string) []string {
 	for i, c := range t.Columns {
 		shown[i] = expression(c) + " as " + ident(c.Name)
 	}
-	name := ident(schema, t.Name)
+	name, options, rights := ident(schema, t.Name), "security_barrier=true", []string{}
+	if t.Read {
+		rights = append(rights, "select")
+	}
+	if t.limited() && t.Write {
+		options += ", check_option=cascaded" // what is written must be a row that is given
+		rights = append(rights, changes(rawColumns(t))...)
+	}
 	return []string{
-		fmt.Sprintf("create view %s with (security_barrier=true) as select %s from %s as t", name, strings.Join(shown, ", "), ident(t.Schema, t.Name)),
+		fmt.Sprintf("create view %s with (%s) as select %s from %s as t%s", name, options, strings.Join(shown, ", "), ident(t.Schema, t.Name), t.where()),
 		fmt.Sprintf("revoke all on table %s from public", name),
-		fmt.Sprintf("grant select on table %s to %s", name, ident(j.role)),
+		fmt.Sprintf("grant %s on table %s to %s", strings.Join(rights, ", "), name, ident(j.role)),
 	}
 }
 

@@ -45,8 +45,8 @@ func checkStatic(plan access.Plan) error {
 		return err
 	case len(masks) > 0:
 		return access.Errorf(access.CodeInvalid, "Columns can't be masked here: "+why+". Take the target out of the mask, or give it an admin that mints.", plan.Target.TargetRef)
-	case len(plan.Role.Read)+len(plan.Role.Write) > 0:
-		return access.Errorf(access.CodeInvalid, "Role %q can't say what it reads or writes: "+why+". Leave read and write out, and narrow it by rules.", plan.Role.Name, plan.Target.TargetRef)
+	case len(plan.Role.Read)+len(plan.Role.Write)+len(plan.Role.Rows) > 0:
+		return access.Errorf(access.CodeInvalid, "Role %q can't say what it reads or writes: "+why+". Leave read, write and rows out, and narrow it by rules.", plan.Role.Name, plan.Target.TargetRef)
 	}
 	for _, key := range slices.Sorted(maps.Keys(plan.Role.Settings)) {
 		if !slices.Contains(staticSettings, key) {
