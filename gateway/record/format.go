@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Version is the format that this package writes.
-const Version = 1
+// Version is the format that this package writes. It reads every one before.
+const Version = 2
 
 // Bounds of the format. A reader refuses what is larger.
 const (
@@ -30,6 +30,10 @@ type header struct {
 	Prev    string    `json:"prev"` // hash of the segment before; empty in the first
 	Key     string    `json:"key"`  // KeyID of the signer
 	Opened  time.Time `json:"opened"`
+
+	// Certificate vouches for the key. It stands where the key is new in the
+	// file, from version 2 on, unless verifiers know the key itself.
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // closing is the body of a C line.
@@ -42,8 +46,8 @@ type closing struct {
 
 // signed are the bytes that a segment's signature covers: its hash behind a
 // label that no other signature of ours has.
-func signed(hash []byte) []byte {
-	return append([]byte("tidegate segment v1\n"), hash...)
+func signed(version int, hash []byte) []byte {
+	return append(fmt.Appendf(nil, "tidegate segment v%d\n", version), hash...)
 }
 
 // KeyID names a public key: the first 16 hex digits of its SHA-256.
@@ -52,7 +56,8 @@ func KeyID(pub ed25519.PublicKey) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Keys are the public keys that a verifier trusts, by KeyID.
+// Keys are the public keys that a verifier trusts, by KeyID: the installation's
+// recording CA, and recorders that signed before there was one.
 type Keys map[string]ed25519.PublicKey
 
 // NewKeys trusts the given keys.

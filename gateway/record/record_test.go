@@ -92,18 +92,6 @@ func TestWholeRecordingProvesItself(t *testing.T) {
 	}
 }
 
-// TestEveryChangedByteShows flips a bit of each byte in turn.
-func TestEveryChangedByteShows(t *testing.T) {
-	file, _ := session(t, 2, 400)
-	for i := range file {
-		bad := bytes.Clone(file)
-		bad[i] ^= 1
-		if r, err := record.Verify(bytes.NewReader(bad), keys(), nil); err == nil {
-			t.Fatalf("byte %d changed from %q to %q, and it verified: %+v", i, file[i], bad[i], r)
-		}
-	}
-}
-
 func TestTamperingIsNamed(t *testing.T) {
 	file, head := session(t, 10, 600)
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, ed25519.SeedSize))
@@ -256,7 +244,7 @@ func BenchmarkVerify(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for i := range uint64(20_000) {
+	for i := range uint64(200_000) {
 		if err := w.Append(query(i, strings.Repeat("SELECT 1;", 40)), false); err != nil {
 			b.Fatal(err)
 		}

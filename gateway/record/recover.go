@@ -1,7 +1,7 @@
 package record
 
 import (
-	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -44,63 +44,54 @@ func (s *Store) recoverOne(path string) error {
 // resume brings the writer to where the file stops, and cuts a part of a line
 // or a closing line without its signature.
 func (w *Writer) resume() error {
-	v := &verifier{scanner: newScanner(w.file), keys: NewKeys(w.store.cfg.Key.Public().(ed25519.PublicKey))}
-	for {
-		tag, body, err := v.next()
-		var fault *Fault
-		if errors.Is(err, io.EOF) || errors.As(err, &fault) && fault.What == notWhole {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if tag == 'C' { // it counts with its signature only, which follows at once
-			mark := v.offset
-			if err := v.line(tag, body); err != nil {
-				return err
-			}
-			tag, body, err = v.next()
-			if err != nil {
-				return w.cutAndResume(mark)
-			}
-			if err := v.line(tag, body); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := v.line(tag, body); err != nil {
-			return err
-		}
+	now, all, err := w.store.signers()
+	if err != nil {
+		return err
 	}
-	if v.report.Sealed {
+	v := newVerifier(keysOf(all), nil)
+	v.own = true
+	err = v.read(w.file)
+	if fault := (*Fault)(nil); errors.As(err, &fault) && fault.What == notWhole {
+		err = nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case v.report.Sealed:
 		return errors.New("it is sealed already; move it to its day's folder")
-	}
-	return w.continueAt(v, v.offset)
-}
-
-// cutAndResume goes on before a closing line that lacks its signature. The
-// hash has taken that line in, so the file is cut and read again.
-func (w *Writer) cutAndResume(mark int64) error {
-	if err := w.file.Truncate(mark); err != nil {
-		return err
-	}
-	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return w.resume()
-}
-
-func (w *Writer) continueAt(v *verifier, end int64) error {
-	if v.report.Session != w.session {
+	case v.report.Session != "" && v.report.Session != w.session:
 		return fmt.Errorf("it holds session %q", v.report.Session)
 	}
-	w.started, w.opened = v.head.Opened, v.head.Opened
-	w.number, w.prev = v.report.Segments, v.report.Head
-	w.hash, w.events, w.size = v.hash, v.report.Open, v.size
+	w.number, w.prev, w.signer = v.report.Segments, v.report.Head, now
+	w.started = w.store.cfg.Now()
 	if first, err := firstEvent(w.file.Name()); err == nil && first.Session != nil {
 		w.started = first.Session.Started
 	}
-	return w.file.Truncate(end)
+	if v.tail == nil {
+		return w.file.Truncate(v.end)
+	}
+	if w.signer, err = signerOf(v.tail.head.Key, all); err != nil {
+		return err
+	}
+	w.continueIn(v.tail)
+	return w.file.Truncate(v.tail.offset + int64(v.tail.content))
+}
+
+// continueIn goes on in a segment that is open.
+func (w *Writer) continueIn(s *segment) {
+	w.vouched, w.version, w.opened = true, s.head.Version, s.head.Opened
+	w.hash, w.events, w.size = sha256.New(), s.events, s.content
+	w.hash.Write(s.raw[:s.content])
+}
+
+// signerOf finds the key that a segment names: it must end with that one.
+func signerOf(id string, all []Signer) (Signer, error) {
+	for _, s := range all {
+		if s.id() == id {
+			return s, nil
+		}
+	}
+	return Signer{}, fmt.Errorf("its last segment wants the key %.32q, which is not here", id)
 }
 
 func firstEvent(path string) (access.Event, error) {

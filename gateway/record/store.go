@@ -17,10 +17,15 @@ import (
 	"github.com/tidegate/tidegate/access"
 )
 
-// Config says where recordings lie. Dir and Key are needed.
+// Config says where recordings lie. Dir is needed, and Key or Signers.
 type Config struct {
-	Dir          string // made 0700
-	Key          ed25519.PrivateKey
+	Dir string             // made 0700
+	Key ed25519.PrivateKey // signs without a certificate: verifiers must know it
+
+	// Signers are asked when a session begins. The first signs it, the others
+	// end what they began before a crash.
+	Signers func() ([]Signer, error)
+
 	MinFree      uint64        // below this many free bytes no session opens; 256 MiB
 	SegmentBytes int           // a segment closes at this size; 256 KiB
 	SegmentAge   time.Duration // or at this age; 1 s
@@ -31,8 +36,7 @@ type Config struct {
 
 // Store is a folder of recordings, open for writing.
 type Store struct {
-	cfg   Config
-	keyID string
+	cfg Config
 
 	written atomic.Uint64
 
@@ -59,7 +63,7 @@ var sessionID = regexp.MustCompile(`\A[A-Za-z0-9_-]{1,64}\z`)
 // Open opens the folder, seals what a crash left open, and starts to keep the
 // disk up to date. The caller closes the store.
 func Open(cfg Config) (*Store, error) {
-	if len(cfg.Key) != ed25519.PrivateKeySize {
+	if cfg.Signers == nil && len(cfg.Key) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("open recordings: the key has %d bytes, want %d", len(cfg.Key), ed25519.PrivateKeySize)
 	}
 	cfg.defaults()
@@ -67,14 +71,34 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
 	s := &Store{
-		cfg: cfg, keyID: KeyID(cfg.Key.Public().(ed25519.PublicKey)),
-		writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}),
+		cfg: cfg, writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
 	go s.keep()
 	return s, nil
+}
+
+// signers are the present one, and all that recordings here may have.
+func (s *Store) signers() (now Signer, all []Signer, err error) {
+	if s.cfg.Signers == nil {
+		now = Signer{Key: s.cfg.Key}
+		return now, []Signer{now}, nil
+	}
+	all, err = s.cfg.Signers()
+	if err != nil || len(all) == 0 {
+		return now, nil, fmt.Errorf("no key to sign with: %w", err)
+	}
+	return all[0], all, nil
+}
+
+func keysOf(all []Signer) Keys {
+	keys := Keys{}
+	for _, s := range all {
+		keys[s.id()] = s.Key.Public().(ed25519.PublicKey)
+	}
+	return keys
 }
 
 func (c *Config) defaults() {
@@ -144,12 +168,16 @@ func (s *Store) create(info access.SessionInfo, anchor func(access.Head)) (*Writ
 	if err := os.MkdirAll(filepath.Join(s.cfg.Dir, openDir), 0o700); err != nil {
 		return nil, err
 	}
+	signer, _, err := s.signers()
+	if err != nil {
+		return nil, err
+	}
 	path := filepath.Join(s.cfg.Dir, openDir, info.ID+ext)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{store: s, file: f, session: info.ID, started: info.Started, anchor: anchor}
+	w := &Writer{store: s, file: f, session: info.ID, started: info.Started, anchor: anchor, signer: signer}
 	s.mu.Lock()
 	s.writers[w] = struct{}{}
 	s.mu.Unlock()

@@ -24,19 +24,22 @@ type Writer struct {
 	session string
 	started time.Time
 	anchor  func(access.Head)
+	signer  Signer // for the whole session: certified at its start
 
-	mu     sync.Mutex
-	file   *os.File
-	err    error        // the first failure, or errSealed
-	dirty  bool         // written, and not yet on the disk
-	buf    bytes.Buffer // lines not yet written
-	hash   hash.Hash    // over the open segment's lines; nil: none is open
-	number uint64       // of the open or next segment
-	prev   string
-	opened time.Time
-	events int
-	size   int
-	head   *access.Head // closed and not yet anchored
+	mu      sync.Mutex
+	file    *os.File
+	err     error        // the first failure, or errSealed
+	dirty   bool         // written, and not yet on the disk
+	buf     bytes.Buffer // lines not yet written
+	hash    hash.Hash    // over the open segment's lines; nil: none is open
+	number  uint64       // of the open or next segment
+	version int          // of the open segment
+	vouched bool         // the signer's certificate is in the file
+	prev    string
+	opened  time.Time
+	events  int
+	size    int
+	head    *access.Head // closed and not yet anchored
 }
 
 var errSealed = errors.New("the recording is sealed")
@@ -143,10 +146,15 @@ func (w *Writer) append(e *access.Event) error {
 
 func (w *Writer) begin() error {
 	w.hash, w.events, w.size, w.opened = sha256.New(), 0, 0, w.store.cfg.Now().UTC()
-	return w.line('H', nil, header{
+	head := header{
 		Version: Version, Session: w.session, Segment: w.number,
-		Prev: w.prev, Key: w.store.keyID, Opened: w.opened,
-	})
+		Prev: w.prev, Key: w.signer.id(), Opened: w.opened,
+	}
+	if !w.vouched {
+		head.Certificate = w.signer.Certificate
+	}
+	w.version, w.vouched = Version, true
+	return w.line('H', nil, head)
 }
 
 // close ends the open segment: the closing line, its hash, its signature.
@@ -156,7 +164,7 @@ func (w *Writer) close(last bool) error {
 		return err
 	}
 	sum := w.hash.Sum(nil)
-	sig := ed25519.Sign(w.store.cfg.Key, signed(sum))
+	sig := ed25519.Sign(w.signer.Key, signed(w.version, sum))
 	w.buf.WriteString("S " + hex.EncodeToString(sum) + " " + base64.StdEncoding.EncodeToString(sig) + "\n")
 	if err := w.write(); err != nil {
 		return err
