@@ -60,7 +60,21 @@ const foreignSchema = ` n.nspname <> 'information_schema' and n.nspname !~ '^pg_
 const publicReads = ` (exists (select from aclexplode(c.relacl) x where x.grantee = 0 and x.privilege_type = 'SELECT')
 	or exists (select from pg_attribute pa, aclexplode(pa.attacl) x where pa.attrelid = c.oid and x.grantee = 0 and x.privilege_type = 'SELECT')) `
 
+// relationsSQL starts from what the patterns name, so that it costs what they
+// touch: only a whole schema, and a masked column of any table ("*.email"),
+// are looked for by reading pg_class and pg_attribute through. A relation that
+// only a masked column brought in comes with such columns alone.
 const relationsSQL = `
+with picked as (
+	select c.oid, true as whole from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = any($1)
+	union all
+	select c.oid, true from unnest($2::text[], $3::text[]) as w(schema, name)
+		join pg_namespace n on n.nspname = w.schema join pg_class c on c.relnamespace = n.oid and c.relname = w.name
+	union all
+	select c.oid, true from pg_class c where c.relname = any($4)
+	union all
+	select a.attrelid, false from pg_attribute a where a.attname = any($5) and a.attnum > 0 and not a.attisdropped),
+looked as (select oid, bool_or(whole) as whole from picked group by oid)
 select c.oid, n.nspname, c.relname, c.relkind::text, c.relrowsecurity, c.relhasrules, ` + publicReads + `,
 	(select coalesce(json_agg(json_build_object('name', a.attname, 'num', a.attnum,
 			'type', format_type(a.atttypid, a.atttypmod), 'category', t.typcategory, 'domain', t.typtype = 'd',
@@ -71,19 +85,15 @@ select c.oid, n.nspname, c.relname, c.relkind::text, c.relrowsecurity, c.relhasr
 					or (d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = a.attnum))) end)
 			order by a.attnum), '[]')
 		from pg_attribute a join pg_type t on t.oid = a.atttypid
-		where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-	(select coalesce(json_agg(json_build_array(sn.nspname, s.relname) order by 1), '[]')
+		where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and (l.whole or a.attname = any($5))),
+	case when $6 then (select coalesce(json_agg(json_build_array(sn.nspname, s.relname) order by 1), '[]')
 		from pg_depend d join pg_class s on s.oid = d.objid and s.relkind = 'S' join pg_namespace sn on sn.oid = s.relnamespace
 		where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
-		and d.refobjsubid > 0 and d.deptype = 'a')
-from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		and d.refobjsubid > 0 and d.deptype = 'a') else '[]' end
+from looked l join pg_class c on c.oid = l.oid join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' and ` + foreignSchema + `
-	and (n.nspname = any($1)
-		or (n.nspname, c.relname) in (select * from unnest($2::text[], $3::text[]))
-		or c.relname = any($4)
-		or exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = any($5) and a.attnum > 0 and not a.attisdropped))
 order by n.nspname collate "C", c.relname collate "C"
-limit $6`
+limit $7`
 
 // wanted is which relations a plan can touch.
 type wanted struct{ schemas, inSchema, tables, maskTables, maskColumns []string }
@@ -99,10 +109,10 @@ func want(tables []pattern, masks []masked) wanted {
 	}
 	for _, m := range masks {
 		for _, p := range m.patterns {
-			if p.parts[2] != "" {
-				w.maskColumns = append(w.maskColumns, p.parts[2])
-			} else {
+			if p.parts[1] != "" {
 				w.maskTables = append(w.maskTables, p.parts[1])
+			} else {
+				w.maskColumns = append(w.maskColumns, p.parts[2])
 			}
 		}
 	}
@@ -110,9 +120,9 @@ func want(tables []pattern, masks []masked) wanted {
 }
 
 // readCatalog asks once for the relations and the functions.
-func readCatalog(ctx context.Context, tx pgx.Tx, tables []pattern, masks []masked) (*catalog, error) {
-	w := want(tables, masks)
-	rows, err := tx.Query(ctx, relationsSQL, w.schemas, w.inSchema, w.tables, w.maskTables, w.maskColumns, maxTables+1)
+func readCatalog(ctx context.Context, tx pgx.Tx, read, write []pattern, masks []masked) (*catalog, error) {
+	w, writes := want(slices.Concat(read, write), masks), len(write) > 0
+	rows, err := tx.Query(ctx, relationsSQL, w.schemas, w.inSchema, w.tables, w.maskTables, w.maskColumns, writes, maxTables+1)
 	if err != nil {
 		return nil, fmt.Errorf("read tables: %w", err)
 	}
@@ -159,74 +169,4 @@ func (c *catalog) readFunctions(ctx context.Context, tx pgx.Tx) error {
 	}
 	c.functions = slices.Compact(c.functions)
 	return nil
-}
-
-const (
-	viewsSQL = `
-select distinct d.refobjid, r.ev_class, d.refclassid = 'pg_proc'::regclass,
-	case when ` + publicReads + ` then n.nspname || '.' || c.relname else '' end
-from pg_rewrite r join pg_class c on c.oid = r.ev_class join pg_namespace n on n.oid = c.relnamespace
-join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
-where c.relkind in ('v', 'm') and d.refclassid in ('pg_class'::regclass, 'pg_proc'::regclass)
-	and d.refobjid >= 16384 and d.refobjid <> r.ev_class and ` + foreignSchema + ` limit 200000`
-	inheritsSQL = `select inhrelid, inhparent from pg_inherits limit 200000`
-	defaultsSQL = `
-select pg_get_userbyid(d.defaclrole) from pg_default_acl d, aclexplode(d.defaclacl) x
-where d.defaclobjtype = 'r' and x.grantee = 0 and x.privilege_type = 'SELECT' order by 1`
-)
-
-// readLeaks asks for every way by which what is hidden could come out.
-func (c *catalog) readLeaks(ctx context.Context, tx pgx.Tx) error {
-	c.readers, c.tree = map[uint32][]uint32{}, map[uint32][]uint32{}
-	c.calling, c.publics = map[uint32]bool{}, map[uint32]string{}
-	var from, view uint32
-	var calls bool
-	var public string
-	rows, _ := tx.Query(ctx, viewsSQL) // the error comes out of ForEachRow
-	n, err := pgx.ForEachRow(rows, []any{&from, &view, &calls, &public}, func() error {
-		if calls {
-			c.calling[view] = true
-		} else {
-			c.readers[from] = append(c.readers[from], view)
-		}
-		if public != "" {
-			c.publics[view] = public
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read views: %w", err)
-	}
-	rows, _ = tx.Query(ctx, inheritsSQL)
-	k, err := pgx.ForEachRow(rows, []any{&from, &view}, func() error {
-		c.tree[from], c.tree[view] = append(c.tree[from], view), append(c.tree[view], from)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read inheritance: %w", err)
-	}
-	if max(n.RowsAffected(), k.RowsAffected()) >= 200_000 {
-		return access.Errorf(access.CodeTooLarge, "The database has more than 200000 dependencies of views or partitions: masks can't be shown to be safe there.")
-	}
-	rows, _ = tx.Query(ctx, defaultsSQL)
-	if c.defaults, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-		return fmt.Errorf("read default privileges: %w", err)
-	}
-	return nil
-}
-
-// reach is everything that can be got to from the starting points over edges.
-func reach(start []uint32, edges map[uint32][]uint32) map[uint32]bool {
-	seen := map[uint32]bool{}
-	for todo := start; len(todo) > 0; {
-		next := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, n := range edges[next] {
-			if !seen[n] {
-				seen[n] = true
-				todo = append(todo, n)
-			}
-		}
-	}
-	return seen
 }

@@ -123,7 +123,7 @@ func expanderFor(ctx context.Context, tx pgx.Tx, plan access.Plan) (*expander, e
 	if len(read)+len(write) == 0 {
 		return nil, access.Errorf(access.CodeInvalid, "Role %q reads and writes nothing: want at least one pattern in read or write.", plan.Role.Name)
 	}
-	c, err := readCatalog(ctx, tx, append(slices.Clone(read), write...), masks)
+	c, err := readCatalog(ctx, tx, read, write, masks)
 	if err == nil && len(masks)+len(rows) > 0 {
 		err = c.readLeaks(ctx, tx)
 	}

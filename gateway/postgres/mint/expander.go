@@ -187,7 +187,7 @@ func (e *expander) checkDatabase(role access.Role) error {
 		}
 	}
 	for id, name := range e.publics {
-		if e.views[id] && e.columns[id] == nil && e.limits[id] == nil {
+		if (e.views[id] || e.kin[id]) && e.columns[id] == nil && e.limits[id] == nil {
 			public = append(public, name)
 		}
 	}
