@@ -36,6 +36,7 @@ type poolKey struct{ address, admin, static string }
 type pool struct {
 	*pgxpool.Pool
 	database string
+	turn     chan struct{} // of one: who has it mints or revokes
 
 	mu    sync.Mutex
 	ready bool
@@ -86,7 +87,7 @@ func (m *Minter) pool(t access.Target) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make pool: %w", err)
 	}
-	p := &pool{Pool: made, database: addr.database}
+	p := &pool{Pool: made, database: addr.database, turn: make(chan struct{}, 1)}
 	m.pools[key] = p
 	return p, nil
 }

@@ -44,7 +44,9 @@ type AdminLogin struct {
 type Minter struct {
 	cfg    Config
 	names  names
-	inject func(statements []string) []string // a test's way to make a mint fail midway
+	inject func(statements []string) []string // a test's way to make a mint or a revoke fail midway
+
+	viewsEach int // views that one transaction makes or drops
 
 	mu      sync.Mutex
 	pools   map[poolKey]*pool
@@ -78,7 +80,7 @@ func New(cfg Config) (*Minter, error) {
 		cfg.Now = time.Now
 	}
 	return &Minter{
-		cfg: cfg, names: names{cfg.Installation},
+		cfg: cfg, names: names{cfg.Installation}, viewsEach: viewsEach,
 		pools: map[poolKey]*pool{}, dropped: map[access.GrantKey][]uint32{},
 	}, nil
 }

@@ -53,15 +53,15 @@ func (m *Minter) revoke(ctx context.Context, p *pool, key access.GrantKey, prefi
 			return err
 		}
 		again := false
-		err = m.locked(ctx, p, func(tx pgx.Tx) error {
-			now, err := m.roles(ctx, tx, prefix)
+		err = m.inBatches(ctx, p, func(ctx context.Context, c *pgx.Conn) ([]string, error) {
+			now, err := m.roles(ctx, c, prefix)
 			if again = !slices.Equal(now, roles); err != nil || again {
-				return err
+				return nil, err
 			}
-			return m.remove(ctx, tx, prefix, roles)
-		})
+			return m.remove(ctx, c, prefix, roles)
+		}, func(context.Context, *pgx.Conn) error { return nil })
 		if err != nil {
-			return err
+			return fmt.Errorf("remove roles: %w", err)
 		}
 		if !again {
 			m.remember(key, roles)
@@ -164,74 +164,33 @@ func (m *Minter) endSessions(ctx context.Context, p *pool, ids []uint32) error {
 	}
 }
 
-// remove drops what is left, in one transaction.
-func (m *Minter) remove(ctx context.Context, tx pgx.Tx, prefix string, roles []role) error {
-	schemas, err := maskSchemasOf(ctx, tx, prefix)
+// remove is the statements that drop what is left.
+func (m *Minter) remove(ctx context.Context, c *pgx.Conn, prefix string, roles []role) ([]string, error) {
+	schemas, views, err := maskSchemasOf(ctx, c, prefix)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var out []string
-	for _, s := range schemas {
-		out = append(out, fmt.Sprintf("drop schema %s cascade", ident(s)))
+	out, err := m.dropMasks(ctx, c, schemas, views)
+	if err != nil || len(roles) == 0 {
+		return out, err
 	}
+	// A session that was just being opened when the login went away shows now.
+	var left int
+	if err := c.QueryRow(ctx, "select count(*) from pg_stat_activity where usesysid = any($1)", oids(roles)).Scan(&left); err != nil {
+		return nil, fmt.Errorf("look for sessions: %w", err)
+	}
+	if left > 0 {
+		return nil, access.Errorf(access.CodeUnavailable, "Role %s has a session that opened while it was revoked; try again.", roles[0].name)
+	}
+	var named []string
 	for _, r := range roles {
-		// A session that was just being opened when the login went away shows now.
-		var left int
-		if err := tx.QueryRow(ctx, "select count(*) from pg_stat_activity where usesysid = $1", r.oid).Scan(&left); err != nil {
-			return fmt.Errorf("look for sessions: %w", err)
-		}
-		if left > 0 {
-			return access.Errorf(access.CodeUnavailable, "Role %s has a session that opened while it was revoked; try again.", r.name)
-		}
-		strip, err := m.stripStatements(ctx, tx, r.name)
-		if err != nil {
-			return err
-		}
-		out = append(out, strip...)
+		named = append(named, r.name)
 	}
-	for _, r := range roles {
-		out = append(out, "drop role "+ident(r.name))
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	if _, err := tx.Conn().PgConn().Exec(ctx, strings.Join(out, ";\n")).ReadAll(); err != nil {
-		return fmt.Errorf("remove roles: %w", err)
-	}
-	if len(schemas) == 0 {
-		return nil
-	}
-	return m.forgetTables(ctx, tx)
-}
-
-// forgetTables takes from the views' owner what it was given for views that
-// are gone: with the last grant it reads nothing any more.
-func (m *Minter) forgetTables(ctx context.Context, tx pgx.Tx) error {
-	var out []string
-	for _, sql := range []string{unneededSQL, unneededUseSQL} {
-		rows, _ := tx.Query(ctx, sql, m.names.masks(), m.names.all()) // the error comes out of CollectRows
-		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return fmt.Errorf("look for what the views' owner needs no more: %w", err)
-		}
-		out = append(out, found...)
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	if _, err := tx.Conn().PgConn().Exec(ctx, strings.Join(out, ";\n")).ReadAll(); err != nil {
-		return fmt.Errorf("take rights from the views' owner: %w", err)
-	}
-	return nil
-}
-
-func maskSchemasOf(ctx context.Context, q querier, prefix string) ([]string, error) {
-	rows, _ := q.Query(ctx, "select nspname::text from pg_namespace where left(nspname, length($1)) = $1 order by 1", prefix)
-	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	strip, err := m.stripStatements(ctx, c, named, prefix)
 	if err != nil {
-		return nil, fmt.Errorf("list mask schemas: %w", err)
+		return nil, err
 	}
-	return out, nil
+	return append(append(out, strip...), "drop role "+idents(named)), nil
 }
 
 // Prove looks for anything that is left of the grant. Where nothing is made,

@@ -21,6 +21,7 @@ type job struct {
 	until    time.Time
 	settings settings
 	body     body
+	making   string // tells this mint from others of the same role, while it takes several transactions
 
 	publicConnect bool            // PUBLIC may connect to the database
 	publicUsage   map[string]bool // schemas that PUBLIC may use
@@ -266,6 +267,11 @@ func expression(c column) string {
 func (j *job) comment() string {
 	sum := sha256.Sum256([]byte(strings.Join(append(j.give(), j.settle()...), "\n")))
 	return fmt.Sprintf("tidegate %s grant %s rights %s", j.names.installation, j.key, hex.EncodeToString(sum[:]))
+}
+
+// unfinished stands in the comment's place until all rights are given.
+func (j *job) unfinished() string {
+	return fmt.Sprintf("tidegate %s grant %s being minted, %s", j.names.installation, j.key, j.making)
 }
 
 func (j *job) views() (n int) {

@@ -1,0 +1,162 @@
+package mint
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	ownsSQL = `
+select r.rolname::text, count(*) from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
+where r.rolname = any($1) and d.deptype = 'o' and d.dbid in (0, (select oid from pg_database where datname = current_database()))
+group by 1 order by 1`
+
+	// What the roles $1 hold on anything but the mask schemas whose names begin with $2.
+	rightsSQL = `
+with held as (select distinct c.oid, c.relkind, c.relname, c.relacl, n.nspname, r.oid as role, r.rolname
+	from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a'
+		and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
+	join pg_class c on c.oid = d.objid join pg_namespace n on n.oid = c.relnamespace
+	where r.rolname = any($1) and left(n.nspname, length($2)) <> $2` + rightsTail
+
+	// What the views' owner $1 holds on the tables that the views $2 read, and no other view of its.
+	unneededSQL = `
+with held as (select distinct c.oid, c.relkind, c.relname, c.relacl, n.nspname, r.oid as role, r.rolname
+	from pg_rewrite w join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+	join pg_class c on c.oid = d.refobjid and c.oid <> w.ev_class join pg_namespace n on n.oid = c.relnamespace
+	join pg_roles r on r.rolname = any($1)
+	where w.ev_class = any($2) and not exists (
+		select from pg_depend od join pg_rewrite ow on ow.oid = od.objid join pg_class ov on ov.oid = ow.ev_class
+		where od.classid = 'pg_rewrite'::regclass and od.refclassid = 'pg_class'::regclass and od.refobjid = c.oid
+			and ov.relowner = r.oid and ov.oid <> all($2))` + rightsTail
+
+	rightsTail = `)
+select format('revoke %s on %s %I.%I from %I', string_agg(p.priv, ', '), case h.relkind when 'S' then 'sequence' else 'table' end, h.nspname, h.relname, h.rolname)
+from held h cross join lateral (
+	select x.privilege_type as priv from aclexplode(h.relacl) x where x.grantee = h.role
+	union all
+	select format('%s (%s)', x.privilege_type, string_agg(quote_ident(a.attname), ', '))
+	from pg_attribute a, aclexplode(a.attacl) x where a.attrelid = h.oid and x.grantee = h.role group by x.privilege_type) p
+group by h.oid, h.relkind, h.nspname, h.relname, h.rolname`
+
+	// Schemas that the views' owner $1 may use, and of which none of its views reads a table but $2.
+	unneededUseSQL = `
+select format('revoke usage on schema %I from %I', n.nspname, r.rolname) from pg_namespace n join pg_roles r on r.rolname = any($1)
+where n.nspowner <> r.oid
+	and exists (select from aclexplode(n.nspacl) x where x.grantee = r.oid and x.privilege_type = 'USAGE')
+	and not exists (select from pg_class v join pg_rewrite w on w.ev_class = v.oid
+		join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+		join pg_class c on c.oid = d.refobjid where v.relowner = r.oid and v.oid <> all($2) and c.relnamespace = n.oid)`
+)
+
+// view is one of a mint's views.
+type view struct {
+	oid          uint32
+	schema, name string
+}
+
+// maskSchemasOf lists the mask schemas whose names begin so, and their views.
+func maskSchemasOf(ctx context.Context, q querier, prefix string) (schemas []string, views []view, err error) {
+	const sql = `select n.nspname::text, coalesce(c.oid, 0), coalesce(c.relname::text, '')
+		from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind = 'v'
+		where left(n.nspname, length($1)) = $1 order by 1, 3`
+	var v view
+	rows, _ := q.Query(ctx, sql, prefix) // the error comes out of ForEachRow
+	_, err = pgx.ForEachRow(rows, []any{&v.schema, &v.oid, &v.name}, func() error {
+		if len(schemas) == 0 || schemas[len(schemas)-1] != v.schema {
+			schemas = append(schemas, v.schema)
+		}
+		if v.oid != 0 {
+			views = append(views, v)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list mask schemas: %w", err)
+	}
+	return schemas, views, nil
+}
+
+// dropMasks drops mask schemas with their views, and takes from the views'
+// owner what it held for them alone: with the last grant it reads nothing.
+func (m *Minter) dropMasks(ctx context.Context, c *pgx.Conn, schemas []string, views []view) ([]string, error) {
+	if len(schemas) == 0 {
+		return nil, nil
+	}
+	var out []string
+	ids := make([]uint32, len(views))
+	for i, v := range views {
+		ids[i] = v.oid
+		if len(views) > m.viewsEach { // with their schema at once they would need too many locks
+			out = append(out, "drop view if exists "+ident(v.schema, v.name)+" cascade")
+		}
+	}
+	for _, s := range schemas {
+		out = append(out, "drop schema "+ident(s)+" cascade")
+	}
+	owner := []string{m.names.masks()}
+	unneeded, err := m.statements(ctx, c, ask{unneededSQL, []any{owner, ids}}, ask{unneededUseSQL, []any{owner, ids}})
+	return append(out, unneeded...), err
+}
+
+// stripStatements takes every right from roles. DROP OWNED would drop what
+// they own as well, so that goes to the minter's login first; and it revokes
+// more than was given, for which that login may lack the right, so that what
+// was given on tables is revoked before, one by one.
+func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []string, masks string) ([]string, error) {
+	out, err := m.statements(ctx, c, ask{rightsSQL, []any{roles, masks}})
+	if err != nil {
+		return nil, err
+	}
+	owners, err := owners(ctx, c, roles)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range owners {
+		m.cfg.Log.Warn("a role owns objects; they go to the minter's login", "role", o.role, "objects", o.objects)
+		out = append(out, fmt.Sprintf("reassign owned by %s to current_user", ident(o.role)))
+	}
+	return append(out, "drop owned by "+idents(roles)), nil
+}
+
+// owner is a role that owns something here.
+type owner struct {
+	role    string
+	objects int
+}
+
+func owners(ctx context.Context, c *pgx.Conn, roles []string) ([]owner, error) {
+	rows, _ := c.Query(ctx, ownsSQL, roles) // the error comes out of CollectRows
+	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o owner, err error) {
+		err = row.Scan(&o.role, &o.objects)
+		return o, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for what the roles own: %w", err)
+	}
+	return out, nil
+}
+
+// ask is a query for statements.
+type ask struct {
+	sql  string
+	args []any
+}
+
+// statements asks the server for statements, in one round trip.
+func (m *Minter) statements(ctx context.Context, c *pgx.Conn, asked ...ask) (out []string, err error) {
+	batch := &pgx.Batch{}
+	for _, a := range asked {
+		batch.Queue(a.sql, a.args...).Query(func(rows pgx.Rows) error {
+			found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			out = append(out, found...)
+			return err
+		})
+	}
+	if err := c.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("look for rights to take away: %w", err)
+	}
+	return out, nil
+}

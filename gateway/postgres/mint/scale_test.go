@@ -1,0 +1,282 @@
+package mint
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// nine are tables with a masked column each.
+const nine = `do $$ begin for i in 1..9 loop
+	execute format('create table n%s (id int, email text)', i);
+	execute format('insert into n%s values (1, %L)', i, '` + canary + `');
+end loop; end $$;
+revoke all on schema public from public;
+`
+
+var emails = access.Mask{Name: "mail", Columns: []string{"*.email"}, With: access.MaskWith{Kind: access.MaskNull}}
+
+// TestBatchesAreResumed: a mint or a revoke of many views takes several
+// transactions. Whichever is the last that happens, the same again does the rest.
+func TestBatchesAreResumed(t *testing.T) {
+	b := newBench(t, nine)
+	b.viewsEach = 2
+	role := access.Role{Name: "r", Read: []string{"public.*"}, Write: []string{"public.n1"}}
+	kill := func(at int) (steps *int) {
+		steps = new(int)
+		b.inject = func(s []string) []string {
+			*steps = len(s)
+			if at >= len(s) {
+				return s
+			}
+			return append(append(append([]string{}, s[:at]...), "select pg_terminate_backend(pg_backend_pid())"), s[at:]...)
+		}
+		return steps
+	}
+	check := func(g access.Grant) {
+		t.Helper()
+		c := b.session(t, g)
+		for i := range 9 {
+			if got, err := say(t, c, fmt.Sprintf("select id, email from n%d", i+1)); err != nil || got != "1|\n" {
+				t.Errorf("n%d: %q, %v", i+1, got, err)
+			}
+		}
+	}
+	g := b.ask(t, role, emails)
+	for at, steps := 0, 1; at < steps; at += 3 {
+		n := kill(at)
+		if _, err := b.Mint(t.Context(), g); err == nil {
+			t.Fatalf("step %d: the mint went through", at)
+		}
+		steps = *n
+		b.inject = nil
+		if at%2 == 0 {
+			b.mint(t, &g)
+			check(g)
+		}
+		n = kill(at)
+		if err := b.Revoke(t.Context(), g); err == nil && at < *n {
+			t.Fatalf("step %d: the revoke went through", at)
+		}
+		b.inject = nil
+		b.end(t, g)
+		g.Backing, g.State = nil, access.StateLanded
+	}
+	if left, err := say(t, b.super, `select count(*) from pg_attribute a, aclexplode(a.attacl) x
+		where x.grantee = (select oid from pg_roles where rolname = '`+b.names.masks()+`')`); err != nil || left != "0\n" {
+		t.Errorf("the views' owner still holds rights on %s columns, %v", strings.TrimSpace(left), err)
+	}
+}
+
+// TestSomebodyElseMintsBetweenBatches: two mints of one role may meet between
+// their batches; what counts as done is whole.
+func TestSomebodyElseMintsBetweenBatches(t *testing.T) {
+	b := newBench(t, nine)
+	b.viewsEach = 2
+	g := b.ask(t, access.Role{Name: "r", Read: []string{"public.*"}}, emails)
+	other, err := New(b.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.viewsEach = 2
+	for range 5 {
+		var wg sync.WaitGroup
+		errs := make([]error, 2)
+		wg.Go(func() { _, errs[0] = b.Mint(t.Context(), g) })
+		wg.Go(func() { _, errs[1] = other.Mint(t.Context(), g) })
+		wg.Wait()
+		if errs[0] != nil && errs[1] != nil {
+			t.Logf("neither went through: %v; %v", errs[0], errs[1])
+		}
+		b.mint(t, &g)
+		if got, err := say(t, b.session(t, g), "select n1.id from n1, n2, n3, n4, n5, n6, n7, n8, n9"); err != nil || got != "1\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		b.end(t, g)
+		g.Backing, g.State = nil, access.StateLanded
+	}
+}
+
+// logged counts the messages that the server was sent while do ran: each is a
+// round trip, or less.
+func logged(t *testing.T, do func()) int {
+	t.Helper()
+	before, err := os.ReadFile(server.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do()
+	after, err := os.ReadFile(server.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(regexp.MustCompile(`LOG:  (statement|execute)`).FindAll(after[len(before):], -1))
+}
+
+// TestRoundTripsDoNotGrowWithTables holds for a mint and for a revoke.
+func TestRoundTripsDoNotGrowWithTables(t *testing.T) {
+	b := newBench(t, `do $$ begin for i in 1..150 loop execute format('create table big%s (id int, email text)', i); end loop; end $$;
+		create schema small; create table small.one (id int, email text)`, "small")
+	count := func(pattern string) (mint, revoke int) {
+		g := b.ask(t, access.Role{Name: "r", Read: []string{pattern}}, emails)
+		mint = logged(t, func() { b.mint(t, &g) })
+		revoke = logged(t, func() {
+			if err := b.Revoke(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return mint, revoke
+	}
+	count("small.one") // the first looks for what all share
+	mintOne, revokeOne := count("small.one")
+	mintMany, revokeMany := count("public.*")
+	if mintMany != mintOne || revokeMany != revokeOne || mintOne > 20 || revokeOne > 20 {
+		t.Errorf("1 table takes %d and %d messages, 150 take %d and %d; want the same, and few", mintOne, revokeOne, mintMany, revokeMany)
+	}
+}
+
+// TestMintGivesUpSoon: a customer's transaction that holds a table for long
+// makes a mint fail soon, and while the mint waits nobody waits behind it.
+func TestMintGivesUpSoon(t *testing.T) {
+	b := newBench(t, nine)
+	g := b.ask(t, access.Role{Name: "r", Read: []string{"public.*"}}, emails)
+	migration := connect(t, b.super.Config().ConnString())
+	if _, err := say(t, migration, "begin; lock table n9 in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	other := connect(t, b.super.Config().ConnString())
+	minted := make(chan error, 1)
+	began := time.Now()
+	go func() { _, err := b.Mint(t.Context(), g); minted <- err }()
+	var worst time.Duration
+	for {
+		// n1 is read by the first of the mint's views, n9 by its last.
+		start := time.Now()
+		if _, err := say(t, other, "begin; lock table n1 in access exclusive mode; commit"); err != nil {
+			t.Fatal(err)
+		}
+		worst = max(worst, time.Since(start))
+		select {
+		case err := <-minted:
+			if took := time.Since(began); access.CodeOf(err) != access.CodeUnavailable || took > 10*time.Second {
+				t.Errorf("beside a held table the mint gave %v after %s, want soon that the target is busy", err, took)
+			}
+			if worst > 2*time.Second {
+				t.Errorf("somebody waited %s behind the mint, which waits at most %s", worst, lockWait)
+			}
+			if _, err := say(t, migration, "commit"); err != nil {
+				t.Fatal(err)
+			}
+			b.mint(t, &g)
+			b.end(t, g)
+			return
+		default:
+		}
+	}
+}
+
+func pgbench(ctx context.Context, t *testing.T, c *pgx.ConnConfig, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := exec.LookPath("pgbench")
+	if err != nil {
+		path = "/usr/lib/postgresql/15/bin/pgbench"
+	}
+	cmd := exec.CommandContext(ctx, path, append(args, "-h", c.Host, "-p", fmt.Sprint(c.Port), "-U", c.User, c.Database)...)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+c.Password, "PGSSLMODE=verify-full", "PGSSLROOTCERT="+server.Dir+"/ca.pem", "PGAPPNAME=pgbench")
+	return cmd
+}
+
+// TestOwnTrafficGoesOn: while grants over pgbench's tables come and go, none
+// of its transactions fails, and none ever waits for the minter.
+func TestOwnTrafficGoesOn(t *testing.T) {
+	b := newBench(t, "")
+	if out, err := pgbench(t.Context(), t, b.super.Config(), "-i", "-q", "-s", "1").CombinedOutput(); err != nil {
+		t.Fatalf("pgbench: %v: %s", err, out)
+	}
+	b.must(t, "grant select, insert, update, delete on all tables in schema public to minter_"+b.cfg.Installation+" with grant option")
+	traffic := make(chan error, 1)
+	var said []byte
+	cmd := pgbench(t.Context(), t, b.super.Config(), "-n", "-c", "3", "-T", "4")
+	go func() {
+		var err error
+		said, err = cmd.CombinedOutput()
+		traffic <- err
+	}()
+	role := access.Role{Name: "r", Read: []string{"public.*"}, Write: []string{"public.pgbench_accounts"}}
+	mask := access.Mask{Columns: []string{"*.filler"}, With: access.MaskWith{Kind: access.MaskNull}}
+	watcher, rounds, waits, looks := connect(t, b.super.Config().ConnString()), 0, 0, 0
+	watched := make(chan error, 1)
+	ctx, done := context.WithCancel(t.Context())
+	go func() {
+		defer close(watched)
+		for ctx.Err() == nil {
+			n, err := waiting(t.Context(), watcher)
+			if err != nil {
+				watched <- err
+				return
+			}
+			waits, looks = waits+n, looks+1
+		}
+	}()
+	for running := true; running; rounds++ {
+		g := b.ask(t, role, mask)
+		b.mint(t, &g)
+		b.end(t, g)
+		select {
+		case err := <-traffic:
+			running = false
+			if err != nil || !strings.Contains(string(said), "number of failed transactions: 0 ") {
+				t.Errorf("pgbench: %v: %s", err, said)
+			}
+		default:
+		}
+	}
+	done()
+	if err := <-watched; err != nil {
+		t.Fatal(err)
+	}
+	if waits > 0 || rounds < 3 || looks < rounds {
+		t.Errorf("in %d rounds and %d looks, pgbench was seen waiting for the minter %d times", rounds, looks, waits)
+	}
+}
+
+// waiting counts the sessions of pgbench that the minter's block.
+func waiting(ctx context.Context, c *pgx.Conn) (n int, err error) {
+	err = c.QueryRow(ctx, `select count(*) from pg_stat_activity a where a.application_name = 'pgbench' and exists (
+		select from unnest(pg_blocking_pids(a.pid)) p join pg_stat_activity m on m.pid = p where m.application_name = 'tidegate-mint')`).Scan(&n)
+	return n, err
+}
+
+// TestLockIsOutOfReach: what mints and revokes wait for can be held by nobody else.
+func TestLockIsOutOfReach(t *testing.T) {
+	b := newBench(t, shop)
+	g := b.ask(t, access.Role{Name: "w", Read: []string{"public.*"}, Write: []string{"public.orders"}}, masks()...)
+	b.mint(t, &g)
+	c := b.session(t, g)
+	lock := ident(b.names.lock(), "lock")
+	for _, sql := range []string{"select from " + lock + " for update", "select from " + lock, "begin; lock table " + lock, "delete from " + lock, "alter table " + lock + " add x int"} {
+		if _, err := say(t, c, sql); err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("%s: %v, want permission denied", sql, err)
+		}
+		_, _ = say(t, c, "rollback")
+	}
+	// Every advisory lock that there is does not hold the next mint up.
+	if _, err := say(t, c, "begin; select pg_advisory_lock(n) from generate_series(-100, 100) n"); err != nil {
+		t.Fatal(err)
+	}
+	other := b.ask(t, readonly(), masks()...)
+	b.mint(t, &other)
+	b.end(t, other)
+	b.end(t, g)
+}
