@@ -33,6 +33,17 @@ func (p Plan) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Detect are the detectors that the plan's masks name, without groups. One
+// that is not known stays in it, for whoever must refuse it.
+func (p Plan) Detect() []string {
+	var names []string
+	for _, m := range p.Masks {
+		names = append(names, m.Detect...)
+	}
+	known, unknown := ExpandDetectors(names)
+	return append(known, unknown...)
+}
+
 // Requirement is one approval block that applies to a plan: Need different
 // people out of From must agree. Need 0 is a standing pre-approval.
 type Requirement struct {

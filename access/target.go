@@ -61,12 +61,14 @@ func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Secon
 // String is Go's notation: "2h0m0s".
 func (s Seconds) String() string { return s.Duration().String() }
 
-// Mask says which columns (or fields) of which targets are hidden, and how.
+// Mask says which columns (or fields) of which targets are hidden, and how,
+// or what is hidden wherever it is found in text, or both.
 type Mask struct {
 	Name    string      `json:"name"`
 	On      []TargetRef `json:"on"`
 	Columns []string    `json:"columns"` // "*.email", "users.ssn", "public.users.ssn"
 	With    MaskWith    `json:"with"`
+	Detect  []string    `json:"detect,omitempty"` // names of Detectors or their groups
 }
 
 // MaskWith is how a masked value is shown.
