@@ -54,6 +54,21 @@ func ExpandDetectors(names []string) (known, unknown []string) {
 	return slices.Compact(known), unknown
 }
 
+// AddDetect adds to the masks of an approved plan what today's detect besides,
+// and nothing else of them.
+func AddDetect(approved, today []Mask) []Mask {
+	had := Plan{Masks: approved}.Detect()
+	out := slices.Clone(approved)
+	for _, m := range today {
+		known, unknown := ExpandDetectors(m.Detect)
+		isNew := func(name string) bool { return !slices.Contains(had, name) }
+		if slices.ContainsFunc(append(known, unknown...), isNew) {
+			out = append(out, Mask{Name: m.Name, On: m.On, Detect: m.Detect})
+		}
+	}
+	return out
+}
+
 // DetectorNames are all words that ExpandDetectors knows, for people.
 func DetectorNames() string {
 	var names []string

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/tracing"
+	"github.com/tidegate/tidegate/gateway/mask"
 )
 
 // openOp implements Open.
@@ -22,6 +23,7 @@ type openOp struct {
 	span     tracing.Span
 
 	mu      sync.Mutex
+	typed   *mask.Stream // of what is recorded of the client's bytes; nil: nothing is looked for
 	rows    int64
 	out, in flow
 	closed  bool
@@ -59,7 +61,8 @@ func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) 
 	s.server.metrics.judged(d.Verdict)
 	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d, opaque: op.Opaque}
 	o.span = s.trace.operation(began, o.id, op, d)
-	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &op, Decision: &d}, d.Sync); err != nil {
+	shown := s.shown(op)
+	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &shown, Decision: &d}, d.Sync); err != nil {
 		o.span.Done(err)
 		return nil, err
 	}
@@ -112,6 +115,14 @@ func (o *openOp) Tap(dir access.Direction, b []byte) ([]byte, error) {
 	if len(b) == 0 {
 		return b, nil
 	}
+	if masks := o.masks(); masks != nil && dir == access.ToClient {
+		masks.Mask(b)
+	}
+	return o.pass(dir, b)
+}
+
+// pass records bytes as they are and counts them.
+func (o *openOp) pass(dir access.Direction, b []byte) ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -145,7 +156,7 @@ func (o *openOp) keep(dir access.Direction, b []byte) error {
 		text := fmt.Sprintf("More than %d bytes (%s): from here on only size and hash are kept.", most, dir)
 		return o.session.record(access.Event{Type: access.EventNotice, Op: o.id, Text: text}, o.decision.Sync)
 	}
-	return o.session.record(access.Event{Type: access.EventData, Op: o.id, Direction: dir, Data: b}, o.decision.Sync)
+	return o.session.record(access.Event{Type: access.EventData, Op: o.id, Direction: dir, Data: o.withoutTyped(dir, b)}, o.decision.Sync)
 }
 
 // Resize implements Open.

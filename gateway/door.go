@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/mask"
 )
 
 // door is one connection's way in. It remembers the sessions that it opened,
@@ -267,6 +268,9 @@ func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g 
 	}
 	one := newSession(s, info, g, lease)
 	one.trace = trace
+	if one.masks, err = mask.For(g.Plan.Detect()); err != nil {
+		return nil, &access.Error{Code: access.CodeUnavailable, Message: "This gateway does not know all that the grant's masks detect, so nothing opens. The operator must bring it up to date.", Cause: err}
+	}
 	if err := one.compile(v); err != nil {
 		return nil, err
 	}

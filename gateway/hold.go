@@ -87,7 +87,7 @@ func (s *session) openHeld(ctx context.Context, op access.Operation, d access.De
 	g, now := s.grantNow(), s.server.cfg.Now().UTC()
 	h := access.Held{
 		ID: newID(), Grant: g.Key, Generation: g.Generation, Session: s.info.ID, Who: s.info.Person.Login,
-		Target: s.info.Target, Rule: d.Rule, Say: d.Say, Ask: d.Ask, Operation: op, Opened: now,
+		Target: s.info.Target, Rule: d.Rule, Say: d.Say, Ask: d.Ask, Operation: s.shown(op), Opened: now,
 		Expires: now.Add(s.server.cfg.HoldTimeout), State: access.HeldOpen, Gateway: s.server.cfg.Name,
 	}
 	if g.NotAfter.Before(h.Expires) {

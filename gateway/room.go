@@ -98,6 +98,10 @@ type Session interface {
 	// not be: see Withholder.
 	Withhold(value []byte) string
 
+	// Masker hides the values that the grant's masks detect in text; nil if
+	// they detect none. It is for what goes to the client past Tap, and shared.
+	Masker() Masker
+
 	// Warnings delivers sentences for the user, such as five minutes before
 	// the end. A room shows them in its protocol's own way.
 	Warnings() <-chan string
@@ -116,12 +120,17 @@ type Open interface {
 	Decision() access.Decision
 
 	// Tap shows the operation's bytes to the masker and the recorder and
-	// returns those to send now: it may withhold a tail that Flush returns.
+	// returns those to send now. Values are looked for in b alone: what comes
+	// in pieces goes through an Output.
 	// The returned slice is valid until the next call. An error means that
 	// nothing of b may be sent and the session is ending. What is recorded
 	// of the bytes is not the room's to know: the target's up to a bound, the
 	// client's where the role says so, and size and hash of both in any case.
 	Tap(dir access.Direction, b []byte) ([]byte, error)
+
+	// Output is one of the operation's streams of text to the client, such as
+	// its standard output: Tap for text in pieces. Each call starts another.
+	Output() Output
 
 	// Resize records the size of the user's terminal.
 	Resize(columns, rows int) error
@@ -132,6 +141,44 @@ type Open interface {
 
 	// Close records the outcome, once. Later calls do nothing.
 	Close(o access.Outcome) error
+}
+
+// Output is a stream of text to the client. It is for one goroutine at a time.
+type Output interface {
+	// Tap is Open's, and may withhold a tail as long as a value may have begun
+	// there. The tail is bounded; Flush returns it.
+	Tap(b []byte) ([]byte, error)
+
+	// Flush returns what is withheld: at the end, and after Quiet of silence,
+	// so that a prompt is not waited for.
+	Flush() ([]byte, error)
+
+	// Withholds reports whether there is anything to flush.
+	Withholds() bool
+
+	// SetWidth says how many columns the user's terminal has.
+	SetWidth(columns int)
+}
+
+// Quiet is how long an Output's tail may be withheld while nothing more comes.
+const Quiet = 50 * time.Millisecond
+
+// Masker hides values in text, with asterisks in their place: lengths stay.
+type Masker interface {
+	// Mask masks in one whole text, in place, and reports whether there was
+	// any value.
+	Mask(text []byte) bool
+
+	// Stream masks in text that comes in pieces.
+	Stream() MaskStream
+}
+
+// MaskStream masks text in pieces. It is for one goroutine at a time.
+type MaskStream interface {
+	// Advance masks in place what can be released of p, and says how many
+	// bytes that is; p begins with what was not released before. now releases
+	// everything.
+	Advance(p []byte, now bool) int
 }
 
 // Warn is how long before its end a session is warned.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/mask"
 )
 
 // closeTimeout bounds what a session tells the ledger when it ends.
@@ -35,7 +36,8 @@ type session struct {
 	warn   chan string
 	lastOp atomic.Uint64
 
-	recording string // what the role says of recordings
+	recording string    // what the role says of recordings
+	masks     *mask.Set // what the grant's masks detect in text; nil: nothing
 
 	recMu sync.Mutex // one event at a time, in the order that they happened
 	rec   Recorder

@@ -53,12 +53,6 @@ type rule struct {
 	at          hcl.Range
 }
 
-type mask struct {
-	access.Mask
-	on []located[access.TargetRef]
-	at hcl.Range
-}
-
 const policiesDir = "policies/"
 
 // loadPolicies reads policies/*.hcl of a tree. The set is complete only if
@@ -376,47 +370,6 @@ func condition(b block, name string) string {
 		b.diags.errorf(e.Range(), "The expression is too complex", "Write it flatter, or as two rules.")
 	}
 	return x.text
-}
-
-var columnPattern = regexp.MustCompile(`\A(?:[A-Za-z0-9_$*]+\.){1,2}[A-Za-z0-9_$*]+\z`)
-
-func readMask(b block) mask {
-	b.only([]string{"on", "columns", "with"})
-	m := mask{on: b.targets("on"), at: b.DefRange()}
-	m.Mask = access.Mask{Name: b.Labels[0], On: values(m.on)}
-	if e := b.need("columns"); e != nil {
-		m.Columns = b.strings("columns")
-		if len(m.Columns) == 0 {
-			b.wrong(e, "at least one column here")
-		}
-		for i, c := range m.Columns {
-			if !columnPattern.MatchString(c) {
-				b.wrong(list(e)[i], `columns such as "*.email", "users.ssn" or "public.users.ssn"`)
-			}
-		}
-	}
-	if e := b.need("with"); e != nil {
-		m.With = readWith(b, e)
-	}
-	return m
-}
-
-func readWith(b block, e hclsyntax.Expression) access.MaskWith {
-	name, args, _ := call(e)
-	switch {
-	case name == "null" && len(args) == 0:
-		return access.MaskWith{Kind: access.MaskNull}
-	case name == "constant" && len(args) == 1:
-		if s, ok := literalString(args[0]); ok {
-			return access.MaskWith{Kind: access.MaskConstant, Text: s}
-		}
-	case name == "partial" && len(args) == 1:
-		if n, ok := literalInt(args[0]); ok && n >= 1 && n <= 64 {
-			return access.MaskWith{Kind: access.MaskPartial, Keep: int(n)}
-		}
-	}
-	b.wrong(e, `partial(1 to 64), constant("text") or null() here`)
-	return access.MaskWith{}
 }
 
 // crossCheck looks at what one block says of another.

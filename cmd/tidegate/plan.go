@@ -288,7 +288,12 @@ func tellPlan(w io.Writer, p access.Plan) {
 		fmt.Fprintf(w, "  rows   %s where %s\n", cmp.Or(r.Tables, "of each table"), r.Where)
 	}
 	for _, m := range p.Masks {
-		fmt.Fprintf(w, "  mask   %s: %s as %s\n", m.Name, strings.Join(m.Columns, ", "), m.With.Kind)
+		if len(m.Columns) > 0 {
+			fmt.Fprintf(w, "  mask   %s: %s as %s\n", m.Name, strings.Join(m.Columns, ", "), m.With.Kind)
+		}
+		if len(m.Detect) > 0 {
+			fmt.Fprintf(w, "  mask   %s: %s wherever found in text\n", m.Name, strings.Join(m.Detect, ", "))
+		}
 	}
 	for _, r := range p.Rules {
 		verb := "deny"

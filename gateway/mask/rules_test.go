@@ -18,14 +18,14 @@ func TestEveryRule(t *testing.T) {
 		if r.ID == jwtID {
 			continue
 		}
-		tried := false
-		for range 200 {
+		tried := 0
+		for n := 0; n < 200 && tried < 4; n++ {
 			text := []byte("see: " + sample(rnd, r) + "\n")
 			m := r.compile().FindSubmatchIndex(text)
 			if m == nil || !r.counts(text, m) {
 				continue
 			}
-			tried = true
+			tried++
 			from, to := r.secret(m)
 			want := bytes.Clone(text[from:to])
 			stars(want)
@@ -35,7 +35,7 @@ func TestEveryRule(t *testing.T) {
 				break
 			}
 		}
-		if !tried {
+		if tried == 0 {
 			t.Errorf("%s: no text was made that it matches", r.ID)
 		}
 	}

@@ -99,6 +99,7 @@ func (s *fakeSession) Info() access.SessionInfo { return access.SessionInfo{ID: 
 func (s *fakeSession) Lease() access.Lease      { return s.door.lease }
 func (s *fakeSession) Context() context.Context { return s.ctx }
 func (s *fakeSession) Generation() uint64       { return 1 }
+func (s *fakeSession) Masker() gateway.Masker   { return nil }
 func (s *fakeSession) Withhold(v []byte) string { return fmt.Sprintf("[withheld: %d bytes]", len(v)) }
 func (s *fakeSession) Warnings() <-chan string  { return s.warn }
 
@@ -168,6 +169,7 @@ type fakeOpen struct {
 func (o *fakeOpen) ID() uint64                                       { return 1 }
 func (o *fakeOpen) Decision() access.Decision                        { return access.Decision{Verdict: access.Allow} }
 func (o *fakeOpen) Tap(_ access.Direction, b []byte) ([]byte, error) { return b, nil }
+func (o *fakeOpen) Output() gateway.Output                           { return nil }
 func (o *fakeOpen) Resize(int, int) error                            { return nil }
 func (o *fakeOpen) Count(rows, bytes int64) {
 	o.mu.Lock()

@@ -221,3 +221,9 @@ func (h *house) events() string {
 	}
 	return text.String()
 }
+
+// input gives a program's standard input.
+func input(cmd *exec.Cmd, text string) *exec.Cmd {
+	cmd.Stdin = strings.NewReader(text)
+	return cmd
+}

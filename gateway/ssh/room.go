@@ -32,6 +32,7 @@ type Config struct {
 	HostKey   func(names []string) (gossh.Signer, error) // with a certificate for a target's names, for SSH inside SSH; nil: HostKeys
 	Authority func(signer gossh.PublicKey) bool          // whether a client's certificate is of our login CA; nil: none is taken
 	Device    DeviceLogin                                // lets a bare client log in in a browser; nil: not offered
+	Quiet     time.Duration                              // how long text that may be masked is withheld while nothing more comes; gateway.Quiet
 	Log       *slog.Logger                               // default: none
 }
 
@@ -55,6 +56,9 @@ func New(cfg Config) (*Room, error) {
 		return nil, errors.New("make ssh room: no host key")
 	}
 	r := &Room{cfg: cfg, log: cfg.Log, devices: make(chan struct{}, maxDevices)}
+	if r.cfg.Quiet == 0 {
+		r.cfg.Quiet = gateway.Quiet
+	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

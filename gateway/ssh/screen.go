@@ -1,12 +1,6 @@
 package ssh
 
-import (
-	"bytes"
-
-	"github.com/tidegate/tidegate/gateway"
-
-	"github.com/tidegate/tidegate/access"
-)
+import "bytes"
 
 // screen watches whether a program has taken the whole terminal: then a
 // sentence of ours would spoil what it has drawn.
@@ -56,23 +50,20 @@ func (c *screen) leave() []byte {
 	return leaves[0]
 }
 
-// shown is the tap of a program's output: it watches the screen besides.
-func (s *stay) shown(open gateway.Open) func([]byte) ([]byte, error) {
+// watch looks at what a program shows: whether it has the whole screen, and a
+// sentence that has waited for its end.
+func (s *stay) watch(p []byte) {
 	if s.pty == nil {
-		return tap(open, access.ToClient)
+		return
 	}
-	return func(p []byte) ([]byte, error) {
-		p, err := open.Tap(access.ToClient, p)
-		s.mu.Lock()
-		s.screen.see(p)
-		text := ""
-		if !s.screen.full {
-			text, s.screen.later = s.screen.later, ""
-		}
-		s.mu.Unlock()
-		if text != "" {
-			defer s.notice(text)
-		}
-		return p, err
+	s.mu.Lock()
+	s.screen.see(p)
+	text := ""
+	if !s.screen.full {
+		text, s.screen.later = s.screen.later, ""
+	}
+	s.mu.Unlock()
+	if text != "" {
+		s.notice(text)
 	}
 }

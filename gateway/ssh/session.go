@@ -348,7 +348,7 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	outcome := access.Outcome{Status: "cut"}
 	s.host <- hostAsks{answers, func(req *gossh.Request) { s.answer(req, &outcome) }}
 	var errOut sync.WaitGroup
-	errOut.Go(func() { s.failed(move(s.client.Stderr(), target.Stderr(), tap(open, access.ToClient))) })
+	errOut.Go(func() { s.failed(s.carryText(s.client.Stderr(), target.Stderr(), open, func([]byte) {})) })
 	input := s.input
 	if input == nil {
 		input = s.client
@@ -362,7 +362,7 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	}()
 	gone := context.AfterFunc(s.ctx, func() { _ = target.Close() })
 	defer gone()
-	s.failed(move(s.client, target, s.shown(open)))
+	s.failed(s.carryText(s.client, target, open, s.watch))
 	errOut.Wait()
 	_ = s.client.CloseWrite()
 	<-s.answered

@@ -252,9 +252,22 @@ func renderMasks(masks []access.Mask) string {
 		for _, c := range m.Columns {
 			columns = append(columns, code(clip(c, 200)))
 		}
-		fmt.Fprintf(&b, "- **Masked** by %s: %s, %s\n", code(clip(m.Name, 100)), some(columns), maskWords(m.With))
+		if len(columns) > 0 {
+			fmt.Fprintf(&b, "- **Masked** by %s: %s, %s\n", code(clip(m.Name, 100)), some(columns), maskWords(m.With))
+		}
+		if len(m.Detect) > 0 {
+			fmt.Fprintf(&b, "- **Masked where it is found in text** by %s: %s\n", code(clip(m.Name, 100)), detectWords(m.Detect))
+		}
 	}
 	return b.String() + more(len(masks), "masks")
+}
+
+func detectWords(names []string) string {
+	var out []string
+	for _, n := range names {
+		out = append(out, code(clip(n, 100)))
+	}
+	return some(out)
 }
 
 func maskWords(w access.MaskWith) string {

@@ -123,6 +123,7 @@ func (m *Minter) narrowStatic(ctx context.Context, approved, today access.Plan) 
 	case was.Login != is.Login || was.Database != is.Database:
 		return access.Plan{}, access.Errorf(access.CodeInvalid, "The login %q was approved, and the target's is now %q.", was.Login, is.Login)
 	case maps.Equal(out.Role.Settings, approved.Role.Settings):
+		approved.Masks = access.AddDetect(approved.Masks, today.Masks)
 		return approved, nil
 	}
 	out.Expansion = approved.Expansion

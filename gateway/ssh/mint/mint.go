@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -65,10 +66,10 @@ func (m *Minter) Kind() string { return Kind }
 
 // Expand says what the plan's role means.
 func (m *Minter) Expand(_ context.Context, plan access.Plan) (access.Expansion, error) {
-	if len(plan.Masks) > 0 {
-		return access.Expansion{}, access.Errorf(access.CodeInvalid, "Mask %q names %s: columns are masked in databases only.", plan.Masks[0].Name, plan.Target.TargetRef)
-	}
 	b, err := backing.FromRole(plan.Target, plan.Role)
+	if err == nil {
+		err = checkMasks(plan, b)
+	}
 	if err != nil {
 		return access.Expansion{}, err
 	}
@@ -77,6 +78,42 @@ func (m *Minter) Expand(_ context.Context, plan access.Plan) (access.Expansion, 
 		return access.Expansion{}, err
 	}
 	return access.Expansion{Body: body, Summary: b.Summary()}, nil
+}
+
+// checkMasks refuses columns, which a host has none of, and what moves files
+// as they are: asterisks in them would damage them, and so nothing is masked.
+func checkMasks(plan access.Plan, b backing.Backing) error {
+	for _, m := range plan.Masks {
+		if len(m.Columns) > 0 {
+			return access.Errorf(access.CodeInvalid, "Mask %q names %s: columns are masked in databases only.", m.Name, plan.Target.TargetRef)
+		}
+		if len(m.Detect) == 0 {
+			continue
+		}
+		for _, given := range []struct {
+			what string
+			is   bool
+		}{{"transfers (" + strings.Join(b.Transfers, ", ") + ")", len(b.Transfers) > 0}, {"read or write, which is sftp", b.MovesFiles()}, {"subsystems", len(b.Subsystems) > 0}} {
+			if given.is {
+				return access.Errorf(access.CodeInvalid, "Mask %q masks what it detects on %s, and role %q gives %s: files go through as they are, and nothing in them is masked. Take it out of the role, or give it in a role of another target block.",
+					m.Name, plan.Target.TargetRef, plan.Role.Name, given.what)
+			}
+		}
+	}
+	return nil
+}
+
+// Narrow lets today's masks detect more; a role that changed can't be narrowed.
+func (m *Minter) Narrow(ctx context.Context, approved, today access.Plan) (access.Plan, error) {
+	if !reflect.DeepEqual(approved.Role, today.Role) {
+		return access.Plan{}, access.Errorf(access.CodeDenied, "Role %s changed, and access to hosts can't be narrowed.", today.Role.Name)
+	}
+	approved.Masks = access.AddDetect(approved.Masks, today.Masks)
+	is, err := m.Expand(ctx, approved)
+	if err == nil && string(is.Body) != string(approved.Expansion.Body) {
+		err = access.Errorf(access.CodeDenied, "What role %s gives changed.", today.Role.Name)
+	}
+	return approved, err
 }
 
 // Mint makes nothing at the host: it answers with the room's plan, which must
