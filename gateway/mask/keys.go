@@ -29,7 +29,6 @@ const (
 
 var (
 	keyBegins = []byte("-----BEGIN ")
-	keyEnds   = []byte("-----END")
 	keyNamed  = []byte("PRIVATE KEY")
 	dashes    = []byte("-----")
 )

@@ -18,7 +18,6 @@ type Set struct {
 
 	numbers []*number
 	rules   *ruleBook // nil: no rules
-	jwtWord uint16    // of the rules' words
 
 	holds [256]bool // bytes of which values are made
 	pool  sync.Pool // of *found

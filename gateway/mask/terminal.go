@@ -96,9 +96,8 @@ func (p *plain) sequence(raw []byte, at int) (n int, coloured bool) {
 			return n + 1, s[n] == 'm' || s[n] == 'K'
 		}
 	case ']', 'P', 'X', '^', '_':
-		end := bytes.IndexAny(s, "\x07\x1b")
 		if after := bytes.IndexAny(s[1:], "\x07\x1b"); after >= 0 {
-			end = after + 1
+			end := after + 1
 			p.strings = append(p.strings, Span{at + 2, at + end})
 			if s[end] == 0x07 {
 				return end + 1, true
