@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # debian.sh demo installs what the demo starts: PostgreSQL's server and client,
 # git. debian.sh test installs what the tests need besides, debian.sh bench
-# what the benchmarks are measured beside. Nothing is left running: the
+# what the benchmarks are measured beside, debian.sh conformance the clients of
+# `make conformance` alone. Nothing is left running: the
 # package's own cluster, if the install made one, is dropped again.
 set -euo pipefail
-what=${1:?want demo, test or bench}
+what=${1:?want demo, test, bench or conformance}
 
 packages=()
 need() { # program package
@@ -25,6 +26,12 @@ if [ "$what" = test ]; then
   /usr/bin/python3 -c 'import psycopg' 2>/dev/null || packages+=(python3-psycopg)
 fi
 [ "$what" != bench ] || need pgbouncer pgbouncer
+if [ "$what" = conformance ]; then
+  ls /usr/lib/*/odbc/psqlodbcw.so >/dev/null 2>&1 || packages+=(odbc-postgresql)
+  /usr/bin/python3 -c 'import pyodbc' 2>/dev/null || packages+=(python3-pyodbc)
+  ruby -e 'require "pg"' 2>/dev/null || packages+=(ruby ruby-pg)
+  php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);' 2>/dev/null || packages+=(php-cli php-pgsql)
+fi
 [ ${#packages[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -42,7 +42,9 @@ var drivers = []driver{
 		return cmd
 	}},
 	{"JDBC", func(t *testing.T, dir string) *exec.Cmd {
-		return exec.CommandContext(t.Context(), "java", "-cp", "/usr/share/java/postgresql.jar", filepath.Join(dir, "jdbc", "Checks.java"))
+		cmd := exec.CommandContext(t.Context(), "java", "-cp", "/usr/share/java/postgresql.jar", filepath.Join(dir, "jdbc", "Checks.java"))
+		cmd.Env = []string{"TOOLS_SQL=" + filepath.Join(dir, "jdbc", "tools.sql")}
+		return cmd
 	}},
 }
 
@@ -138,7 +140,7 @@ func missing(t *testing.T, err error) {
 	t.Skipf("install it with .ci/parts/postgres-drivers.sh: %v", err)
 }
 
-var conformanceChecks = []string{"types", "parameters", "prepared", "transaction", "refused", "large", "cursor", "copy", "cancel", "introspection"}
+var conformanceChecks = []string{"types", "parameters", "prepared", "transaction", "refused", "large", "cursor", "copy", "cancel", "introspection", "tools"}
 
 func conformanceTable(all map[string]conformed) string {
 	var out strings.Builder

@@ -287,6 +287,7 @@ func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 func (b *bridge) failed(h *reply, msg []byte) []byte {
 	_, code := reportFields(msg[headSize:])
 	_ = h.finish(access.Outcome{Status: "error", Code: code}, 0)
+	msg = withoutValues(msg, b.plan.Backing)
 	if h.instead != nil {
 		msg = h.instead
 	}

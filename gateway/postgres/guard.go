@@ -54,6 +54,7 @@ func (g *guarded) deny(rule, say string) {
 var statistics = []string{"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs", "pg_stat_statements"}
 
 func (g *guarded) visit(m proto.Message) {
+	g.definition(m)
 	switch n := m.(type) {
 	case *pg.ListenStmt: // who sends a notification knows no masks, and often puts the whole changed row in it
 		g.deny("listen-masked", "LISTEN is not allowed where columns are masked: notifications may carry their values.")
@@ -86,9 +87,9 @@ func (g *guarded) written(target *pg.RangeVar, in proto.Message) {
 	if i < 0 || g.plan.Masked[i].Limited { // which is changed through its view
 		return
 	}
-	names := []string{target.Relname}
+	names := []string{target.Relname, "old", "new"} // these two from PostgreSQL 18 on
 	if a := target.GetAlias().GetAliasname(); a != "" {
-		names = []string{a}
+		names[0] = a
 	}
 	walk(in.ProtoReflect(), func(m proto.Message) {
 		if c, ok := m.(*pg.ColumnRef); ok && readsMasked(c, names, g.plan.Masked[i]) {

@@ -1,5 +1,6 @@
 // The checks of JDBC; see conformance_test.go for what they print.
 import java.io.*;
+import java.nio.file.*;
 import java.sql.*;
 import java.util.*;
 import org.postgresql.PGConnection;
@@ -99,19 +100,14 @@ public class Checks {
             that(n == 2, n);
             m.getPrimaryKeys(null, "public", "t"); m.getIndexInfo(null, "public", "t", false, false);
             m.getImportedKeys(null, "public", "t"); m.getTypeInfo(); m.getSchemas(); m.getCatalogs(); m.getFunctions(null, null, "%");
-            for (String sql : new String[] {
-                "select current_database(), current_schema(), session_user, current_user, version()",
-                "select current_schemas(true)",
-                "select db.oid, db.* from pg_catalog.pg_database db where datallowconn and not datistemplate order by db.datname",
-                "select t.oid, t.*, c.relkind, format_type(nullif(t.typbasetype, 0), t.typtypmod) as base_type_name, d.description from pg_catalog.pg_type t left outer join pg_catalog.pg_type et on et.oid = t.typelem left outer join pg_catalog.pg_class c on c.oid = t.typrelid left outer join pg_catalog.pg_description d on t.oid = d.objoid where t.typname is not null and (c.relkind is null or c.relkind = 'c') limit 10",
-                "select n.oid, n.*, d.description from pg_catalog.pg_namespace n left outer join pg_catalog.pg_description d on d.objoid = n.oid and d.objsubid = 0 and d.classoid = 'pg_namespace'::regclass order by nspname",
-                "select c.oid, c.*, d.description, pg_catalog.pg_get_expr(c.relpartbound, c.oid) as partition_expr, pg_catalog.pg_get_partkeydef(c.oid) as partition_key from pg_catalog.pg_class c left outer join pg_catalog.pg_description d on d.objoid = c.oid and d.objsubid = 0 and d.classoid = 'pg_class'::regclass where c.relnamespace = 'public'::regnamespace and c.relkind not in ('i', 'I', 'c')",
-                "select round(extract(epoch from pg_postmaster_start_time() at time zone 'UTC')) as startup_time",
-                "select L.transactionid::varchar::bigint as transaction_id from pg_catalog.pg_locks L where L.transactionid is not null order by pg_catalog.age(L.transactionid) desc limit 1",
-                "select case when pg_catalog.pg_is_in_recovery() then null else (pg_catalog.txid_current() % (2^32)::bigint)::varchar end as current_txid",
-                "show datestyle", "select name, is_dst from pg_catalog.pg_timezone_names limit 1",
-                "set extra_float_digits = 3", "set application_name = 'DBeaver 24.1 - Main'",
-            }) c.createStatement().execute(sql);
+        });
+        check("tools", c -> {
+            String text = Files.readString(Path.of(System.getenv("TOOLS_SQL")));
+            for (String sql : text.split("\n\n")) {
+                sql = sql.replaceAll("(?m)^-- .*\n?", "");
+                if (sql.isBlank()) continue;
+                try { c.createStatement().execute(sql); } catch (SQLException e) { throw new IllegalStateException(e + " in: " + sql); }
+            }
         });
     }
 }
