@@ -27,6 +27,7 @@ var settable = map[string]bool{
 	"application_name": true, "datestyle": true, "timezone": true, "intervalstyle": true,
 	"extra_float_digits": true, "bytea_output": true, "statement_timeout": true, "lock_timeout": true,
 	"idle_in_transaction_session_timeout": true, "client_min_messages": true, "work_mem": true,
+	"row_security": true, "synchronize_seqscans": true, "transaction_timeout": true, "jit": true,
 	"transaction": true, "session characteristics": true, "transaction_isolation": true,
 	"default_transaction_isolation": true, "default_transaction_read_only": true, "transaction_read_only": true,
 }

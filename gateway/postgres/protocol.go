@@ -61,6 +61,7 @@ type bridge struct {
 	copies  int    // how many more of them the text has
 	cursors map[string]access.Facts
 	noted   string // the last notice
+	locks   int    // LOCK TABLE so far
 }
 
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {

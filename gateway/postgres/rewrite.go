@@ -22,8 +22,9 @@ type edit struct {
 type rewriter struct {
 	text    string
 	masked  []backing.MaskedTable
-	targets map[*pg.RangeVar]bool // what INSERT, UPDATE, DELETE and MERGE change: the table itself
+	targets map[*pg.RangeVar]bool // what INSERT, UPDATE, DELETE, MERGE and COPY FROM change: the table itself
 	written map[string]bool       // the same by schema.table
+	copied  *pg.RangeVar          // of a COPY that is one of its view
 	edits   []edit
 	err     error
 }
@@ -56,6 +57,10 @@ func (r *rewriter) findTarget(m proto.Message) {
 		v = n.Relation
 	case *pg.MergeStmt:
 		v = n.Relation
+	case *pg.CopyStmt:
+		if n.IsFrom {
+			v = n.Relation
+		}
 	}
 	if v != nil {
 		r.targets[v] = true
@@ -65,8 +70,14 @@ func (r *rewriter) findTarget(m proto.Message) {
 
 func (r *rewriter) visit(m proto.Message) {
 	switch n := m.(type) {
+	case *pg.CopyStmt:
+		r.copyOfView(n)
+	case *pg.SelectStmt:
+		r.allowViews(n)
 	case *pg.RangeVar:
-		r.table(n)
+		if n != r.copied {
+			r.table(n)
+		}
 	case *pg.ColumnRef:
 		r.column(n)
 	}

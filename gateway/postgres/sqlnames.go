@@ -20,9 +20,10 @@ const maxCursors = 1000
 
 // byName is what a statement does by a name.
 type byName struct {
-	verb     string // prepare, execute, deallocate, discard, declare, fetch, close
+	verb     string // prepare, execute, deallocate, discard, declare, fetch, close, lock
 	name     string // empty: all
-	at, end  int    // where the name stands in the text, for the first three
+	at, end  int    // where the name stands in the text, for the first three; or LOCK TABLE
+	also     []edit // what changes besides
 	prepared *access.Operation
 }
 
@@ -52,6 +53,8 @@ func namesOf(text string, from int, s *statement) (*byName, error) {
 		return &byName{verb: "declare", name: n.GetDeclareCursorStmt().Portalname}, nil
 	case n.GetFetchStmt() != nil:
 		return &byName{verb: "fetch", name: n.GetFetchStmt().Portalname}, nil
+	case n.GetLockStmt() != nil:
+		return sharedLockOf(text, from, n.GetLockStmt()), nil
 	case n.GetClosePortalStmt() != nil:
 		return &byName{verb: "close", name: n.GetClosePortalStmt().Portalname}, nil
 	}
@@ -109,7 +112,7 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 			return nil, err
 		}
 		if to != "" {
-			edits = append(edits, edit{use.at, use.end, to})
+			edits = append(append(edits, edit{use.at, use.end, to}), use.also...)
 		}
 		effects[i] = e
 	}
@@ -131,6 +134,8 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName) (effect, string, 
 		return nil, v.name, nil
 	case "deallocate":
 		return b.resolveDeallocate(use)
+	case "lock":
+		return nil, b.takeLocks(), nil
 	case "declare":
 		facts := op.Facts
 		return func(*reply) error { return b.declare(use.name, facts) }, "", nil

@@ -141,7 +141,8 @@ func literalsDoNotMatter(s statement) bool {
 	if n.GetSelectStmt() == nil && n.GetInsertStmt() == nil && n.GetUpdateStmt() == nil && n.GetDeleteStmt() == nil {
 		return false
 	}
-	return s.op.Guard == nil && s.op.Facts["ddl"] == false
+	called, _ := s.op.Facts["functions"].([]string)
+	return s.op.Guard == nil && s.op.Facts["ddl"] == false && !slices.Contains(called, "set_config")
 }
 
 // generalize moves the places into the shape, so that they serve every text
