@@ -21,14 +21,17 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // intake reads a connection, as much as there is at once. It holds a large
 // buffer only while it has bytes for one.
 type intake struct {
-	r     io.Reader
-	small [smallSize]byte
-	large *[bufferSize]byte // borrowed
-	buf   []byte            // small, large, or one made for a single large message
-	from  int               // buf[from:to] is what was read and not yet used
-	to    int
-	more  bool   // the last read filled its buffer: there is probably more
-	ahead []byte // was read while somebody waited; comes next
+	r      io.Reader
+	brief  bool              // reads don't wait (see package poll), so no buffer is held while they would
+	gather bool              // one read gives little: ask until there is nothing more
+	small  []byte            // for reads that wait
+	large  *[bufferSize]byte // borrowed
+	buf    []byte            // small, large, or one made for a single large message
+	from   int               // buf[from:to] is what was read and not yet used
+	to     int
+	more   bool   // the last read filled its buffer: there is probably more
+	later  error  // of the next read
+	ahead  []byte // was read while somebody waited; comes next
 }
 
 func newIntake(r io.Reader) *intake { return &intake{r: r} }
@@ -47,8 +50,7 @@ func (in *intake) fill() error {
 		in.more = in.to == len(in.buf)
 		return nil
 	}
-	n, err := in.r.Read(in.buf[in.to:])
-	in.to += n
+	n, err := in.read()
 	in.more = in.to == len(in.buf)
 	if n > 0 {
 		return nil
@@ -56,7 +58,30 @@ func (in *intake) fill() error {
 	if err == nil {
 		err = io.ErrNoProgress
 	}
+	if in.brief && len(in.bytes()) == 0 {
+		in.release()
+	}
 	return err
+}
+
+// read reads once, or as long as there is something.
+func (in *intake) read() (n int, err error) {
+	if err = in.later; err != nil {
+		in.later = nil
+		return 0, err
+	}
+	for in.to < len(in.buf) {
+		got, err := in.r.Read(in.buf[in.to:])
+		n, in.to = n+got, in.to+got
+		if err != nil && n > 0 {
+			in.later = err
+			return n, nil
+		}
+		if err != nil || got == 0 || !in.gather {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // readAhead reads until the deadline passes, and calls gone when there is
@@ -81,9 +106,12 @@ func (in *intake) readAhead(gone func()) {
 func (in *intake) makeRoom() {
 	rest := in.bytes()
 	switch {
-	case len(rest) == 0 && !in.more:
+	case len(rest) == 0 && !in.more && !in.brief:
 		in.release()
-		in.buf = in.small[:]
+		if in.small == nil {
+			in.small = make([]byte, smallSize)
+		}
+		in.buf = in.small
 	case len(rest) < bufferSize:
 		if in.large == nil {
 			in.large = buffers.Get().(*[bufferSize]byte)

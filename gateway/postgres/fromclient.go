@@ -4,19 +4,22 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/postgres/poll"
 )
 
 // readClient takes the client's messages one by one. It is the only one that
-// writes to the target, and writes before it waits for the next read.
-func (b *bridge) readClient() {
-	defer b.in.release()
-	for {
+// writes to the target, and writes before it waits for the next read. It is a
+// turn: see package poll.
+func (b *bridge) readClient() (over bool) {
+	for b.reading {
 		f, size, err := b.nextFrame()
+		if err == poll.ErrAgain {
+			return false
+		}
 		if err == nil {
 			err = b.handle(f)
 			b.in.use(size)
@@ -24,13 +27,26 @@ func (b *bridge) readClient() {
 		if err == nil && f.kind == 'X' {
 			b.leaving.Store(true) // the target ends the rest
 			if err = b.flush(); err == nil {
-				return
+				b.in.release()
+				return true
 			}
 		}
 		if err != nil {
 			b.end(err)
-			_, _ = io.Copy(io.Discard, b.client) // ends with the connection: see shut
-			return
+			b.reading = false
+			b.in.release()
+		}
+	}
+	return b.discardRest()
+}
+
+// discardRest reads what nobody wants any more. It ends with the connection:
+// see shut.
+func (b *bridge) discardRest() (over bool) {
+	var buf [smallSize]byte
+	for {
+		if _, err := b.client.Read(buf[:]); err != nil {
+			return err != poll.ErrAgain
 		}
 	}
 }
@@ -47,7 +63,11 @@ func (b *bridge) nextFrame() (frame, int, error) {
 		if err := b.flush(); err != nil {
 			return f, 0, err
 		}
-		if err := b.in.fill(); err != nil {
+		switch err := b.in.fill(); err {
+		case nil:
+		case poll.ErrAgain:
+			return f, 0, err
+		default:
 			return f, 0, errLeft
 		}
 	}
@@ -102,6 +122,7 @@ func (b *bridge) send(r *reply, kind byte, pieces ...string) error {
 		if err := b.flush(); err != nil {
 			return err
 		}
+		b.line.Yield()
 	}
 	if !b.replies.push(r) || b.ctx.Err() != nil {
 		return context.Cause(b.ctx)
@@ -230,7 +251,11 @@ func (b *bridge) admitDenied(ops []access.Operation) error {
 // admit asks the session. It may wait for a person: then what the client sent
 // before goes out first, and the client is watched meanwhile.
 func (b *bridge) admit(op access.Operation) (gateway.Open, error) {
-	if b.session.Judge(op).Verdict != access.Hold {
+	d := b.session.Judge(op)
+	if d.Sync || d.Verdict == access.Hold {
+		b.line.Yield() // it waits for the disk, or for a person
+	}
+	if d.Verdict != access.Hold {
 		open, err := b.session.Admit(b.hurried, op)
 		if err == nil || access.CodeOf(err) != access.CodeCancelled {
 			return open, err
@@ -257,6 +282,7 @@ func (b *bridge) setWaiting(cancel context.CancelFunc) {
 // returns ends the watch.
 func (b *bridge) watch(cancel context.CancelFunc) (stop func()) {
 	done := make(chan struct{})
+	b.line.Patient(true)
 	go func() {
 		defer close(done)
 		b.in.readAhead(cancel)
@@ -264,6 +290,7 @@ func (b *bridge) watch(cancel context.CancelFunc) (stop func()) {
 	return func() {
 		_ = b.client.SetReadDeadline(time.Unix(1, 0))
 		<-done
+		b.line.Patient(false)
 		_ = b.client.SetReadDeadline(time.Time{})
 		if b.ctx.Err() != nil { // shut may have set its own in between
 			_ = b.client.SetReadDeadline(time.Now().Add(lingerTime))
@@ -309,6 +336,7 @@ func (b *bridge) feed(f frame) (done bool, err error) {
 	if err := b.flush(); err != nil {
 		return true, err
 	}
+	b.line.Yield()
 	select {
 	case <-b.copying.over:
 		b.copying, b.copies = nil, 0

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/poll"
 )
 
 const (
@@ -21,22 +22,29 @@ var answers = map[byte]string{
 }
 
 // readTarget walks what the target sends and passes it on: one write for one
-// read, straight from the buffer unless something in between is withheld.
-func (b *bridge) readTarget() {
-	in := newIntake(b.up.conn)
-	defer in.release()
+// read, straight from the buffer unless something in between is withheld. It
+// is a turn: see package poll.
+func (b *bridge) readTarget() (over bool) {
+	in := b.back
 	for b.ctx.Err() == nil {
-		if err := in.fill(); err != nil {
-			b.end(b.farSide(err))
-			return
+		err := in.fill()
+		if err == poll.ErrAgain {
+			return false
 		}
-		used, err := b.pass(in.bytes())
-		in.use(used)
+		if err != nil {
+			err = b.farSide(err)
+		} else {
+			var used int
+			used, err = b.pass(in.bytes())
+			in.use(used)
+		}
 		if err != nil {
 			b.end(err)
-			return
+			break
 		}
 	}
+	in.release()
+	return true
 }
 
 // farSide says what it means that the target's side ended.
@@ -63,7 +71,7 @@ func (b *bridge) pass(p []byte) (int, error) {
 	if h := b.current; h != nil {
 		h.count()
 	}
-	b.out.lock()
+	b.lockOut()
 	defer b.out.unlock()
 	if sent := b.out.send(p[w.run:w.at]); sent != nil && err == nil {
 		err = errors.Join(errLeft, sent)
@@ -155,7 +163,7 @@ func (w *passage) whole(kind byte, msg []byte) error {
 
 // gather keeps what goes to the client before something that does not.
 func (w *passage) gather(instead []byte) error {
-	w.b.out.lock()
+	w.b.lockOut()
 	defer w.b.out.unlock()
 	for _, p := range [][]byte{w.p[w.run:w.at], instead} {
 		if _, err := w.b.out.buf.Write(p); err != nil {

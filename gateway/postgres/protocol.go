@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/postgres/poll"
 )
 
 // Waits for a client.
@@ -32,7 +33,9 @@ type bridge struct {
 	session gateway.Session
 	plan    *planned
 	client  net.Conn
-	in      *intake // of what the client sends
+	line    *poll.Conn // below client's TLS
+	in      *intake    // of what the client sends
+	back    *intake    // of what the target sends
 	out     *outlet
 	up      *upstream
 	key     cancelKey
@@ -45,17 +48,19 @@ type bridge struct {
 	hurried context.Context // has ended: who is given it does not wait
 
 	leaving atomic.Bool    // the client has said goodbye
+	crash   atomic.Value   // what a turn panicked with
 	talk    sync.WaitGroup // warnings that are being said
 
 	mu      sync.Mutex
 	waiting context.CancelFunc // ends the Admit that runs
 
-	// Of the goroutine that walks the target's messages.
+	// Of the turns that walk the target's messages.
 	current *reply // the first of replies, or nil: not looked up
 	large   int64  // bytes to come of a message that is not kept whole
 	hiding  bool   // and is not shown
 
-	// Of the goroutine that handles the client's messages.
+	// Of the turns that handle the client's messages.
+	reading bool   // and not only discard them
 	discard bool   // an extended message was refused: drop up to the Sync
 	copying *reply // a COPY FROM STDIN that the client feeds
 	copies  int    // how many more of them the text has
@@ -67,7 +72,7 @@ type bridge struct {
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {
 	return &bridge{
 		room: r, log: r.log.With("session", s.Info().ID, "grant", s.Info().Grant.String()), session: s, plan: plan, client: client, up: up,
-		in: newIntake(client), out: newOutlet(client), replies: newReplies(),
+		in: newIntake(client), back: newIntake(up.conn), out: newOutlet(client), replies: newReplies(), reading: true,
 		stmts: newNames('S', "tg_s"), portals: newNames('P', "tg_p"),
 	}
 }
@@ -89,7 +94,7 @@ func (b *bridge) welcome(keySize int) error {
 	return nil
 }
 
-// run carries messages both ways until something ends it.
+// run has messages carried both ways until something ends it.
 func (b *bridge) run(parent context.Context) error {
 	defer b.room.keys.remove(b.key)
 	_ = b.client.SetDeadline(time.Time{})
@@ -101,21 +106,61 @@ func (b *bridge) run(parent context.Context) error {
 	stop := context.AfterFunc(b.session.Context(), func() { b.end(context.Cause(b.session.Context())) })
 	defer stop()
 
-	var work sync.WaitGroup
-	reading := make(chan struct{})
-	work.Go(func() { defer close(reading); b.readClient() })
-	work.Go(func() { b.wait(); b.shut(context.Cause(b.ctx), reading) }) // on a small stack: it waits longest
-	b.readTarget()
-	work.Wait()
+	if err := b.start(); err != nil {
+		b.end(&fatal{code: stateUnavailable, message: "The gateway could not watch this connection. Try again in a moment.", cause: err})
+	}
+	b.wait()
+	b.shut(context.Cause(b.ctx))
 	b.talk.Wait()
 	cause := context.Cause(b.ctx)
 	b.replies.abandon(access.Outcome{Status: "cut"})
-	return errors.Join(worthLogging(cause), b.session.Close(reason(cause)))
+	err := errors.Join(worthLogging(cause), b.close(cause))
+	if p := b.crash.Load(); p != nil {
+		panic(p) // here the server recovers, counts and logs it
+	}
+	return err
+}
+
+func (b *bridge) close(cause error) error {
+	b.room.closing <- struct{}{}
+	defer func() { <-b.room.closing }()
+	return b.session.Close(reason(cause))
+}
+
+// start has both sides read, in turns.
+func (b *bridge) start() error {
+	for _, side := range []struct {
+		line *poll.Conn
+		conn net.Conn
+		in   *intake
+	}{{b.line, b.client, b.in}, {b.up.line, b.up.conn, b.back}} {
+		taken, err := side.line.Take()
+		if err != nil {
+			return err
+		}
+		if side.in.brief = taken; taken && side.conn != net.Conn(side.line) {
+			side.line.Gather() // TLS asks for little at once
+			side.in.gather = true
+		}
+	}
+	return errors.Join(b.line.Start(b.contained(b.readClient)), b.up.line.Start(b.contained(b.readTarget)))
+}
+
+// contained lets a turn that panics end its own session alone.
+func (b *bridge) contained(turn func() bool) func() bool {
+	return func() (over bool) {
+		defer contain(func(words string) {
+			b.crash.CompareAndSwap(nil, words)
+			b.end(access.Errorf(access.CodeInternal, "The gateway failed; the session ends."))
+			over = true
+		})
+		return turn()
+	}
 }
 
 // shut says the last words and closes both sides. What still runs at the
 // target is cancelled: a closed connection alone would not stop it.
-func (b *bridge) shut(cause error, reading <-chan struct{}) {
+func (b *bridge) shut(cause error) {
 	b.replies.close()
 	var work sync.WaitGroup
 	if !b.replies.empty() {
@@ -128,11 +173,24 @@ func (b *bridge) shut(cause error, reading <-chan struct{}) {
 	said := b.farewell(cause)
 	_ = b.up.conn.Close()
 	if said {
-		_ = b.client.SetReadDeadline(time.Now().Add(lingerTime))
-		<-reading
+		b.linger()
 	}
 	_ = b.client.Close()
+	b.line.Stop()
+	b.up.line.Stop()
 	work.Wait()
+}
+
+// linger lets the client read the last words: a connection that is closed
+// while something of the client's is still unread would be reset.
+func (b *bridge) linger() {
+	_ = b.client.SetReadDeadline(time.Now().Add(lingerTime))
+	late := time.NewTimer(lingerTime)
+	defer late.Stop()
+	select {
+	case <-b.line.Over():
+	case <-late.C:
+	}
 }
 
 // farewell sends the last words, unless they would land inside a message.
@@ -230,13 +288,24 @@ func (b *bridge) wait() {
 
 // say shows a sentence between two messages.
 func (b *bridge) say(r report) {
-	b.out.lock()
+	b.lockOut()
 	defer b.out.unlock()
 	if b.out.torn { // too late, or too early: a large message is on its way
 		return
 	}
 	if err := b.out.send(r.bytes('N')); err != nil {
 		b.end(errLeft)
+	}
+}
+
+// lockOut takes the way to the client. Who has it may be waiting for a client
+// that does not read.
+func (b *bridge) lockOut() {
+	select {
+	case b.out.held <- struct{}{}:
+	default:
+		b.line.Yield()
+		b.out.held <- struct{}{}
 	}
 }
 
@@ -253,7 +322,6 @@ func newOutlet(conn net.Conn) *outlet {
 	return &outlet{held: make(chan struct{}, 1), conn: conn, buf: sink{w: conn}}
 }
 
-func (o *outlet) lock()   { o.held <- struct{}{} }
 func (o *outlet) unlock() { <-o.held }
 
 func (o *outlet) lockWithin(d time.Duration) bool {

@@ -9,14 +9,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/postgres/poll"
 )
 
 // startupTime bounds everything before the session is ready.
 const startupTime = 30 * time.Second
+
+// maxClosing is how many sessions are closed at once. Each waits for the disk,
+// on a thread of its own; when a grant ends for a thousand, the last words of
+// all of them go first.
+const maxClosing = 8
 
 // alpn is the protocol's name in TLS.
 const alpn = "postgresql"
@@ -41,6 +49,8 @@ type Room struct {
 	plans *plans
 	roots *roots
 
+	closing chan struct{} // one entry for each session that is being closed
+
 	plainTarget bool // no TLS to the target: the benchmark's, to measure without it
 }
 
@@ -51,7 +61,8 @@ func New(cfg Config) (*Room, error) {
 	if cfg.TLS == nil && !cfg.AllowPlainLoopback {
 		return nil, errors.New("make postgres room: TLS is missing: give a certificate, or AllowPlainLoopback on a laptop")
 	}
-	r := &Room{cfg: cfg, log: cfg.Log, keys: keyring{bridges: map[cancelKey]*bridge{}}, plans: newPlans(), roots: newRoots()}
+	r := &Room{cfg: cfg, log: cfg.Log, keys: keyring{bridges: map[cancelKey]*bridge{}}, plans: newPlans(), roots: newRoots(),
+		closing: make(chan struct{}, maxClosing)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -96,11 +107,37 @@ func (*Room) Kind() string { return "postgres" }
 // Serve talks to one client until either side is done.
 func (r *Room) Serve(ctx context.Context, conn net.Conn, door gateway.Door) error {
 	defer conn.Close()
-	b, err := r.enter(ctx, conn, door)
+	line := poll.New(conn)
+	var b *bridge
+	var err error
+	if crash := apart(func() { b, err = r.enter(ctx, line, door) }); crash != "" {
+		panic(crash)
+	}
 	if err != nil || b == nil {
 		return err
 	}
+	b.line = line
 	return b.run(ctx)
+}
+
+// apart runs f on a stack of its own, which handshakes need and a session that
+// waits for its end does not, and says with what f panicked.
+func apart(f func()) (crash string) {
+	var work sync.WaitGroup
+	work.Go(func() {
+		defer contain(func(words string) { crash = words })
+		f()
+	})
+	work.Wait()
+	return crash
+}
+
+// contain recovers from a panic, and tells what it was and where. It is to be
+// deferred.
+func contain(tell func(words string)) {
+	if p := recover(); p != nil {
+		tell(fmt.Sprintf("%v\n%s", p, debug.Stack()))
+	}
 }
 
 // enter brings a client from its first byte to an open session with a

@@ -152,11 +152,14 @@ func TestPreparedStatements(t *testing.T) {
 		t.Errorf("extended COPY FROM gave %v, want 42501", err)
 	}
 	var got string
-	for _, o := range r.door.last().opens {
+	last := r.door.last()
+	last.mu.Lock()
+	for _, o := range last.opens {
 		if strings.Contains(o.op.Text, "where id") {
 			got += strings.Join(o.op.Params, ",") + ";"
 		}
 	}
+	last.mu.Unlock()
 	if !strings.Contains(got, `\x00000002`) && !strings.Contains(got, "2;") {
 		t.Errorf("recorded parameters are %q", got)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/postgres/backing"
+	"github.com/tidegate/tidegate/gateway/postgres/poll"
 )
 
 const dialTime = 10 * time.Second
@@ -29,6 +30,7 @@ const dialTime = 10 * time.Second
 // upstream is the connection to the target, logged in.
 type upstream struct {
 	conn   net.Conn
+	line   *poll.Conn // below conn's TLS
 	out    sink
 	tls    *tls.Config // nil: the benchmark's plain connection
 	params map[string]string
@@ -50,6 +52,15 @@ func (r *Room) dialTarget(ctx context.Context, lease access.Lease, plan backing.
 			return nil, err
 		}
 	}
+	var line *poll.Conn
+	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer().DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		line = poll.New(conn)
+		return line, nil
+	}
 	maps.Copy(cfg.RuntimeParams, settings)
 	maps.Copy(cfg.RuntimeParams, fixedSettings(plan))
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
@@ -66,7 +77,7 @@ func (r *Room) dialTarget(ctx context.Context, lease access.Lease, plan backing.
 	if err := h.Conn.SetDeadline(time.Time{}); err != nil {
 		return nil, errors.Join(fmt.Errorf("take connection: %w", err), h.Conn.Close())
 	}
-	return &upstream{conn: h.Conn, out: sink{w: h.Conn}, tls: cfg.TLSConfig, params: h.ParameterStatuses, pid: h.PID, secret: h.SecretKey}, nil
+	return &upstream{conn: h.Conn, line: line, out: sink{w: h.Conn}, tls: cfg.TLSConfig, params: h.ParameterStatuses, pid: h.PID, secret: h.SecretKey}, nil
 }
 
 // fixedSettings are what the session's safety stands on: the parser here
@@ -106,7 +117,6 @@ func targetConfig(lease access.Lease, plan backing.Backing) (*pgconn.Config, err
 	cfg.KerberosSrvName, cfg.KerberosSpn, cfg.OAuthTokenProvider = "", "", nil
 	cfg.RequireAuth = "scram-sha-256"
 	cfg.ConnectTimeout, cfg.MaxProtocolMessageBodyLen = dialTime, 1<<20
-	cfg.DialFunc = dialer().DialContext
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(&stepper{r: r}, w)
 	}
