@@ -258,7 +258,7 @@ func readCredential(b block) string {
 }
 
 // sqlSettings are attributes of a role that only a database's room reads.
-var sqlSettings = []string{"owner"}
+var sqlSettings = []string{"owner", "call"}
 
 func readRole(b block, words kindWords, roles map[string]access.Role) {
 	if !b.labels(1) {

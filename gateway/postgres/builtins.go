@@ -1,21 +1,18 @@
 package postgres
 
 import (
-	_ "embed"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
+
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
-// builtinList are the names of PostgreSQL 15's own functions: SELECT DISTINCT
-// proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace.
-//
-//go:embed builtins.txt
-var builtinList string
-
+// builtins are PostgreSQL 15's own functions; true for those that change
+// nothing.
 var builtins = func() map[string]bool {
 	m := map[string]bool{}
-	for name := range strings.FieldsSeq(builtinList) {
+	for _, name := range backing.Builtins() {
 		m[name] = !changes(name)
 	}
 	return m

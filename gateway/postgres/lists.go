@@ -15,7 +15,7 @@ var kinds = map[string]string{
 	"alter_table_stmt": "alter", "rename_stmt": "alter", "alter_seq_stmt": "alter", "comment_stmt": "alter",
 	"drop_stmt": "drop", "refresh_mat_view_stmt": "refresh",
 	"prepare_stmt": "prepare", "execute_stmt": "execute", "deallocate_stmt": "deallocate",
-	"fetch_stmt": "fetch", "close_portal_stmt": "close",
+	"fetch_stmt": "fetch", "close_portal_stmt": "close", "call_stmt": "call",
 }
 
 var ddl = map[string]bool{"create": true, "alter": true, "drop": true, "refresh": true}

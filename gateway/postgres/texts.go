@@ -45,13 +45,14 @@ type reading struct {
 // grant share it.
 type planned struct {
 	backing.Backing
-	catalog *catalog
-	exact   recent[*understood] // by text
-	shapes  recent[*understood] // by shape
+	catalog  *catalog
+	callable *callable
+	exact    recent[*understood] // by text
+	shapes   recent[*understood] // by shape
 }
 
 func newPlanned(b backing.Backing) *planned {
-	p := &planned{Backing: b, catalog: newCatalog(b)}
+	p := &planned{callable: newCallable(b), Backing: b, catalog: newCatalog(b)}
 	p.exact.maxEntries, p.exact.maxBytes = maxTexts, maxTextSum
 	p.shapes.maxEntries, p.shapes.maxBytes = maxTexts, maxTextSum
 	return p
@@ -114,6 +115,7 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 		return nil, err
 	}
 	guardMasked(stmts, p.Backing)
+	guardCalls(stmts, p.callable)
 	edits, err := rewrite(text, stmts, p.Backing)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,8 @@ import (
 const (
 	MaxBytes  = 4 << 20
 	MaxTables = 10_000
-	maxName   = 63 // PostgreSQL's NAMEDATALEN - 1
+	MaxNames  = 10_000 // of functions, in each list
+	maxName   = 63     // PostgreSQL's NAMEDATALEN - 1
 )
 
 // Backing is one grant's plan. Encode sorts Masked, so equal plans have equal
@@ -27,7 +28,10 @@ type Backing struct {
 	Database   string        `json:"database"`
 	SearchPath []string      `json:"search_path"` // mask schemas first
 	Masked     []MaskedTable `json:"masked,omitempty"`
-	Tables     []Table       `json:"tables,omitempty"` // all that the role may use; left out where the plan would grow too large
+	Calls      []Routine     `json:"calls,omitempty"`    // the customer's functions and procedures that may be called
+	Builtins   []string      `json:"builtins,omitempty"` // the server's own functions that are not among Builtins()
+	Shadows    []string      `json:"shadows,omitempty"`  // names by which a function that may not be called could be met
+	Tables     []Table       `json:"tables,omitempty"`   // all that the role may use; left out where the plan would grow too large
 }
 
 // Table is a table as the minter found it, by which the room tells what a name
@@ -36,6 +40,12 @@ type Table struct {
 	Schema  string   `json:"schema"`
 	Name    string   `json:"name"`
 	Columns []string `json:"columns,omitempty"` // in the table's order
+}
+
+// Routine is a function or a procedure, whatever its arguments.
+type Routine struct {
+	Schema string `json:"schema"`
+	Name   string `json:"name"`
 }
 
 // MaskedTable is a table that the role can only read through a view of the
@@ -124,6 +134,13 @@ func (b Backing) Validate() error {
 	}
 	for _, t := range b.Tables {
 		names = append(append(names, t.Schema, t.Name), t.Columns...)
+	}
+	if n := max(len(b.Calls), len(b.Builtins), len(b.Shadows)); n > MaxNames {
+		return fmt.Errorf("validate backing: %d functions in a list, at most %d are allowed", n, MaxNames)
+	}
+	names = slices.Concat(names, b.Builtins, b.Shadows)
+	for _, r := range b.Calls {
+		names = append(names, r.Schema, r.Name)
 	}
 	for _, n := range names {
 		if n == "" || len(n) > maxName || bytes.IndexByte([]byte(n), 0) >= 0 {

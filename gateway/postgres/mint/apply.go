@@ -46,7 +46,7 @@ func (m *Minter) Mint(ctx context.Context, g access.Grant) (access.Minted, error
 	if err != nil {
 		return access.Minted{}, explain("mint grant "+g.Key.ID, g.Plan.Target, err)
 	}
-	b, err := j.backing().Encode()
+	b, err := j.plan.Encode()
 	return access.Minted{Backing: b}, err
 }
 
@@ -71,8 +71,11 @@ func (m *Minter) mint(ctx context.Context, p *pool, j *job, plan access.Plan, ap
 		return access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q: plan the request again.", approved.Database, today.Database)
 	}
 	j.body = intersect(approved, today)
-	if len(j.body.Tables) == 0 {
+	if j.body.empty() {
 		return access.Errorf(access.CodeInvalid, "Nothing of what was approved is left on target %s: plan the request again.", plan.Target.TargetRef)
+	}
+	if err := j.describe(ctx, p); err != nil {
+		return err
 	}
 	j.making = rand.Text()
 	err = m.inBatches(ctx, p,

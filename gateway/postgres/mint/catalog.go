@@ -51,7 +51,12 @@ type catalog struct {
 	calling   map[uint32]bool     // views that call functions of the customer's
 	publics   map[uint32]string   // views that PUBLIC may read, by name
 	defaults  []string            // default privileges that let PUBLIC read new tables
-	functions []string            // SECURITY DEFINER functions open to PUBLIC
+	functions []openFunction      // SECURITY DEFINER functions open to PUBLIC
+}
+
+type openFunction struct {
+	oid  uint32
+	name string
 }
 
 // foreignSchema leaves out the system's schemas and those of any minter.
@@ -154,19 +159,21 @@ func scanRelation(row pgx.CollectableRow) (r relation, err error) {
 }
 
 const functionsSQL = `
-select n.nspname || '.' || p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+select p.oid, n.nspname || '.' || p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where p.prosecdef and ` + foreignSchema + `
 	and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where x.grantee = 0 and x.privilege_type = 'EXECUTE')
-order by 1 limit 1000`
+order by 2 limit 1000`
 
 func (c *catalog) readFunctions(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, functionsSQL)
 	if err == nil {
-		c.functions, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		c.functions, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f openFunction, err error) {
+			err = row.Scan(&f.oid, &f.name)
+			return f, err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("read functions: %w", err)
 	}
-	c.functions = slices.Compact(c.functions)
 	return nil
 }

@@ -134,7 +134,7 @@ func (d *diagnosis) offer(ctx context.Context, plan access.Plan) {
 		d.Fail("This is a mistake in Tidegate.", "%s: %v", what, err)
 		return
 	}
-	short, err := d.notGrantable(ctx, b.Tables)
+	short, err := d.notGrantable(ctx, b)
 	switch {
 	case err != nil:
 		d.Fail("Try again.", "%s: its rights can't be read: %v", what, err)
@@ -175,15 +175,15 @@ where not has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
 		and has_table_privilege(c.oid, 'UPDATE WITH GRANT OPTION') and has_table_privilege(c.oid, 'DELETE WITH GRANT OPTION'))
 order by 1`
 
-// notGrantable are the tables of which the login can't hand on what is asked.
-func (d *diagnosis) notGrantable(ctx context.Context, tables []table) ([]string, error) {
+// notGrantable are the tables and functions of which the login can't hand on what is asked.
+func (d *diagnosis) notGrantable(ctx context.Context, b body) ([]string, error) {
 	p, err := d.m.pool(d.t)
 	if err != nil {
 		return nil, err
 	}
 	var schemas, names []string
 	var reads, writes []bool
-	for _, t := range tables {
+	for _, t := range b.Tables {
 		schemas, names = append(schemas, t.Schema), append(names, t.Name)
 		reads, writes = append(reads, t.Read), append(writes, t.Write)
 	}
@@ -191,5 +191,10 @@ func (d *diagnosis) notGrantable(ctx context.Context, tables []table) ([]string,
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	short, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	functions, err := notCallable(ctx, p, b.Calls)
+	return append(short, functions...), err
 }

@@ -2,6 +2,7 @@ package mint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ type body struct {
 	Database string    `json:"database"`
 	Login    string    `json:"login,omitempty"` // a static credential's
 	Tables   []table   `json:"tables"`
+	Calls    []routine `json:"calls,omitempty"`
 	LeftOut  []leftOut `json:"left_out,omitempty"`
 }
 
@@ -47,6 +49,9 @@ type leftOut struct {
 	Why   string `json:"why"`
 }
 
+// empty reports whether the role gives nothing.
+func (b body) empty() bool { return len(b.Tables)+len(b.Calls) == 0 }
+
 func (t table) String() string { return t.Schema + "." + t.Name }
 
 func (t table) masked() bool {
@@ -69,7 +74,7 @@ func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion
 	err = pgx.BeginTxFunc(ctx, p, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		e, err := expanderFor(ctx, tx, plan)
 		if err == nil {
-			err = e.matchAll()
+			err = cmp.Or(e.matchAll(), e.callable.check())
 		}
 		if err == nil {
 			b, err = e.expand(plan.Role)
@@ -120,8 +125,8 @@ func expanderFor(ctx context.Context, tx pgx.Tx, plan access.Plan) (*expander, e
 	if err != nil {
 		return nil, err
 	}
-	if len(read)+len(write) == 0 {
-		return nil, access.Errorf(access.CodeInvalid, "Role %q reads and writes nothing: want at least one pattern in read or write.", plan.Role.Name)
+	if len(read)+len(write)+len(calls(plan.Role)) == 0 {
+		return nil, access.Errorf(access.CodeInvalid, "Role %q reads, writes and calls nothing: want at least one pattern in read, write or call.", plan.Role.Name)
 	}
 	c, err := readCatalog(ctx, tx, read, write, masks)
 	if err == nil && len(masks)+len(rows) > 0 {
@@ -130,7 +135,9 @@ func expanderFor(ctx context.Context, tx pgx.Tx, plan access.Plan) (*expander, e
 	if err != nil {
 		return nil, err
 	}
-	return newExpander(c, asked{read, write, masks, rows}), nil
+	e := newExpander(c, asked{read, write, masks, rows})
+	e.callable, err = readCallable(ctx, tx, calls(plan.Role))
+	return e, err
 }
 
 // parseBody reads an approved expansion. A field that is not known is an
@@ -156,7 +163,7 @@ func intersect(approved, today body) body {
 	for _, t := range approved.Tables {
 		was[[2]string{t.Schema, t.Name}] = t
 	}
-	out := body{Database: today.Database}
+	out := body{Database: today.Database, Calls: commonRoutines(approved.Calls, today.Calls)}
 	for _, t := range today.Tables {
 		a, ok := was[[2]string{t.Schema, t.Name}]
 		if !ok || a.Kind != t.Kind {
@@ -226,7 +233,7 @@ func (b body) summary() []string {
 	add("reads", "table", reads)
 	add("writes", "table", writes)
 	add("masks", "column", masks)
-	out = append(out, b.limitsSummary()...)
+	out = append(append(out, b.limitsSummary()...), b.callSummary()...)
 	for i, l := range b.LeftOut {
 		if i == maxNamed {
 			out = append(out, fmt.Sprintf("leaves out %d more", len(b.LeftOut)-i))

@@ -12,6 +12,7 @@ import (
 type expander struct {
 	*catalog
 	asked
+	callable callable
 
 	columns map[uint32]map[string]access.MaskWith // relation -> its masked columns
 	limits  map[uint32][]condition                // relation of the role -> which rows of it
@@ -87,7 +88,7 @@ func (e *expander) expand(role access.Role) (body, error) {
 	if err := e.checkDatabase(role); err != nil {
 		return body{}, err
 	}
-	b := body{Tables: []table{}}
+	b := body{Tables: []table{}, Calls: e.callable.settled()}
 	for _, r := range e.relations {
 		read, write := matched(e.read, r), matched(e.write, r)
 		if read == nil && write == nil {
@@ -102,7 +103,7 @@ func (e *expander) expand(role access.Role) (body, error) {
 		}
 		b.Tables = append(b.Tables, e.table(r, read != nil, write != nil))
 	}
-	if len(b.Tables) == 0 && len(b.LeftOut) > 0 {
+	if b.empty() && len(b.LeftOut) > 0 {
 		return body{}, access.Errorf(access.CodeInvalid, "Role %q means no table that can be given; %s", role.Name, b.LeftOut[0].Why)
 	}
 	return b, nil
@@ -168,14 +169,15 @@ func (p pattern) matchesColumn(r relation) bool {
 // grant's role must not.
 func (e *expander) checkDatabase(role access.Role) error {
 	var open []string
-	trusted := fields(role.Settings["trust_functions"])
+	trusted, called := fields(role.Settings["trust_functions"]), e.callable.oids()
 	for _, f := range e.functions {
-		if !slices.Contains(trusted, f) {
-			open = append(open, f)
+		if !slices.Contains(trusted, f.name) && !slices.Contains(called, f.oid) {
+			open = append(open, f.name)
 		}
 	}
+	open = slices.Compact(open)
 	if len(open) > 0 {
-		return access.Errorf(access.CodeInvalid, "Everybody may call %s, which run with their owner's rights (SECURITY DEFINER): revoke EXECUTE from PUBLIC, or name them in the role's trust_functions.", some(open, maxReports))
+		return access.Errorf(access.CodeInvalid, "Everybody may call %s, which run with their owner's rights (SECURITY DEFINER): revoke EXECUTE from PUBLIC, or name them in the role's call or trust_functions.", some(open, maxReports))
 	}
 	if len(e.columns)+len(e.limits) == 0 {
 		return nil

@@ -41,9 +41,9 @@ func (m *Minter) Narrow(ctx context.Context, approved, today access.Plan) (acces
 	switch {
 	case was.Database != is.Database:
 		return access.Plan{}, access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q.", was.Database, is.Database)
-	case len(left.Tables) == 0:
+	case left.empty():
 		return access.Plan{}, access.Errorf(access.CodeInvalid, "Role %q gives nothing any more of what was approved.", today.Role.Name)
-	case reflect.DeepEqual(left.Tables, was.Tables) && maps.Equal(out.Role.Settings, approved.Role.Settings):
+	case reflect.DeepEqual(left.Tables, was.Tables) && sameRoutines(left.Calls, was.Calls) && maps.Equal(out.Role.Settings, approved.Role.Settings):
 		approved.Masks = access.AddDetect(approved.Masks, today.Masks) // which changes nothing at the target
 		return approved, nil
 	}
@@ -62,7 +62,7 @@ func hide(was, is body) body {
 	for _, t := range is.Tables {
 		now[[2]string{t.Schema, t.Name}] = t
 	}
-	out := body{Database: was.Database}
+	out := body{Database: was.Database, Calls: was.Calls}
 	for _, t := range was.Tables {
 		t.Columns = slices.Clone(t.Columns)
 		for i, c := range t.Columns {
@@ -106,7 +106,7 @@ func narrowRole(approved, today access.Role) (access.Role, error) {
 			value = fewer(was, is)
 		case key == "statement_timeout", key == "lock_timeout":
 			value = sooner(was, is)
-		case key == "trust_functions", key == "drain": // what the target is checked by, and what a session's end looks like
+		case key == "trust_functions", key == "call", key == "drain": // what the target is checked by, what the expansion has anyway, and what a session's end looks like
 		default:
 			return out, access.Errorf(access.CodeInvalid, "The setting %q of role %q changed.", key, today.Name)
 		}

@@ -104,9 +104,9 @@ func (m *Minter) dropMasks(ctx context.Context, c *pgx.Conn, schemas []string, v
 // stripStatements takes every right from roles. DROP OWNED would drop what
 // they own as well, so that goes to the minter's login first; and it revokes
 // more than was given, for which that login may lack the right, so that what
-// was given on tables is revoked before, one by one.
+// was given on tables and functions is revoked before, one by one.
 func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []string, masks string) ([]string, error) {
-	out, err := m.statements(ctx, c, ask{rightsSQL, []any{roles, masks}})
+	out, err := m.statements(ctx, c, ask{rightsSQL, []any{roles, masks}}, ask{heldRoutinesSQL, []any{roles}})
 	if err != nil {
 		return nil, err
 	}

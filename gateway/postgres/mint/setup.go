@@ -39,11 +39,13 @@ func SetupSQL(o Options) string {
 		lines = append(lines,
 			fmt.Sprintf("grant usage on schema %s to %s with grant option", ident(s), admin),
 			fmt.Sprintf("grant select, insert, update, delete on all tables in schema %s to %s with grant option", ident(s), admin),
-			fmt.Sprintf("grant usage on all sequences in schema %s to %s with grant option", ident(s), admin))
+			fmt.Sprintf("grant usage on all sequences in schema %s to %s with grant option", ident(s), admin),
+			fmt.Sprintf("grant execute on all routines in schema %s to %s with grant option", ident(s), admin))
 		for _, owner := range o.Owners {
 			lines = append(lines,
 				fmt.Sprintf("alter default privileges for role %s in schema %s grant select, insert, update, delete on tables to %s with grant option", ident(owner), ident(s), admin),
-				fmt.Sprintf("alter default privileges for role %s in schema %s grant usage on sequences to %s with grant option", ident(owner), ident(s), admin))
+				fmt.Sprintf("alter default privileges for role %s in schema %s grant usage on sequences to %s with grant option", ident(owner), ident(s), admin),
+				fmt.Sprintf("alter default privileges for role %s in schema %s grant execute on routines to %s with grant option", ident(owner), ident(s), admin))
 		}
 	}
 	return lines[0] + "\n" + strings.Join(lines[1:], ";\n") + ";\n"

@@ -1,6 +1,7 @@
 package mint
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -21,7 +22,8 @@ type job struct {
 	until    time.Time
 	settings settings
 	body     body
-	making   string // tells this mint from others of the same role, while it takes several transactions
+	making   string          // tells this mint from others of the same role, while it takes several transactions
+	plan     backing.Backing // the room's
 
 	publicConnect bool            // PUBLIC may connect to the database
 	publicUsage   map[string]bool // schemas that PUBLIC may use
@@ -32,6 +34,9 @@ func (j *job) schemas() []string {
 	var out []string
 	for _, t := range j.body.Tables {
 		out = append(out, t.Schema)
+	}
+	for _, r := range j.body.Calls {
+		out = append(out, r.Schema)
 	}
 	slices.SortFunc(out, func(a, b string) int {
 		if (a == "public") != (b == "public") {
@@ -66,6 +71,12 @@ func (j *job) searchPath() []string {
 		out = append(out, s)
 	}
 	return out
+}
+
+// describe makes the room's plan.
+func (j *job) describe(ctx context.Context, q querier) error {
+	j.plan = j.backing()
+	return tellCalls(ctx, q, &j.plan, j.body.Calls)
 }
 
 func (j *job) backing() backing.Backing {
@@ -135,7 +146,7 @@ func (j *job) give() []string {
 	for _, t := range j.body.Tables {
 		out = append(out, j.giveTable(t)...)
 	}
-	return append(out, j.giveViews()...)
+	return slices.Concat(out, j.giveCalls(), j.giveViews())
 }
 
 // changes are the rights to change a table's rows.

@@ -18,7 +18,7 @@ import (
 // closes its sessions and takes nothing back.
 
 // staticSettings are the settings of a role that the gateway keeps alone.
-var staticSettings = []string{"drain"}
+var staticSettings = []string{"drain", "call"}
 
 // expandStatic logs in and says what a session will be.
 func (m *Minter) expandStatic(ctx context.Context, plan access.Plan) (access.Expansion, error) {
@@ -26,9 +26,17 @@ func (m *Minter) expandStatic(ctx context.Context, plan access.Plan) (access.Exp
 		return access.Expansion{}, err
 	}
 	b, super, err := m.staticToday(ctx, plan.Target)
+	var may callable
+	if err == nil {
+		may, err = m.staticCalls(ctx, plan)
+	}
+	if err == nil {
+		err = may.check()
+	}
 	if err != nil {
 		return access.Expansion{}, explain("expand role", plan.Target, err)
 	}
+	b.Calls = may.settled()
 	out, err := json.Marshal(b)
 	if err != nil {
 		return access.Expansion{}, fmt.Errorf("encode expansion: %w", err)
@@ -68,6 +76,16 @@ func (m *Minter) staticToday(ctx context.Context, t access.Target) (b body, supe
 	return b, super, err
 }
 
+// staticCalls are the functions that the role names. Whether the login may
+// call them, the target says.
+func (m *Minter) staticCalls(ctx context.Context, plan access.Plan) (callable, error) {
+	p, err := m.pool(plan.Target)
+	if err != nil {
+		return callable{}, err
+	}
+	return readCallable(ctx, p, calls(plan.Role))
+}
+
 func (b body) staticSummary(super bool) []string {
 	out := []string{
 		fmt.Sprintf("logs in as %s, which is not made for this grant: gives whatever that login may do; only the rules narrow it", b.Login),
@@ -76,7 +94,7 @@ func (b body) staticSummary(super bool) []string {
 	if super {
 		out = append(out, fmt.Sprintf("WARNING: %s is a superuser", b.Login))
 	}
-	return out
+	return append(out, b.callSummary()...)
 }
 
 // mintStatic makes nothing. It looks whether the login is still the one that
@@ -97,8 +115,26 @@ func (m *Minter) mintStatic(ctx context.Context, g access.Grant) (access.Minted,
 		return access.Minted{}, access.Errorf(access.CodeInvalid, "The login %q on database %q was approved, and it is now %q on %q: plan the request again.",
 			approved.Login, approved.Database, today.Login, today.Database)
 	}
-	b, err := backing.Backing{Role: today.Login, Database: today.Database}.Encode()
-	return access.Minted{Backing: b}, err
+	b, err := m.staticPlan(ctx, g.Plan, approved)
+	if err != nil {
+		return access.Minted{}, explain("log in for grant "+g.Key.ID, g.Plan.Target, err)
+	}
+	out, err := b.Encode()
+	return access.Minted{Backing: out}, err
+}
+
+// staticPlan is the room's plan.
+func (m *Minter) staticPlan(ctx context.Context, plan access.Plan, approved body) (backing.Backing, error) {
+	b := backing.Backing{Role: approved.Login, Database: approved.Database}
+	p, err := m.pool(plan.Target)
+	if err != nil {
+		return b, err
+	}
+	may, err := m.staticCalls(ctx, plan)
+	if err != nil {
+		return b, err
+	}
+	return b, tellCalls(ctx, p, &b, commonRoutines(approved.Calls, may.settled()))
 }
 
 // narrowStatic is the role with today's settings, as long as nothing else changed.
@@ -126,7 +162,11 @@ func (m *Minter) narrowStatic(ctx context.Context, approved, today access.Plan) 
 		approved.Masks = access.AddDetect(approved.Masks, today.Masks)
 		return approved, nil
 	}
-	out.Expansion = approved.Expansion
+	is.Calls = commonRoutines(was.Calls, is.Calls)
+	if out.Expansion.Body, err = json.Marshal(is); err != nil {
+		return access.Plan{}, fmt.Errorf("encode expansion: %w", err)
+	}
+	out.Expansion.Summary = is.staticSummary(false)
 	return out, nil
 }
 

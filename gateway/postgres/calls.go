@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+// callable is what a plan says of functions, by name: the server chooses among
+// those of one name by their arguments, which nobody here knows.
+type callable struct {
+	named    map[backing.Routine]bool // that the role's `call` names
+	short    map[string]bool          // the same, without their schemas
+	builtins map[string]bool          // the server's own beyond those that are known here
+	shadows  map[string]bool          // by which a function that is not named may be met
+}
+
+func newCallable(b backing.Backing) *callable {
+	c := &callable{named: map[backing.Routine]bool{}, short: map[string]bool{}, builtins: setOf(b.Builtins), shadows: setOf(b.Shadows)}
+	for _, r := range b.Calls {
+		c.named[r] = true
+		if len(b.SearchPath) == 0 || slices.Contains(b.SearchPath, r.Schema) {
+			c.short[r.Name] = true
+		}
+	}
+	return c
+}
+
+func setOf(list []string) map[string]bool {
+	m := make(map[string]bool, len(list))
+	for _, s := range list {
+		m[s] = true
+	}
+	return m
+}
+
+// guardCalls refuses calls of functions that are neither PostgreSQL's own nor
+// named by the role.
+func guardCalls(stmts []statement, c *callable) {
+	for i := range stmts {
+		say := ""
+		walk(stmts[i].node.ProtoReflect(), func(m proto.Message) {
+			if why := c.refuse(m); why != "" && say == "" {
+				say = why
+			}
+		})
+		if say != "" && stmts[i].op.Guard == nil {
+			stmts[i].op.Guard = &access.Decision{Verdict: access.Deny, Rule: "call", Say: say}
+		}
+	}
+}
+
+func (c *callable) refuse(m proto.Message) string {
+	switch n := m.(type) {
+	case *pg.FuncCall:
+		return c.call(n.Funcname)
+	case *pg.ColumnRef: // u.f is f(u) where u has no column f
+		if len(n.Fields) > 1 {
+			return c.field(n.Fields[len(n.Fields)-1])
+		}
+	case *pg.A_Indirection:
+		for _, f := range n.Indirection {
+			if why := c.field(f); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
+func (c *callable) call(names []*pg.Node) string {
+	if len(names) == 0 || len(names) > 2 {
+		return "The name of a function is not understood; write schema.function."
+	}
+	name := names[len(names)-1].GetString_().GetSval()
+	if len(names) == 2 {
+		schema := names[0].GetString_().GetSval()
+		if schema == "pg_catalog" || schema == "information_schema" || c.named[backing.Routine{Schema: schema, Name: name}] {
+			return ""
+		}
+		return notNamed(qualified(schema, name))
+	}
+	switch _, own := builtins[name]; {
+	case c.shadows[name]:
+		return fmt.Sprintf("The function %q may be one that your role's `call` does not name; write its schema before it (pg_catalog is that of PostgreSQL's own).", name)
+	case own, c.builtins[name], c.short[name]:
+		return ""
+	}
+	return notNamed(name)
+}
+
+func notNamed(name string) string {
+	return fmt.Sprintf("The function %q is not PostgreSQL's own, and your role's `call` does not name it.", name)
+}
+
+func (c *callable) field(n *pg.Node) string {
+	if name := n.GetString_().GetSval(); name != "" && c.shadows[name] {
+		return fmt.Sprintf("%q behind a dot may be a function that your role's `call` does not name.", name)
+	}
+	return ""
+}

@@ -1,0 +1,51 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
+)
+
+func TestCallsOfTheCustomersFunctions(t *testing.T) {
+	p := newPlanned(backing.Backing{
+		Role: "r", Database: "d", SearchPath: []string{"public", "app"},
+		Calls:    []backing.Routine{{Schema: "public", Name: "refund"}, {Schema: "app", Name: "close"}, {Schema: "far", Name: "f"}, {Schema: "public", Name: "Odd.Name"}},
+		Builtins: []string{"uuidv7"}, Shadows: []string{"lower", "fullname", "close"},
+	})
+	for sql, refused := range map[string]bool{
+		"select refund(1)": false, "select public.refund(1)": false, `select "Odd.Name"()`: false, "select far.f()": false, "select app.close(1)": false,
+		"select upper('x'), count(*), sum(1) over (), extract(year from now()), substring('x' from 1)": false, "select pg_catalog.lower('x')": false,
+		"select uuidv7()": false, "select information_schema._pg_expandarray(array[1])": false, "call public.refund(1)": false, "call refund(1)": false,
+		"select * from generate_series(1, 2)": false, "select u.name from users u": false,
+
+		"select f()": true, "select app.refund(1)": true, "select REFUND2(1)": true, `select "REFUND"(1)`: true, "call tidy()": true, "call app.tidy(1)": true,
+		"select lower('x')": true, "select close(1)": true, "select u.fullname from users u": true, "select (u).fullname from users u": true,
+		"select public.lower('x')": true, "select d.public.refund(1)": true, "select * from app.rows()": true, "insert into t values (app.x())": true,
+		"select 1 where exists (select app.x())": true, "create table t (id int default app.x())": true, "explain select app.x()": true,
+		"prepare p as select app.x()": true, "with a as (select app.x()) select 1": true, "select sum(app.x(1)) over (order by app.x(2))": true,
+		"copy (select app.x()) to stdout": true, "select uuidv8()": true, "create index on t (app.x(id))": true, "select pg_temp.x()": true,
+		"update t set id = app.x()": true, "select case when app.x() then 1 end": true, "declare c cursor for select app.x()": true,
+	} {
+		r, err := p.read([]byte(sql))
+		if err != nil {
+			t.Errorf("%s: %v", sql, err)
+			continue
+		}
+		guard := r.ops[0].Guard
+		if got := guard != nil && guard.Verdict == access.Deny && guard.Rule == "call"; got != refused {
+			t.Errorf("%s: refused %v (%+v), want %v", sql, got, guard, refused)
+		}
+	}
+}
+
+func TestCallIsJudgedAsOne(t *testing.T) {
+	p := newPlanned(backing.Backing{Role: "r", Database: "d", Calls: []backing.Routine{{Schema: "app", Name: "tidy"}}})
+	r, err := p.read([]byte("call app.tidy(1)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := r.ops[0].Facts; f["kind"] != "call" || f["writes"] != true {
+		t.Errorf("facts are %v, want a call that writes", f)
+	}
+}
