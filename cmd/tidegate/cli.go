@@ -43,6 +43,7 @@ func verbs() []verb {
 		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
 		{"adopt", "[--why TEXT]", "takes a new or restored ledger for the truth", runAdopt},
 		{"gateway", "close --grant ID | …", "ends open sessions, with everything else down", runGateway},
+		{"keys", "[list | print [NAME] | rotate NAME] [--json]", "lists, prints and rotates the installation's keys", runKeys},
 		{"doctor", "[--config FILE | --dir DIR] [--json]", "asks every part how it is, and says what to do", runDoctor},
 		{"setup", "postgres|ledger|gateway …", "prints the SQL for a target or a ledger; enrols a gateway", runSetup},
 		{"version", "[--json]", "prints the version", runVersion},
@@ -95,7 +96,7 @@ func help(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  tidegate %-9s %-38s %s\n", v.name, v.args, v.about)
 	}
-	fmt.Fprint(w, "\nls, sessions, replay, verify, revoke, adopt, gateway and doctor take --dir (a tidegate dev) or --config (a tidegate serve).\n")
+	fmt.Fprint(w, "\nls, sessions, replay, verify, revoke, adopt, gateway, keys and doctor take --dir (a tidegate dev) or --config (a tidegate serve).\n")
 	fmt.Fprint(w, "Exit codes: 0 done, 1 failed, 2 not understood, 3 refused.\n")
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"github.com/tidegate/tidegate/cmd/tidegate/console"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/identify/devissuer"
-	"github.com/tidegate/tidegate/gateway/record"
 )
 
 // openConsole opens the web pages' door.
@@ -34,7 +32,7 @@ func (h *serveHouse) startConsole(context.Context) error {
 	cfg := console.Config{URL: h.cfg.Console.URL, Providers: h.cfg.Console.Logins, Ledger: h.ledger, Desk: h.ctl.flows.Desk()}
 	if h.cfg.Parts.Gateway {
 		cfg.Recordings = console.Folder(h.cfg.Recordings.Dir)
-		cfg.Keys = record.NewKeys(h.keys.recorder.Public().(ed25519.PublicKey))
+		cfg.Keys = trustedKeys(h.keysDir())
 	}
 	return h.openConsole(h.cfg.Console.Listen, h.cfg.Console.TLS.server(), cfg)
 }
@@ -55,7 +53,7 @@ func (h *devHouse) startConsole(context.Context) error {
 	}
 	return h.openConsole(h.state.addr("console"), nil, console.Config{
 		URL: h.ready.Console, Development: true, Ledger: h.ledger, Desk: h.ctl.flows.Desk(),
-		Recordings: console.Folder(filepath.Join(h.opts.Dir, recordingsDir)), Keys: record.NewKeys(h.keys.recorder.Public().(ed25519.PublicKey)),
+		Recordings: console.Folder(filepath.Join(h.opts.Dir, recordingsDir)), Keys: trustedKeys(filepath.Join(h.opts.Dir, keysDir)),
 		Providers: []console.Provider{{
 			Issuer:   identify.Issuer{Name: "dev", URL: h.issuer.URL(), AllowHTTPLoopback: true},
 			ClientID: client.ID, ClientSecret: client.Secret,

@@ -25,6 +25,7 @@ import (
 	"github.com/tidegate/tidegate/gateway"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/identify/devissuer"
+	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
 	"github.com/tidegate/tidegate/policies/example"
@@ -291,16 +292,15 @@ func (h *devHouse) adminOf(t access.Target, ca []byte) (mint.AdminLogin, error) 
 }
 
 func (h *devHouse) startGateway(ctx context.Context) error {
-	store, err := record.Open(record.Config{
-		Dir: filepath.Join(h.opts.Dir, recordingsDir), Key: h.keys.recorder, Log: h.log,
-	})
+	ca := newRecordingCA(filepath.Join(h.opts.Dir, keysDir), h.state.Installation, h.ledger)
+	keys := &recorderKeys{dir: ca.dir, before: h.keys.recorder, now: time.Now, log: h.log, certify: func(ctx context.Context, key ed25519.PublicKey) (lease.Certified, error) {
+		return ca.certify(ctx, ownGateway, key)
+	}}
+	store, err := record.Open(record.Config{Dir: filepath.Join(h.opts.Dir, recordingsDir), Signers: keys.signers, Log: h.log})
 	if err != nil {
 		return err
 	}
 	h.onClose(store.Close)
-	if err := addPublicKey(filepath.Join(h.opts.Dir, keysDir), h.keys.recorder.Public().(ed25519.PublicKey)); err != nil {
-		return err
-	}
 	h.ready.CA = filepath.Join(h.opts.Dir, keysDir, "gateway-ca.pem")
 	if err := writeNew(h.ready.CA, h.keys.caPEM); err != nil {
 		return err

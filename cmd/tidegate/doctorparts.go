@@ -19,6 +19,7 @@ import (
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
+	"github.com/tidegate/tidegate/gateway/record"
 	"github.com/tidegate/tidegate/policies"
 	"github.com/tidegate/tidegate/workflows"
 	"github.com/tidegate/tidegate/workflows/forge"
@@ -62,10 +63,10 @@ func (p *patient) keys(context.Context) []access.Finding {
 func (p *patient) keyFiles() []string {
 	files := []string{publicKeys}
 	if p.parts.Control {
-		files = append(files, "control.pem", "mint.pem")
+		files = append(files, "control.pem", "mint.pem", recordingCAFile)
 	}
 	if !p.parts.apart() {
-		files = append(files, "recorder.pem")
+		files = append(files, "recorder.pem", recorderFile)
 	}
 	return files
 }
@@ -317,11 +318,40 @@ func (p *patient) certificates(context.Context) []access.Finding {
 	if p.enrolled != nil {
 		f.Expiry("our enrolment at control", p.enrolled.Certificate.Leaf.NotAfter, time.Now(), "Enrol the gateway again: `tidegate setup gateway`.")
 	}
+	p.ownKeys(f)
 	if len(f.List) == 0 {
 		f.OK("none are configured")
 	}
 	slices.SortFunc(f.List, func(a, b access.Finding) int { return strings.Compare(a.Say, b.Say) })
 	return f.List
+}
+
+// ownKeys looks at what our own CAs signed, at the CAs, and at rotations.
+func (p *patient) ownKeys(f *access.Findings) {
+	now := time.Now()
+	if text, err := readBounded(p.key(recorderCert), maxSecret); err == nil {
+		if c, err := record.ReadCertificate(string(text)); err != nil {
+			f.Warn("Move it away: the next session gets another.", "%s: %v", p.key(recorderCert), err)
+		} else {
+			f.Expiry("the recorder's certificate", c.Until, now, "It renews itself in half its time: see the recorder's log, and whether control answers.")
+		}
+	}
+	for _, name := range []string{"ca.crt", "client-ca.crt", enrolmentCACert} {
+		text, err := readBounded(p.key(name), maxSecret)
+		if err != nil {
+			continue // of another part, or never needed
+		}
+		if end, err := firstToEnd(text); err != nil {
+			f.Fail("Bring it back from your copy.", "%s: %v", p.key(name), err)
+		} else {
+			f.Expiry("our CA "+name, end, now, "Move it and its key away, restart, and hand out the new one.")
+		}
+	}
+	for _, k := range keyKinds() {
+		if set, err := readKeySet(p.key(k.file), now); err == nil && set.Next != nil {
+			f.OK("a rotation of %s is under way: the next one signs from %s. %s", k.name, stamp(set.From), k.after)
+		}
+	}
 }
 
 // firstToEnd is when the first certificate of a file ends.

@@ -23,9 +23,9 @@ import (
 )
 
 // A gateway of another process is known by one Ed25519 key, made when it is
-// enrolled: with it the gateway proves itself to the control side, signs its
-// recordings and signs what it holds for an answer. The control side keeps the
-// certificate, and takes no other for that name.
+// enrolled: with it the gateway proves itself to the control side, and signs
+// what it holds for an answer. The control side keeps the certificate, and
+// takes no other for that name.
 
 // Names of control's state for enrolments.
 const (
@@ -263,9 +263,6 @@ func (g *gateways) enrol(name, out string, control ed25519.PublicKey) error {
 	}
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	if err := g.hand(out, certificate, key, control); err != nil {
-		return err
-	}
-	if err := addPublicKey(g.keys, pub); err != nil {
 		return err
 	}
 	return writeNew(g.file(name), certificate)

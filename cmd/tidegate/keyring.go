@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"math/big"
 	"net"
 	"os"
@@ -24,7 +25,7 @@ import (
 // made on the first start.
 type keyring struct {
 	control  ed25519.PrivateKey // signs grants and answers
-	recorder ed25519.PrivateKey // a gateway's: signs recordings and held operations
+	recorder ed25519.PrivateKey // a gateway's: signs held operations, and recordings until there were certificates
 	mint     []byte             // derives the passwords of minted roles
 	webhook  []byte             // the webhook's shared secret
 	caPEM    []byte             // what clients trust
@@ -66,7 +67,11 @@ func openControlKeys(dir string) (*keyring, error) {
 	if k.mint, err = randomKey(filepath.Join(dir, "mint.pem")); err != nil {
 		return nil, err
 	}
-	return &k, nil
+	ca, err := signingKey(filepath.Join(dir, recordingCAFile))
+	if err != nil {
+		return nil, err
+	}
+	return &k, addPublicKey(dir, ca.Public().(ed25519.PublicKey))
 }
 
 // pemFile reads one PEM block, or makes the file with what create returns.
@@ -109,6 +114,26 @@ func signingKey(path string) (ed25519.PrivateKey, error) {
 	signer, ok := key.(ed25519.PrivateKey)
 	if !ok {
 		return nil, fmt.Errorf("read key %s: got %T, want Ed25519", path, key)
+	}
+	return signer, nil
+}
+
+// pemBlocks are those of a text, in order.
+func pemBlocks(text []byte) iter.Seq[*pem.Block] {
+	return func(yield func(*pem.Block) bool) {
+		for block, rest := pem.Decode(text); block != nil && yield(block); block, rest = pem.Decode(rest) {
+		}
+	}
+}
+
+func parseSigner(block *pem.Block) (ed25519.PrivateKey, error) {
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("got %T, want Ed25519", key)
 	}
 	return signer, nil
 }

@@ -35,11 +35,12 @@ const (
 
 // openUserCA reads or makes the CA that hosts trust. It is the minter's.
 func openUserCA(dir string) (gossh.Signer, error) {
-	ca, err := sshKey(filepath.Join(dir, "ssh-user-ca.pem"))
+	path := filepath.Join(dir, "ssh-user-ca.pem")
+	ca, err := sshKey(path)
 	if err != nil {
 		return nil, err
 	}
-	return ca, writeNew(filepath.Join(dir, userCAFile), gossh.MarshalAuthorizedKey(ca.PublicKey()))
+	return turningSigner{path, time.Now, ca}, writeTrusted(path, filepath.Join(dir, userCAFile))
 }
 
 // openSSHKeys reads the gateway's keys in dir and makes those that are
@@ -63,15 +64,32 @@ func openSSHKeys(dir string, names []string, now time.Time) (*sshKeys, error) {
 	if k.host, err = k.certifyHost(names, now); err != nil {
 		return nil, err
 	}
-	return k, writeNew(filepath.Join(dir, hostCAFile), gossh.MarshalAuthorizedKey(k.ca.PublicKey()))
+	return k, writeTrusted(filepath.Join(dir, "ssh-host-ca.pem"), filepath.Join(dir, hostCAFile))
 }
 
+// sshKey reads the key that signs now, or makes it.
 func sshKey(path string) (gossh.Signer, error) {
-	key, err := signingKey(path)
+	if _, err := signingKey(path); err != nil {
+		return nil, err
+	}
+	set, err := readKeySet(path, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	return gossh.NewSignerFromKey(key)
+	return gossh.NewSignerFromKey(set.Signs)
+}
+
+// writeTrusted writes the public halves that are trusted: in a rotation, two.
+func writeTrusted(path, to string) error {
+	set, err := readKeySet(path, time.Now())
+	if err != nil {
+		return err
+	}
+	lines, err := set.authorizedKeys()
+	if err != nil {
+		return err
+	}
+	return writeNew(to, lines)
 }
 
 // certifyHost signs the host key for the names.

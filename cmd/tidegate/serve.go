@@ -29,8 +29,9 @@ const startTimeout = time.Minute
 type serveHouse struct {
 	house
 	cfg    *serveConfig
-	keys   *keyring  // without the control side's in a gateway alone
-	known  *gateways // of other processes; nil unless control runs alone
+	keys   *keyring      // without the control side's in a gateway alone
+	known  *gateways     // of other processes; nil unless control runs alone
+	asks   *lease.Client // control in another process; nil where it is in this one
 	ledger *ledger.Ledger
 	store  *record.Store
 	ctl    *control
@@ -163,13 +164,7 @@ func (h *serveHouse) openState(context.Context) (err error) {
 		return err
 	}
 	h.onClose(lock.Close)
-	if err := h.openKeys(filepath.Join(h.cfg.StateDir, keysDir)); err != nil {
-		return err
-	}
-	if h.keys.recorder == nil {
-		return nil
-	}
-	return addPublicKey(filepath.Join(h.cfg.StateDir, keysDir), h.keys.recorder.Public().(ed25519.PublicKey))
+	return h.openKeys(filepath.Join(h.cfg.StateDir, keysDir))
 }
 
 // openKeys gives each part its own keys and no others.
@@ -225,8 +220,12 @@ func (h *serveHouse) openLedger(ctx context.Context) (err error) {
 }
 
 func (h *serveHouse) openStore(context.Context) (err error) {
+	keys := &recorderKeys{dir: h.keysDir(), before: h.keys.recorder, now: time.Now, log: h.log.With("part", "recorder")}
+	if keys.certify, err = h.recorderCertifier(); err != nil {
+		return err
+	}
 	h.store, err = record.Open(record.Config{
-		Dir: h.cfg.Recordings.Dir, MinFree: h.cfg.Recordings.MinFree, Key: h.keys.recorder, Log: h.log.With("part", "recorder"),
+		Dir: h.cfg.Recordings.Dir, MinFree: h.cfg.Recordings.MinFree, Signers: keys.signers, Log: h.log.With("part", "recorder"),
 	})
 	if err != nil {
 		return fmt.Errorf("open recordings: %w", err)
@@ -254,11 +253,7 @@ func (h *serveHouse) startControl(ctx context.Context) (err error) {
 func (h *serveHouse) startGateway(ctx context.Context) error {
 	base := h.cfg.Gateway.Base
 	base.ControlKey, base.Key = h.controlKey(), h.keys.recorder
-	minter, err := h.minter()
-	if err != nil {
-		return err
-	}
-	base.Minter = minter
+	base.Minter = h.minter()
 	door, err := h.sshDoor()
 	if err != nil {
 		return err
@@ -272,23 +267,40 @@ func (h *serveHouse) startGateway(ctx context.Context) error {
 
 // minter is where the gateway gets credentials: from the control side beside
 // it, or in another process.
-func (h *serveHouse) minter() (gateway.Minter, error) {
+func (h *serveHouse) minter() gateway.Minter {
 	if h.ctl != nil {
-		return h.ctl.leases(h.ledger), nil
+		return h.ctl.leases(h.ledger)
+	}
+	return h.asks
+}
+
+// recorderCertifier is who vouches for the gateway's recorder: the control side
+// in this process, or in another.
+func (h *serveHouse) recorderCertifier() (func(context.Context, ed25519.PublicKey) (lease.Certified, error), error) {
+	if h.cfg.Parts.Control {
+		ca := h.recordingCA()
+		return func(ctx context.Context, key ed25519.PublicKey) (lease.Certified, error) {
+			return ca.certify(ctx, h.cfg.Gateway.Base.Name, key)
+		}, nil
 	}
 	client, err := lease.NewClient(h.cfg.Gateway.Control, h.cfg.Gateway.Enrolment.tls())
 	if err != nil {
 		return nil, err
 	}
+	h.asks = client
 	h.onClose(client.Close)
-	return client, nil
+	return client.Certify, nil
+}
+
+func (h *serveHouse) recordingCA() recordingCA {
+	return newRecordingCA(h.keysDir(), h.cfg.Installation, h.ledger)
 }
 
 // startDoor lets enrolled gateways ask for credentials.
 func (h *serveHouse) startDoor(context.Context) error {
 	log := h.log.With("part", "door")
 	handler, err := lease.Handler(lease.Config{
-		Minter: h.ctl.leases(h.ledger), Gateway: h.known.identify, Log: log,
+		Minter: h.ctl.leases(h.ledger), Gateway: h.known.identify, Certify: h.recordingCA().certify, Log: log,
 		Given: func(ctx context.Context, g lease.Given) error {
 			return h.ledger.Audit(ctx, "gateway "+g.Gateway, "lease.given", g.Session, fmt.Sprintf("grant %s, generation %d", g.Grant, g.Generation))
 		},

@@ -3,6 +3,7 @@ package lease
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
@@ -32,7 +33,7 @@ func NewClient(address string, conf *tls.Config) (*Client, error) {
 	}
 	conf = conf.Clone()
 	conf.MinVersion = tls.VersionTLS13
-	return &Client{url: "https://" + address + Path, http: &http.Client{
+	return &Client{url: "https://" + address, http: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{ // no proxy: nobody stands between the two
 			TLSClientConfig: conf, TLSHandshakeTimeout: 5 * time.Second, MaxConnsPerHost: maxInFlight / 2, MaxIdleConnsPerHost: 4,
@@ -55,29 +56,45 @@ func (c *Client) Lease(ctx context.Context, grant access.GrantKey, session strin
 	if err := q.check(); err != nil {
 		return access.Lease{}, err
 	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return access.Lease{}, fmt.Errorf("encode question: %w", err)
+	var got credential
+	if err := c.ask(ctx, Path, q, &got); err != nil {
+		return access.Lease{}, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	return got.lease(), nil
+}
+
+// Certify asks the control side's recording CA to vouch for the key with which
+// this gateway signs recordings.
+func (c *Client) Certify(ctx context.Context, key ed25519.PublicKey) (Certified, error) {
+	var got Certified
+	err := c.ask(ctx, CertifyPath, recorderKey{key}, &got)
+	return got, err
+}
+
+// ask sends one question and reads its answer.
+func (c *Client) ask(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
 	if err != nil {
-		return access.Lease{}, fmt.Errorf("make question: %w", err)
+		return fmt.Errorf("encode question: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("make question: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", rand.Text()) // lets the transport ask again where an idle connection had ended
 	res, err := c.http.Do(req)
 	if err != nil {
-		return access.Lease{}, away(err)
+		return away(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return access.Lease{}, refused(res)
+		return refused(res)
 	}
-	var got credential
-	if err := decode(res.Body, maxAnswer, &got); err != nil {
-		return access.Lease{}, away(fmt.Errorf("read credential: %w", err))
+	if err := decode(res.Body, maxAnswer, out); err != nil {
+		return away(fmt.Errorf("read answer: %w", err))
 	}
-	return got.lease(), nil
+	return nil
 }
 
 func away(err error) error {

@@ -12,4 +12,7 @@
 // The answer is the credential, or {"code", "message"} with a code and a
 // sentence of package access. The password crosses because [Handler] reveals
 // it by name, in one line; no log and no error holds it.
+//
+// At /v1/recorder the control side vouches for the key with which the gateway
+// signs recordings: {"key"}, answered with {"certificate", "ca"}.
 package lease

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -34,6 +35,10 @@ type Config struct {
 	// Given keeps that a credential is about to leave. An error keeps it here.
 	Given func(ctx context.Context, g Given) error
 
+	// Certify vouches for the key with which a gateway signs recordings. Where
+	// it is nil nobody's is.
+	Certify func(ctx context.Context, gateway string, key ed25519.PublicKey) (Certified, error)
+
 	Log *slog.Logger
 	Now func() time.Time
 }
@@ -46,7 +51,7 @@ type Given struct {
 	Session    string
 }
 
-// handler implements http.Handler.
+// handler answers the questions of gateways.
 type handler struct {
 	Config
 	mu   sync.Mutex
@@ -67,51 +72,79 @@ func Handler(c Config) (http.Handler, error) {
 	}
 	h := &handler{Config: c, seen: map[string]*meter{}}
 	mux := http.NewServeMux()
-	mux.Handle("POST "+Path, h)
+	mux.Handle("POST "+Path, h.answer(h.lease))
+	if c.Certify != nil {
+		mux.Handle("POST "+CertifyPath, h.answer(h.certify))
+	}
 	return mux, nil
 }
 
-// ServeHTTP implements http.Handler.
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name, err := h.Gateway(r)
-	if err != nil {
-		h.refuse(w, r, name, err)
-		return
+// answer lets enrolled gateways ask one kind of question.
+func (h *handler) answer(of func(r *http.Request, gateway string) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name, err := h.Gateway(r)
+		if err != nil {
+			h.refuse(w, r, name, err)
+			return
+		}
+		done, err := h.enter(name)
+		if err != nil {
+			h.refuse(w, r, name, err)
+			return
+		}
+		defer done()
+		said, err := of(r, name)
+		if err != nil {
+			h.refuse(w, r, name, err)
+			return
+		}
+		reply(w, http.StatusOK, said)
 	}
-	done, err := h.enter(name)
-	if err != nil {
-		h.refuse(w, r, name, err)
-		return
-	}
-	defer done()
-	l, err := h.lease(r, name)
-	if err != nil {
-		h.refuse(w, r, name, err)
-		return
-	}
-	h.Log.Info("credential handed out", "gateway", name, "grant", l.Grant.String(), "session", l.Session)
-	reply(w, http.StatusOK, toWire(l))
 }
 
-func (h *handler) lease(r *http.Request, name string) (access.Lease, error) {
+func misunderstood(err error) error {
+	return &access.Error{Code: access.CodeInvalid, Message: "The question was not understood; gateway and control side may be of different versions.", Cause: err}
+}
+
+func (h *handler) lease(r *http.Request, name string) (any, error) {
 	var q question
 	if err := decode(r.Body, maxQuestion, &q); err != nil {
-		return access.Lease{}, &access.Error{Code: access.CodeInvalid, Message: "The question was not understood; gateway and control side may be of different versions.", Cause: err}
+		return nil, misunderstood(err)
 	}
 	if err := q.check(); err != nil {
-		return access.Lease{}, err
+		return nil, err
 	}
 	l, err := h.Minter.Lease(r.Context(), q.Grant, q.Session)
 	if err != nil {
-		return l, err
+		return nil, err
 	}
-	return l, h.Given(r.Context(), Given{Gateway: name, Grant: l.Grant, Generation: l.Generation, Session: l.Session})
+	if err := h.Given(r.Context(), Given{Gateway: name, Grant: l.Grant, Generation: l.Generation, Session: l.Session}); err != nil {
+		return nil, err
+	}
+	h.Log.Info("credential handed out", "gateway", name, "grant", l.Grant.String(), "session", l.Session)
+	return toWire(l), nil
+}
+
+func (h *handler) certify(r *http.Request, name string) (any, error) {
+	var q recorderKey
+	if err := decode(r.Body, maxQuestion, &q); err != nil {
+		return nil, misunderstood(err)
+	}
+	if len(q.Key) != ed25519.PublicKeySize {
+		return nil, access.Errorf(access.CodeInvalid, "Got a recorder's key of %d bytes, want %d.", len(q.Key), ed25519.PublicKeySize)
+	}
+	c, err := h.Certify(r.Context(), name, q.Key)
+	if err != nil {
+		return nil, err
+	}
+	h.Log.Info("recorder certified", "gateway", name)
+	return c, nil
 }
 
 // refuse answers with the code and the sentence; the cause stays in the log.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, name string, err error) {
 	code := access.CodeOf(err)
-	h.Log.Warn("credential refused", "gateway", name, "remote", r.RemoteAddr, "code", string(code), "error", err)
+	h.Log.Warn("question refused", "path", r.URL.Path, "gateway", name, "remote", r.RemoteAddr, "code", string(code), "error", err)
 	status, ok := statuses[code]
 	if !ok {
 		status = http.StatusInternalServerError

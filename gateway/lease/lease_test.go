@@ -3,6 +3,7 @@ package lease_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -73,6 +74,9 @@ func newWorld(t *testing.T) *world {
 			w.given = append(w.given, g)
 			return w.keep
 		},
+		Certify: func(_ context.Context, gateway string, key ed25519.PublicKey) (lease.Certified, error) {
+			return lease.Certified{Certificate: gateway + " has a key", CA: key}, w.mint
+		},
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now },
 	})
@@ -129,6 +133,24 @@ func TestLeaseCrosses(t *testing.T) {
 	}
 	if text := w.log.String(); strings.Contains(text, password) || !strings.Contains(text, "session=s-1") {
 		t.Errorf("want the session and no password in the log:\n%s", text)
+	}
+}
+
+// TestCertifyCrosses: the CA is told which gateway asks by its certificate, and
+// nobody else's is vouched for.
+func TestCertifyCrosses(t *testing.T) {
+	w := newWorld(t)
+	key := ed25519.PublicKey(bytes.Repeat([]byte{7}, ed25519.PublicKeySize))
+	got, err := w.client.Certify(t.Context(), key)
+	if err != nil || got.Certificate != "gateway-1 has a key" || !bytes.Equal(got.CA, key) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := w.client.Certify(t.Context(), key[1:]); access.CodeOf(err) != access.CodeInvalid {
+		t.Errorf("a key of 31 bytes: %v", err)
+	}
+	w.who = access.Errorf(access.CodeDenied, "The gateway is not enrolled at this control side.")
+	if _, err := w.client.Certify(t.Context(), key); access.CodeOf(err) != access.CodeDenied {
+		t.Errorf("a stranger: %v", err)
 	}
 }
 

@@ -12,8 +12,11 @@ import (
 	"github.com/tidegate/tidegate/access"
 )
 
-// Path is where the control side answers.
-const Path = "/v1/lease"
+// Where the control side answers.
+const (
+	Path        = "/v1/lease"
+	CertifyPath = "/v1/recorder"
+)
 
 // Bounds of one question and its answer. An answer holds a room's whole plan
 // from mint, and a grant's row may have 16 MiB.
@@ -37,6 +40,17 @@ func (q question) check() error {
 		return access.Errorf(access.CodeInvalid, "Got a question for a credential without a grant or a session, want both.")
 	}
 	return nil
+}
+
+// recorderKey is the key with which a gateway signs recordings.
+type recorderKey struct {
+	Key []byte `json:"key"`
+}
+
+// Certified is what vouches for a recorder's key.
+type Certified struct {
+	Certificate string `json:"certificate"` // as package record has it
+	CA          []byte `json:"ca"`          // the public half of whose it is, 32 bytes
 }
 
 // credential is an [access.Lease] on the wire, where its password is text.

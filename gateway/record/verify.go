@@ -162,7 +162,7 @@ func (v *verifier) vouch(h header) error {
 	if KeyID(key) != h.Key {
 		return errors.New("the certificate is of another key")
 	}
-	if !c.covers(h.Opened) {
+	if !c.Covers(h.Opened) {
 		return fmt.Errorf("the certificate is good from %s until %s, and the segment began outside of that", c.From.UTC(), c.Until.UTC())
 	}
 	v.vouched[h.Key] = key

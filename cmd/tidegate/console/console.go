@@ -34,8 +34,8 @@ type Config struct {
 	Providers  []Provider
 	Ledger     Ledger
 	Desk       Desk
-	Recordings Recordings  // nil: they lie with the gateways, elsewhere
-	Keys       record.Keys // of the recorders whose recordings are here
+	Recordings Recordings                  // nil: they lie with the gateways, elsewhere
+	Keys       func() (record.Keys, error) // by which recordings are verified, as they are now
 	Now        func() time.Time
 	Log        *slog.Logger
 	Transport  http.RoundTripper // reaches the issuers; nil verifies TLS by each issuer's CA

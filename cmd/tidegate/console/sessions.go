@@ -202,7 +202,11 @@ func (c *Console) prove(ctx context.Context, f io.Reader, session string) (proof
 	if err != nil {
 		return proof{}, err
 	}
-	report, err := record.Verify(patient{ctx, f}, c.cfg.Keys, heads)
+	keys, err := c.cfg.Keys()
+	if err != nil {
+		return proof{}, err
+	}
+	report, err := record.Verify(patient{ctx, f}, keys, heads)
 	p := proof{Report: report, Whole: err == nil, Anchored: len(heads)}
 	var fault *record.Fault
 	switch {

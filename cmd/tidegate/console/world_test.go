@@ -261,7 +261,7 @@ func (w *world) serve(t *testing.T, change func(*Config)) {
 		devissuer.Account{Name: "unverified bob", Claims: devissuer.Claims{Subject: "x", Email: "bob@acme.test"}})
 	must(t, w.issuer.AllowLogin(client))
 	cfg := Config{
-		URL: base, Ledger: w.ledger, Desk: w.desk(), Recordings: Folder(w.folder), Keys: record.NewKeys(w.gateway.Public().(ed25519.PublicKey)), Now: w.clock.Now,
+		URL: base, Ledger: w.ledger, Desk: w.desk(), Recordings: Folder(w.folder), Keys: func() (record.Keys, error) { return record.NewKeys(w.gateway.Public().(ed25519.PublicKey)), nil }, Now: w.clock.Now,
 		Providers: []Provider{{Issuer: identify.Issuer{Name: "dev", URL: w.issuer.URL(), AllowHTTPLoopback: true}, ClientID: client.ID, ClientSecret: secret}},
 	}
 	if change != nil {
