@@ -38,7 +38,7 @@ func verbs() []verb {
 		{"ssh-config", "TARGET…", "prints what leads ssh, scp, rsync and git to targets", runSSHConfig},
 		{"ls", "[--json]", "lists grants", runLs},
 		{"sessions", "[--person LOGIN] [--grant ID] …", "lists recorded sessions", runSessions},
-		{"replay", "[--json] ID|FILE", "shows a session", runReplay},
+		{"replay", "[--speed N] [--from TIME] … ID|FILE", "shows a session, or plays it", runReplay},
 		{"verify", "[--keys FILE] [--json] ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
 		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
 		{"adopt", "[--why TEXT]", "takes a new or restored ledger for the truth", runAdopt},

@@ -96,31 +96,66 @@ func recordingFor(w which, name string) (*os.File, installation, error) {
 	return f, i, err
 }
 
-// runReplay shows a session as text, or as JSON lines.
-func runReplay(_ context.Context, args []string, io stdio) error {
+// runReplay shows a session: as text, as JSON lines, as a terminal's film, or
+// as it happened.
+func runReplay(ctx context.Context, args []string, io stdio) error {
 	var w which
+	var how record.Replay
+	var cast record.Asciicast
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
 	w.addFlags(flags)
-	asJSON := flags.Bool("json", false, "print the events as JSON lines")
-	var cast record.Asciicast
+	flags.BoolVar(&how.JSON, "json", false, "print the events as JSON lines")
 	flags.IntVar(&cast.Version, "asciicast", 0, "print a terminal in asciinema's format, `version` 2 or 3, for its player")
-	flags.Uint64Var(&cast.Op, "op", 0, "`number` of the operation that --asciicast prints (default: the first with a terminal)")
+	flags.Float64Var(&how.Speed, "speed", 0, "play it, so many `times` as fast as it happened; without it all is told at once, as text")
+	flags.DurationVar(&how.Idle, "idle", 0, "play it with no pause longer than this `time`")
+	flags.DurationVar(&how.From, "from", 0, "begin so `long` after the session's beginning")
+	flags.BoolVar(&how.Follow, "follow", false, "go on with what a live session does, until it ends")
+	flags.Uint64Var(&how.Op, "op", 0, "`number` of the operation to play, or to print with --asciicast (default: the first with a terminal)")
 	name, err := one(flags, args, io, "a session id or a file")
 	if err != nil {
 		return err
+	}
+	if how.Idle > 0 && how.Speed == 0 {
+		how.Speed = 1
+	}
+	if err := checkReplay(how, cast); err != nil {
+		return fmt.Errorf("%w: %v", errUsage, err)
 	}
 	f, _, err := recordingFor(w, name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if *asJSON {
-		return record.WriteJSON(io.out, f)
-	}
 	if cast.Version != 0 {
+		cast.Op = how.Op
 		return record.WriteAsciicast(io.out, f, cast)
 	}
-	return record.WriteText(io.out, f)
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("open recording: %w", err)
+	}
+	err = how.Show(ctx, io.out, f, info.Size())
+	if errors.Is(err, context.Canceled) { // somebody has seen enough
+		return nil
+	}
+	return err
+}
+
+// maxSpeed is faster than anybody sees.
+const maxSpeed = 1000
+
+func checkReplay(how record.Replay, cast record.Asciicast) error {
+	switch {
+	case how.Speed != 0 && !(how.Speed >= 0.01 && how.Speed <= maxSpeed):
+		return fmt.Errorf("got --speed %g, want 0.01 to %d", how.Speed, maxSpeed)
+	case how.From < 0 || how.Idle < 0:
+		return fmt.Errorf("got --from %s and --idle %s, want neither negative", how.From, how.Idle)
+	case cast.Version != 0 && (how.JSON || how.Speed != 0 || how.From != 0 || how.Follow):
+		return errors.New("--asciicast prints the whole of a terminal, for a player that can do the rest; leave --json, --speed, --idle, --from and --follow out")
+	case how.JSON && how.Speed != 0:
+		return errors.New("--json tells all at once; leave --speed and --idle out")
+	}
+	return nil
 }
 
 // runVerify proves a recording with public keys, and with the heads that the

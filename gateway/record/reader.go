@@ -35,6 +35,8 @@ type scanner struct {
 	offset  int64 // where the current line begins
 	after   int64
 	segment uint64
+	toSeal  bool // the sealed end is the end, though nothing says that the file is
+	sealed  bool
 }
 
 func newScanner(r io.Reader) *scanner {
@@ -58,8 +60,13 @@ func (s *scanner) event() (e access.Event, err error) {
 				return e, s.fault("the event is not JSON: " + err.Error())
 			}
 			return e, nil
+		case 'C':
+			var c closing
+			s.sealed = json.Unmarshal(body, &c) == nil && c.Last
 		case 'S':
-			s.segment++
+			if s.segment++; s.toSeal && s.sealed {
+				return e, io.EOF
+			}
 		}
 	}
 }
