@@ -67,6 +67,11 @@ conformance: ## docs/reference/conformance.md: PostgreSQL clients, each run agai
 	@.ci/parts/debian.sh test && .ci/parts/postgres-drivers.sh
 	@TIDEGATE_REQUIRE_PARTS=1 TIDEGATE_CONFORMANCE=$(CURDIR)/docs/reference/conformance.md $(GO) test -count=1 -run '^TestDrivers$$' ./gateway/postgres
 
+.PHONY: conformance-ssh
+conformance-ssh: ## docs/reference/ssh-clients.md: SSH clients, each run against the gateway
+	@.ci/parts/debian.sh test && .ci/parts/node.sh && .ci/parts/ssh-clients.sh
+	@TIDEGATE_REQUIRE_PARTS=1 TIDEGATE_CONFORMANCE=$(CURDIR)/docs/reference/ssh-clients.md $(GO) test -count=1 -run '^TestClients$$' ./gateway/ssh
+
 fuzz: ## every fuzz target for FUZZTIME (20s each)
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep ^Fuzz || true); do \

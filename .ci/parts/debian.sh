@@ -20,6 +20,9 @@ if [ "$what" = test ]; then
   [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
   need ssh openssh-client
   need rsync rsync
+  need plink putty-tools
+  [ -e /usr/include/libssh/libssh.h ] || packages+=(libssh-dev)
+  /usr/bin/python3 -c 'import paramiko' 2>/dev/null || packages+=(python3-paramiko)
   need javac default-jdk-headless
   [ -e /usr/share/java/postgresql.jar ] || packages+=(libpostgresql-jdbc-java)
   /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || packages+=(python3-psycopg2)

@@ -33,24 +33,7 @@ func TestBenchClient(t *testing.T) {
 // benchLogin answers with what opens a connection.
 func benchLogin(t *testing.T) func() *gossh.Client {
 	t.Helper()
-	path := os.Getenv("TIDEGATE_BENCH_KEY")
-	private, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := gossh.ParsePrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := os.ReadFile(path + "-cert.pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _, _, _, err := gossh.ParseAuthorizedKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := gossh.NewCertSigner(cert.(*gossh.Certificate), key)
+	signer, err := certifiedKey(os.Getenv("TIDEGATE_BENCH_KEY"))
 	if err != nil {
 		t.Fatal(err)
 	}

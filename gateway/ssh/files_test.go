@@ -285,14 +285,18 @@ func (h *house) rawSFTP(t *testing.T) *rawSFTP {
 // ask sends one packet and waits for its answer.
 func (r *rawSFTP) ask(m message) packet {
 	r.t.Helper()
-	if _, err := r.in.Write(m.sealed()); err != nil {
-		r.t.Fatal(err)
-	}
-	p, err := readPacket(r.out, new([]byte))
+	p, err := r.answer(m)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return p
+}
+
+func (r *rawSFTP) answer(m message) (packet, error) {
+	if _, err := r.in.Write(m.sealed()); err != nil {
+		return packet{}, err
+	}
+	return readPacket(r.out, new([]byte))
 }
 
 func (r *rawSFTP) message(kind byte) message { r.id++; return newMessage(kind, r.id) }

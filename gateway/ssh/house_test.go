@@ -46,13 +46,18 @@ type houseOptions struct {
 	gate   gatewaytest.Options
 }
 
-func newSigner(t testing.TB) gossh.Signer {
+func newKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := gossh.NewSignerFromKey(key)
+	return key
+}
+
+func newSigner(t testing.TB) gossh.Signer {
+	t.Helper()
+	signer, err := gossh.NewSignerFromKey(newKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
