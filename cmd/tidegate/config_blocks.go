@@ -30,7 +30,7 @@ var (
 	namePattern       = regexp.MustCompile(`\A[a-z0-9][a-z0-9._-]{0,62}\z`)
 	repositoryPattern = regexp.MustCompile(`\A([A-Za-z0-9][A-Za-z0-9-]{0,38})/([A-Za-z0-9._-]{1,100})\z`)
 	principalPattern  = regexp.MustCompile(`\A(?:user:[A-Za-z0-9][A-Za-z0-9-]{0,38}|team:[A-Za-z0-9][A-Za-z0-9-]{0,38}/[a-z0-9][a-z0-9._-]{0,99})\z`)
-	targetPattern     = regexp.MustCompile(`\Apostgres [^\s:/\[\]]+:[0-9]{1,5}/[^\s/]{1,63}\z`)
+	targetPattern     = regexp.MustCompile(`\A(?:postgres [^\s:/\[\]]+:[0-9]{1,5}/[^\s/]{1,63}|ssh [^\s:/\[\]]+:[0-9]{1,5})\z`)
 )
 
 // read takes the whole file apart.
@@ -366,7 +366,7 @@ func (c *serveConfig) readSecrets(b *block) {
 
 func (b *block) target(t value, seen map[string]hcl.Range) {
 	if !targetPattern.MatchString(t.text) {
-		b.errorf(t.at, "Wrong target", `Got %q, want kind and address such as "postgres db.internal:5432/orders".`, t.text)
+		b.errorf(t.at, "Wrong target", `Got %q, want kind and address such as "postgres db.internal:5432/orders" or "ssh switch.internal:22".`, t.text)
 		return
 	}
 	key := b.label + " " + t.text

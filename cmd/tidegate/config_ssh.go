@@ -71,7 +71,7 @@ func (h *serveHouse) sshMinters() ([]leaser, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := sshmint.New(sshmint.Config{Installation: h.cfg.Installation, CA: ca, Sources: h.cfg.SSH.Sources})
+	m, err := sshmint.New(sshmint.Config{Installation: h.cfg.Installation, CA: ca, Sources: h.cfg.SSH.Sources, Static: logins(h.cfg.Secrets).session})
 	if err != nil {
 		return nil, err
 	}
@@ -119,4 +119,10 @@ func deviceLogin(i identify.Issuer) ssh.DeviceLogin {
 		}
 		return devicePrompt(answer), wait, nil
 	}
+}
+
+// session is the login that every session of a target has.
+func (l logins) session(ctx context.Context, t access.Target) (sshmint.Login, error) {
+	found, err := l.find(ctx, t)
+	return sshmint.Login{User: found.User, Secret: found.Password}, err
 }

@@ -44,6 +44,7 @@ type houseOptions struct {
 	sshd   []string // more lines of sshd_config
 	config Config
 	gate   gatewaytest.Options
+	static access.Secret // the target's static credential; empty: certificates
 }
 
 func newKey(t testing.TB) ed25519.PrivateKey {
@@ -69,7 +70,9 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	ca := newSigner(t)
 	h := &house{t: t, hostKey: newSigner(t), hostCA: newSigner(t), userCA: ca, dir: t.TempDir()}
 	h.host = sshtest.Start(t, sshtest.Options{UserCA: ca.PublicKey(), Config: o.sshd})
-	minter, err := mint.New(mint.Config{Installation: "test1", CA: ca})
+	minter, err := mint.New(mint.Config{Installation: "test1", CA: ca, Static: func(context.Context, access.Target) (mint.Login, error) {
+		return mint.Login{User: h.host.Account, Secret: o.static}, nil
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +83,9 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	o.gate.Target = access.Target{
 		TargetRef: access.TargetRef{Kind: "ssh", Name: "web-1"}, Address: h.host.Address,
 		Settings: map[string]string{"host_key": h.host.HostKey},
+	}
+	if o.static.Reveal() != "" {
+		o.gate.Target.Static = "web-1-login"
 	}
 	o.gate.Role = access.Role{Name: "deploy", Settings: settings, Read: o.read, Write: o.write, Record: o.record}
 	o.gate.Lease = func(g access.Grant, l *access.Lease) error {

@@ -137,7 +137,7 @@ func (b *bridge) enter(ctx context.Context) error {
 		return access.Errorf(access.CodeDenied, "Your grant does not give the account %q there; it gives %s.", b.account, strings.Join(b.plan.Accounts, ", "))
 	}
 	if b.target, err = dialTarget(ctx, lease, b.plan, b.account); err != nil {
-		return &access.Error{Code: access.CodeUnavailable, Message: "The host could not be reached or did not take the grant's certificate. Try again in a moment; the operator's log has the reason.", Cause: err}
+		return &access.Error{Code: access.CodeUnavailable, Message: "The host could not be reached or did not take the grant's credential. Try again in a moment; the operator's log has the reason.", Cause: err}
 	}
 	return nil
 }

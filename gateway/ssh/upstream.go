@@ -22,9 +22,10 @@ type upstream struct {
 	requests <-chan *gossh.Request
 }
 
-// dialTarget logs in at the host with the session's certificate.
+// dialTarget logs in at the host with the session's certificate, or with the
+// target's static credential.
 func dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, account string) (*upstream, error) {
-	signer, err := backing.ParseCredential(lease.Password)
+	login, err := plan.AuthMethods(lease.Password)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, a
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	c, channels, requests, err := gossh.NewClientConn(conn, lease.Address, &gossh.ClientConfig{
 		Config: gossh.Config{Ciphers: ciphersForTarget()},
-		User:   account, Auth: []gossh.AuthMethod{gossh.PublicKeys(signer)}, ClientVersion: version,
+		User:   account, Auth: login, ClientVersion: version,
 		HostKeyCallback: verify, HostKeyAlgorithms: algorithms,
 	})
 	if !stop() && err == nil {

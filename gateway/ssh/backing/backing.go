@@ -22,6 +22,7 @@ type Backing struct {
 	Accounts []string `json:"accounts"` // whom the grant may log in as; the first is the usual one
 	HostKeys []string `json:"host_keys,omitempty"`
 	HostCAs  []string `json:"host_cas,omitempty"`
+	Static   bool     `json:"static,omitempty"` // logs in with a password or key that is not made for the grant
 
 	Shell      bool     `json:"shell,omitempty"`
 	Exec       bool     `json:"exec,omitempty"`       // any command, subject to rules

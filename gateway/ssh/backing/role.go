@@ -187,6 +187,7 @@ func (b Backing) Summary() []string {
 			out = append(out, text)
 		}
 	}
+	add(b.Static, "with a credential that is not made for this grant: the gateway alone holds what is not given, and the end closes sessions and takes the credential from nobody who has it")
 	list := func(text string, items []string) { add(len(items) > 0, text+strings.Join(items, ", ")) }
 	add(b.Shell, "opens shells: what is typed there is recorded, not judged")
 	add(b.Exec, "runs any command, subject to rules")

@@ -33,6 +33,10 @@ type Config struct {
 	Sources      []netip.Prefix // the gateway's addresses as hosts see them; none: not bound
 	Now          func() time.Time
 
+	// Static answers with the login of a target that has a static credential;
+	// nil: there are none.
+	Static func(context.Context, access.Target) (Login, error)
+
 	// Ahead is how long a new certificate opens connections; 45 s. The gateway
 	// dials at once, and the end of a grant is proved only after this time.
 	Ahead time.Duration
@@ -65,13 +69,18 @@ func New(cfg Config) (*Minter, error) {
 func (m *Minter) Kind() string { return Kind }
 
 // Expand says what the plan's role means.
-func (m *Minter) Expand(_ context.Context, plan access.Plan) (access.Expansion, error) {
+func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion, error) {
 	b, err := backing.FromRole(plan.Target, plan.Role)
 	if err == nil {
 		err = checkMasks(plan, b)
 	}
 	if err != nil {
 		return access.Expansion{}, err
+	}
+	if plan.Target.Static != "" {
+		if err := m.expandStatic(ctx, plan, &b); err != nil {
+			return access.Expansion{}, err
+		}
 	}
 	body, err := b.Encode()
 	if err != nil {
@@ -130,7 +139,7 @@ func (m *Minter) Mint(ctx context.Context, g access.Grant) (access.Minted, error
 }
 
 // Lease signs a certificate for one session of an active grant.
-func (m *Minter) Lease(_ context.Context, g access.Grant, session string) (access.Lease, error) {
+func (m *Minter) Lease(ctx context.Context, g access.Grant, session string) (access.Lease, error) {
 	now := m.cfg.Now()
 	if !g.Open(now) {
 		return access.Lease{}, access.Errorf(access.CodeEnded, "Grant %s is not active: it is %s, until %s.",
@@ -143,7 +152,12 @@ func (m *Minter) Lease(_ context.Context, g access.Grant, session string) (acces
 	if err != nil {
 		return access.Lease{}, err
 	}
-	secret, err := m.sign(g, b, session, now)
+	var secret access.Secret
+	if g.Plan.Target.Static != "" {
+		secret, err = m.leaseStatic(ctx, g.Plan.Target, b)
+	} else {
+		secret, err = m.sign(g, b, session, now)
+	}
 	if err != nil {
 		return access.Lease{}, err
 	}
@@ -229,8 +243,11 @@ func extensions(b backing.Backing) map[string]string {
 func (m *Minter) Revoke(context.Context, access.Grant) error { return nil }
 
 // Prove returns nil when no certificate of the grant opens a connection any
-// more.
+// more. Of a static credential there is nothing to prove.
 func (m *Minter) Prove(_ context.Context, g access.Grant) error {
+	if g.Plan.Target.Static != "" {
+		return nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	last, known := m.last[g.Key]

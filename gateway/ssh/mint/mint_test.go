@@ -154,3 +154,48 @@ func TestEndIsProvedWhenTheLastCertificateEnds(t *testing.T) {
 		t.Errorf("another role than was approved: %v", err)
 	}
 }
+
+// TestStaticCredential is for the account that was approved, and no other.
+func TestStaticCredential(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	login := Login{User: "admin", Secret: access.NewSecret("hunter2")}
+	m, err := New(Config{Installation: "acme1", CA: signer(t), Now: func() time.Time { return now }, Static: func(_ context.Context, t access.Target) (Login, error) {
+		if t.Static != "switch" {
+			return Login{}, access.Errorf(access.CodeDenied, "no such secret")
+		}
+		return login, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grant(t, m, now, access.Role{Settings: map[string]string{"accounts": "admin", "shell": "true"}})
+	g.Plan.Target.Static = "switch"
+	if g.Plan.Expansion, err = m.Expand(context.Background(), g.Plan); err != nil {
+		t.Fatal(err)
+	}
+	if said := strings.Join(g.Plan.Expansion.Summary, "\n"); !strings.Contains(said, "not made for this grant") {
+		t.Errorf("the plan says\n%s", said)
+	}
+	minted, err := m.Mint(context.Background(), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Backing = minted.Backing
+	if lease, err := m.Lease(context.Background(), g, "one"); err != nil || lease.Password.Reveal() != "hunter2" || lease.User != "admin" {
+		t.Errorf("got %v as %q, %v", lease.Password, lease.User, err)
+	}
+	if err := m.Prove(context.Background(), g); err != nil {
+		t.Errorf("there is nothing to prove: %v", err)
+	}
+	login.User = "root"
+	if _, err := m.Lease(context.Background(), g, "two"); access.CodeOf(err) != access.CodeInvalid {
+		t.Errorf("the login became another account's: %v", err)
+	}
+	if _, err := m.Mint(context.Background(), g); access.CodeOf(err) != access.CodeInvalid {
+		t.Errorf("minted for another account: %v", err)
+	}
+	g.Plan.Target.Static = "another"
+	if _, err := m.Expand(context.Background(), g.Plan); access.CodeOf(err) != access.CodeDenied {
+		t.Errorf("a secret that is not for the target: %v", err)
+	}
+}
