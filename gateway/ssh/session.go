@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
+	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -23,6 +25,7 @@ type stay struct {
 
 	host     chan hostAsks // what the host asks of the program's channel, for serveSession
 	answered chan struct{} // closed when it asks nothing more
+	exited   chan struct{} // closed when it said how the program ended
 
 	mu     sync.Mutex
 	pty    *ptyPayload
@@ -35,6 +38,7 @@ type stay struct {
 	held   bool      // a person may be asked for it now
 	input  io.Reader // what the client types, if not the channel itself; of the goroutine that runs the program
 	closed bool
+	ended  bool // exited is closed; of the goroutine that serves the channel
 }
 
 // maxEnv bounds what a client sets before it starts something.
@@ -45,7 +49,7 @@ func (b *bridge) serveSession(in gossh.NewChannel) {
 	if err != nil {
 		return
 	}
-	s := &stay{b: b, client: ch, host: make(chan hostAsks, 1), answered: make(chan struct{})}
+	s := &stay{b: b, client: ch, host: make(chan hostAsks, 1), answered: make(chan struct{}), exited: make(chan struct{})}
 	s.ctx, s.leave = context.WithCancelCause(b.ctx)
 	defer s.leave(nil)
 	b.addStay(s)
@@ -364,9 +368,27 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	defer gone()
 	s.failed(s.carryText(s.client, target, open, s.watch))
 	errOut.Wait()
+	s.awaitExit()
 	_ = s.client.CloseWrite()
 	<-s.answered
 	return outcome
+}
+
+// exitTime is how long the end of a program's output waits for the program's
+// own end.
+const exitTime = time.Second
+
+// awaitExit lets the exit status go first: a client that has seen the end of
+// both directions closes the channel, and then nobody can tell it any more.
+// A program that closes its output and runs on holds that up for a moment.
+func (s *stay) awaitExit() {
+	wait := time.NewTimer(exitTime)
+	defer wait.Stop()
+	select {
+	case <-s.exited:
+	case <-s.answered:
+	case <-wait.C:
+	}
 }
 
 // failed ends the channel when bytes can't be passed on.
@@ -402,6 +424,10 @@ func (s *stay) answer(req *gossh.Request, outcome *access.Outcome) {
 	s.mu.Unlock()
 	if !closed {
 		_, _ = s.client.SendRequest(req.Type, false, req.Payload) // the client may be gone
+	}
+	if strings.HasPrefix(req.Type, "exit-") && !s.ended {
+		s.ended = true
+		close(s.exited)
 	}
 	_ = req.Reply(true, nil)
 }
