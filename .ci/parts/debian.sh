@@ -21,6 +21,7 @@ if [ "$what" = test ]; then
   need ssh openssh-client
   need rsync rsync
   need plink putty-tools
+  need xauth xauth # sshd wants it to lend a display
   [ -e /usr/include/libssh/libssh.h ] || packages+=(libssh-dev)
   /usr/bin/python3 -c 'import paramiko' 2>/dev/null || packages+=(python3-paramiko)
   need javac default-jdk-headless
