@@ -28,6 +28,7 @@ ledger { url_file = "control-ledger" }
 metrics { listen = "@METRICS@" }
 log { level = "debug" }
 control { listen = "@DOOR@" }
+ssh {` + sshControl + `}
 ` + worldControl
 	gatewayAlone = `
 parts        = ["gateway"]
@@ -157,6 +158,7 @@ func TestServeApart(t *testing.T) {
 	t.Run("doctor", func(t *testing.T) { w.doctor(t) })
 	t.Run("logs in", func(t *testing.T) { w.logsIn(t) })
 	t.Run("each has its own keys", func(t *testing.T) { w.keysApart(t) })
+	t.Run("ssh", func(t *testing.T) { w.sshStory(t, w.sshWithoutControl) })
 	t.Run("control is down", func(t *testing.T) { w.controlDown(t) })
 	t.Run("both were killed", func(t *testing.T) { w.bothKilled(t) })
 	t.Run("the end", func(t *testing.T) { w.ends(t) })
@@ -367,4 +369,14 @@ func (w *apartWorld) removed(t *testing.T) {
 		t.Fatalf("remove the gateway: exit code %d:\n%s", code, said)
 	}
 	w.refused(t, "alice", "not enrolled")
+}
+
+// sshWithoutControl: while control is down no session opens, and the open one
+// goes on.
+func (w *apartWorld) sshWithoutControl(t *testing.T, a *sshWorld) {
+	w.control.kill()
+	if out := a.ssh(t.Context(), "web-1", "id"); !strings.Contains(out, "no new session opens") || strings.Contains(out, "uid=") {
+		t.Errorf("without control: got %q", out)
+	}
+	w.control = startProcess(w.t, w.controlConfig)
 }

@@ -20,6 +20,7 @@ state_dir    = "@DIR@/state"
 ledger { ` + sqliteLedger + ` }
 metrics { listen = "@METRICS@" }
 log { level = "debug" }
+ssh {` + sshControl + sshGate + `}
 ` + worldControl + worldGateway + "}\n"
 
 // start runs serve in this process until stop, which answers with its exit code.
@@ -61,7 +62,7 @@ func (w *serveWorld) fails(t *testing.T, from, to, say string) {
 	w.silent(t, &out)
 }
 
-// TestServe plays a short story on both parts in one process, with a file as
+// TestServe plays short stories on both parts in one process, with a file as
 // ledger, and the operator looks on.
 func TestServe(t *testing.T) {
 	w := newServeWorld(t)
@@ -80,6 +81,7 @@ func TestServe(t *testing.T) {
 		}
 	})
 	w.tell(t, w.operate)
+	w.sshStory(t)
 	metricsOnly(t, w.ports["@METRICS@"])
 	if code := stop(); code != exitOK || !strings.Contains(log.String(), "msg=stopped") {
 		t.Errorf("exit code %d after SIGTERM, want %d:\n%s", code, exitOK, log)

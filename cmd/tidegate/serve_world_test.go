@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway/ssh/sshtest"
 	"github.com/tidegate/tidegate/workflows/forge/hub"
 )
 
@@ -24,6 +25,7 @@ type serveWorld struct {
 	config   string // path of the configuration of both parts in one process; what it names lies beside it
 	outside  string // of what is not ours: target, Temporal, GitHub
 	target   *devTarget
+	host     *sshtest.Server // the SSH target
 	temporal *temporalChild
 	github   *hub.Hub
 	behind   *httptest.Server // the pocket GitHub as Tidegate reaches it
@@ -33,8 +35,17 @@ type serveWorld struct {
 	secret   []string          // what no log may hold
 }
 
-// worldControl and worldGateway are the blocks of the two parts.
+// worldControl and worldGateway are the blocks of the two parts; of the block
+// ssh each has its lines.
 const (
+	sshControl = `
+  source_addresses = ["127.0.0.1/32"]
+`
+	sshGate = `
+  listen        = "@SSH@"
+  names         = ["127.0.0.1"]
+  device_issuer = "okta"
+`
 	worldControl = `
 github {
   repository = "acme/access"
@@ -102,7 +113,7 @@ func newServeWorldBehind(t *testing.T, stand func(*devTarget)) *serveWorld {
 	}
 	w.work = t.TempDir()
 	webhookSecret := strings.Repeat("w", 40)
-	w.startHub(t, &devHouse{opts: devOptions{Dir: w.outside}, state: state, target: w.target}, webhookSecret)
+	w.startHub(t, &devHouse{opts: devOptions{Dir: w.outside}, state: state, target: w.target, ssh: devSSH{host: w.host}}, webhookSecret)
 	w.ports["@HUB@"], w.ports["@TEMPORAL@"], w.ports["@TARGET@"] = w.behind.URL, w.temporal.Address, w.target.address
 	for _, who := range []string{"alice", "mallory"} {
 		if w.house.Tokens[who], err = w.oidc.login(t.Context(), who); err != nil {
@@ -148,6 +159,7 @@ func (w *serveWorld) startParts(t *testing.T, state *devState) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.target.Close() })
+	w.startHost(t)
 	log := &words{}
 	w.temporal, err = startTemporal(t.Context(), filepath.Join(w.outside, "temporal.db"), state.Ports["temporal"], log)
 	if err != nil {
@@ -217,7 +229,7 @@ func (w *serveWorld) waitGrant(t *testing.T, id string, want access.State) acces
 	t.Helper()
 	var found access.Grant
 	err := w.look(t.Context(), func(l *ledger.Ledger) error {
-		return eventually(t.Context(), 40*time.Second, func() (bool, error) {
+		return eventually(t.Context(), 100*time.Second, func() (bool, error) {
 			grants, err := l.ListGrants(t.Context())
 			for _, g := range grants {
 				if g.Key.ID == id {
