@@ -28,6 +28,7 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 	flags.StringVar(&o.Database, "database", "", "the target's `database`")
 	schemas := flags.String("schemas", "public", "`schemas` whose tables grants may name, by commas")
 	owners := flags.String("owners", "", "`roles` that will make tables there later, by commas")
+	acting := flags.String("acting", "", "`roles` as which grants may act (owner in a role block), by commas")
 	words, err := mixed(flags, args, io)
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 	if !mint.ValidInstallation(o.Installation) || o.Database == "" {
 		return fmt.Errorf("%w: want --installation (4 to 12 of a-z and 0-9) and --database", errUsage)
 	}
-	o.Schemas, o.Owners = list(*schemas), list(*owners)
+	o.Schemas, o.Owners, o.Acting = list(*schemas), list(*owners), list(*acting)
 	_, err = fmt.Fprint(io.out, mint.SetupSQL(o))
 	return err
 }

@@ -104,3 +104,15 @@ func (c *callable) field(n *pg.Node) string {
 	}
 	return ""
 }
+
+// guardActing refuses to end the role as which a session acts: what followed
+// would be refused by the target, without a word of why.
+func guardActing(stmts []statement, plan backing.Backing) {
+	for i := range stmts {
+		discards := stmts[i].node.GetDiscardStmt()
+		if plan.Acts != "" && discards.GetTarget() == pg.DiscardMode_DISCARD_ALL && stmts[i].op.Guard == nil {
+			stmts[i].op.Guard = &access.Decision{Verdict: access.Deny, Rule: "acting",
+				Say: fmt.Sprintf("DISCARD ALL would end that this session acts as %q; connect again in its place.", plan.Acts)}
+		}
+	}
+}

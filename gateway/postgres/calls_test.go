@@ -49,3 +49,22 @@ func TestCallIsJudgedAsOne(t *testing.T) {
 		t.Errorf("facts are %v, want a call that writes", f)
 	}
 }
+
+func TestActingSessionStaysSo(t *testing.T) {
+	for acts, want := range map[string]map[string]bool{
+		"app_owner": {"discard all": true, "discard plans": false, "reset role": true, "set role none": true, "set session authorization default": true,
+			"create table t (id int)": false, "alter table t add column x int": false, "drop table t": false},
+		"": {"discard all": false},
+	} {
+		p := newPlanned(backing.Backing{Role: "r", Database: "d", Acts: acts})
+		for sql, refused := range want {
+			r, err := p.read([]byte(sql))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.ops[0].Guard != nil; got != refused {
+				t.Errorf("as %q: %s: refused %v, want %v", acts, sql, got, refused)
+			}
+		}
+	}
+}

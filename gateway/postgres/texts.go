@@ -116,6 +116,7 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 	}
 	guardMasked(stmts, p.Backing)
 	guardCalls(stmts, p.callable)
+	guardActing(stmts, p.Backing)
 	edits, err := rewrite(text, stmts, p.Backing)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,8 @@ const (
 type Backing struct {
 	Role       string        `json:"role"`
 	Database   string        `json:"database"`
-	SearchPath []string      `json:"search_path"` // mask schemas first
+	SearchPath []string      `json:"search_path"`    // mask schemas first
+	Acts       string        `json:"acts,omitempty"` // the role as which each session acts
 	Masked     []MaskedTable `json:"masked,omitempty"`
 	Calls      []Routine     `json:"calls,omitempty"`    // the customer's functions and procedures that may be called
 	Builtins   []string      `json:"builtins,omitempty"` // the server's own functions that are not among Builtins()

@@ -71,7 +71,7 @@ func (m *Minter) mint(ctx context.Context, p *pool, j *job, plan access.Plan, ap
 		return access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q: plan the request again.", approved.Database, today.Database)
 	}
 	j.body = intersect(approved, today)
-	if j.body.empty() {
+	if j.body.empty() || j.body.Owner != approved.Owner {
 		return access.Errorf(access.CodeInvalid, "Nothing of what was approved is left on target %s: plan the request again.", plan.Target.TargetRef)
 	}
 	if err := j.describe(ctx, p); err != nil {

@@ -23,6 +23,8 @@ type body struct {
 	Login    string    `json:"login,omitempty"` // a static credential's
 	Tables   []table   `json:"tables"`
 	Calls    []routine `json:"calls,omitempty"`
+	Owner    string    `json:"owner,omitempty"` // as whom the role acts
+	Reach    []string  `json:"reach,omitempty"` // of whom the owner is a member
 	LeftOut  []leftOut `json:"left_out,omitempty"`
 }
 
@@ -50,7 +52,7 @@ type leftOut struct {
 }
 
 // empty reports whether the role gives nothing.
-func (b body) empty() bool { return len(b.Tables)+len(b.Calls) == 0 }
+func (b body) empty() bool { return len(b.Tables)+len(b.Calls) == 0 && b.Owner == "" }
 
 func (t table) String() string { return t.Schema + "." + t.Name }
 
@@ -72,6 +74,10 @@ func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion
 	}
 	var b body
 	err = pgx.BeginTxFunc(ctx, p, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if plan.Role.Settings["owner"] != "" {
+			b, err = expandOwner(ctx, tx, plan)
+			return err
+		}
 		e, err := expanderFor(ctx, tx, plan)
 		if err == nil {
 			err = cmp.Or(e.matchAll(), e.callable.check())
@@ -101,6 +107,9 @@ func (m *Minter) Expand(ctx context.Context, plan access.Plan) (access.Expansion
 // expand is what the role means today. What matches nothing any more gives
 // nothing: a migration may have dropped it since it was approved.
 func expand(ctx context.Context, tx pgx.Tx, plan access.Plan) (body, error) {
+	if plan.Role.Settings["owner"] != "" {
+		return expandOwner(ctx, tx, plan)
+	}
 	e, err := expanderFor(ctx, tx, plan)
 	if err != nil {
 		return body{}, err
@@ -163,7 +172,8 @@ func intersect(approved, today body) body {
 	for _, t := range approved.Tables {
 		was[[2]string{t.Schema, t.Name}] = t
 	}
-	out := body{Database: today.Database, Calls: commonRoutines(approved.Calls, today.Calls)}
+	out := body{Database: today.Database, Tables: []table{}, Calls: commonRoutines(approved.Calls, today.Calls)}
+	out.Owner, out.Reach = sameOwner(approved, today)
 	for _, t := range today.Tables {
 		a, ok := was[[2]string{t.Schema, t.Name}]
 		if !ok || a.Kind != t.Kind {
@@ -241,7 +251,7 @@ func (b body) summary() []string {
 		}
 		out = append(out, fmt.Sprintf("leaves out %s: %s", l.Table, l.Why))
 	}
-	return out
+	return append(out, b.ownerSummary()...)
 }
 
 func count(n int, noun string) string {

@@ -41,7 +41,7 @@ func (m *Minter) Narrow(ctx context.Context, approved, today access.Plan) (acces
 	switch {
 	case was.Database != is.Database:
 		return access.Plan{}, access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q.", was.Database, is.Database)
-	case left.empty():
+	case left.empty(), left.Owner != was.Owner:
 		return access.Plan{}, access.Errorf(access.CodeInvalid, "Role %q gives nothing any more of what was approved.", today.Role.Name)
 	case reflect.DeepEqual(left.Tables, was.Tables) && sameRoutines(left.Calls, was.Calls) && maps.Equal(out.Role.Settings, approved.Role.Settings):
 		approved.Masks = access.AddDetect(approved.Masks, today.Masks) // which changes nothing at the target
@@ -62,7 +62,7 @@ func hide(was, is body) body {
 	for _, t := range is.Tables {
 		now[[2]string{t.Schema, t.Name}] = t
 	}
-	out := body{Database: was.Database, Calls: was.Calls}
+	out := body{Database: was.Database, Tables: []table{}, Calls: was.Calls, Owner: was.Owner, Reach: was.Reach}
 	for _, t := range was.Tables {
 		t.Columns = slices.Clone(t.Columns)
 		for i, c := range t.Columns {

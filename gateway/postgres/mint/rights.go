@@ -102,7 +102,8 @@ func (m *Minter) dropMasks(ctx context.Context, c *pgx.Conn, schemas []string, v
 }
 
 // stripStatements takes every right from roles. DROP OWNED would drop what
-// they own as well, so that goes to the minter's login first; and it revokes
+// they own as well, so that goes first to the owner as whom they act, or to the
+// minter's login; and it revokes
 // more than was given, for which that login may lack the right, so that what
 // was given on tables and functions is revoked before, one by one.
 func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []string, masks string) ([]string, error) {
@@ -114,9 +115,17 @@ func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []strin
 	if err != nil {
 		return nil, err
 	}
+	acting, err := acting(ctx, c, roles)
+	if err != nil {
+		return nil, err
+	}
 	for _, o := range owners {
-		m.cfg.Log.Warn("a role owns objects; they go to the minter's login", "role", o.role, "objects", o.objects)
-		out = append(out, fmt.Sprintf("reassign owned by %s to current_user", ident(o.role)))
+		heir := "current_user"
+		if acting[o.role] != "" {
+			heir = ident(acting[o.role])
+		}
+		m.cfg.Log.Warn("a role owns objects; they are handed on", "role", o.role, "objects", o.objects)
+		out = append(out, fmt.Sprintf("reassign owned by %s to %s", ident(o.role), heir))
 	}
 	return append(out, "drop owned by "+idents(roles)), nil
 }

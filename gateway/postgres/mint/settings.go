@@ -35,9 +35,9 @@ func roleSettings(role access.Role) (settings, error) {
 			s.statementTimeout, err = timeout(role.Name, key, value)
 		case "lock_timeout":
 			s.lockTimeout, err = timeout(role.Name, key, value)
-		case "trust_functions", "call", "drain": // the expander's and the gateway's
+		case "trust_functions", "call", "owner", "drain": // the expander's and the gateway's
 		default:
-			return s, access.Errorf(access.CodeInvalid, "Role %q: PostgreSQL targets don't know the setting %q; they know call, connection_limit, drain, lock_timeout, statement_timeout and trust_functions.", role.Name, key)
+			return s, access.Errorf(access.CodeInvalid, "Role %q: PostgreSQL targets don't know the setting %q; they know call, connection_limit, drain, lock_timeout, owner, statement_timeout and trust_functions.", role.Name, key)
 		}
 		if err != nil {
 			return s, err

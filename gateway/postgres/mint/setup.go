@@ -11,6 +11,7 @@ type Options struct {
 	Admin        string   // the minter's login, to be made
 	Database     string   // the target's
 	Schemas      []string // whose tables grants may name; empty is public
+	Acting       []string // as whom grants may act: `owner` of a role
 	Owners       []string // who will make tables there later: their new tables are the minter's to hand on, too
 }
 
@@ -34,6 +35,9 @@ func SetupSQL(o Options) string {
 		fmt.Sprintf("create table %s.lock (only_row boolean primary key default true check (only_row))", ident(n.lock())),
 		fmt.Sprintf("insert into %s.lock default values", ident(n.lock())),
 		fmt.Sprintf("alter table %s.lock owner to %s", ident(n.lock()), admin),
+	}
+	for _, owner := range o.Acting {
+		lines = append(lines, fmt.Sprintf("grant %s to %s with admin option", ident(owner), admin))
 	}
 	for _, s := range o.Schemas {
 		lines = append(lines,

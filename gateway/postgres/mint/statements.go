@@ -63,6 +63,9 @@ func viewed(t table) bool { return t.limited() || t.Read && t.masked() }
 
 func (j *job) searchPath() []string {
 	var out []string
+	if j.body.Owner != "" {
+		return nil
+	}
 	masks := j.maskSchemas()
 	for _, s := range j.schemas() {
 		if m := masks[s]; m != "" {
@@ -80,7 +83,7 @@ func (j *job) describe(ctx context.Context, q querier) error {
 }
 
 func (j *job) backing() backing.Backing {
-	b := backing.Backing{Role: j.role, Database: j.body.Database, SearchPath: j.searchPath()}
+	b := backing.Backing{Role: j.role, Database: j.body.Database, SearchPath: j.searchPath(), Acts: j.body.Owner}
 	masks := j.maskSchemas()
 	for _, t := range j.body.Tables {
 		b.Tables = append(b.Tables, backing.Table{Schema: t.Schema, Name: t.Name, Columns: columnNames(t)})
@@ -122,6 +125,9 @@ func (j *job) login(exists bool) []string {
 func (j *job) settle() []string {
 	r := ident(j.role)
 	out := []string{fmt.Sprintf("alter role %s set search_path to %s", r, idents(j.searchPath()))}
+	if j.body.Owner != "" { // whose search path is the server's own
+		out = []string{fmt.Sprintf("alter role %s set role to %s", r, literal(j.body.Owner))}
+	}
 	for name, d := range map[string]time.Duration{"lock_timeout": j.settings.lockTimeout, "statement_timeout": j.settings.statementTimeout} {
 		if d > 0 {
 			out = append(out, fmt.Sprintf("alter role %s set %s to '%dms'", r, name, d.Milliseconds()))
@@ -137,6 +143,9 @@ func (j *job) give() []string {
 	var out []string
 	if !j.publicConnect {
 		out = append(out, fmt.Sprintf("grant connect on database %s to %s", ident(j.body.Database), r))
+	}
+	if j.body.Owner != "" {
+		return append(out, fmt.Sprintf("grant %s to %s", ident(j.body.Owner), r))
 	}
 	for _, s := range j.schemas() {
 		if !j.publicUsage[s] {
