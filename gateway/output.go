@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/hex"
 	"strings"
 
 	"github.com/tidegate/tidegate/access"
@@ -125,6 +126,9 @@ func (s *session) shown(op access.Operation) access.Operation {
 		return op
 	}
 	op.Text, op.Params, op.Context = s.withheld(op.Text), s.allWithheld(op.Params), s.allWithheld(op.Context)
+	for i, p := range op.Params {
+		op.Params[i] = s.withheldBinary(p)
+	}
 	facts := access.Facts{}
 	for name, v := range op.Facts {
 		switch v := v.(type) {
@@ -161,3 +165,23 @@ func (s *session) withheld(text string) string {
 	out.WriteString(text[at:])
 	return out.String()
 }
+
+// withheldBinary looks into a parameter that is shown in hexadecimal, for a
+// text in binary form is still a text. One that holds a value is withheld as
+// a whole.
+func (s *session) withheldBinary(param string) string {
+	digits, ok := strings.CutPrefix(param, `\x`)
+	if !ok {
+		return param
+	}
+	value, err := hex.DecodeString(digits)
+	if err != nil { // cut, with a remark behind it
+		value, _ = hex.DecodeString(digits[:strings.IndexFunc(digits+" ", notHex)&^1])
+	}
+	if len(s.masks.Find(value)) == 0 {
+		return param
+	}
+	return s.Withhold(value)
+}
+
+func notHex(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }

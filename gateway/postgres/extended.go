@@ -234,6 +234,10 @@ func (b *bridge) execute(body []byte) error {
 			return b.refuse('P', err)
 		}
 	}
+	if err := b.describeRows(v.name); err != nil {
+		r.drop(skipped)
+		return err
+	}
 	return b.send(r, 'E', v.name, "\x00", string(limit))
 }
 

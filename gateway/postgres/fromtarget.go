@@ -83,11 +83,11 @@ func (b *bridge) pass(p []byte) (int, error) {
 }
 
 func (w *passage) messages() error {
-	if err := w.goOn(); err != nil {
+	if err := w.goOn(); err != nil || w.b.large > 0 {
 		return err
 	}
 	for {
-		if h := w.b.current; h != nil && h.streams {
+		if h := w.b.current; h != nil && h.streams && w.b.masking == nil {
 			w.rows(h)
 		}
 		rest := w.p[w.at:]
@@ -98,7 +98,7 @@ func (w *passage) messages() error {
 		if size < headSize || size > maxAnswer {
 			return mismatch("message %q of %d bytes", kind, size)
 		}
-		inspected := strings.IndexByte("CEISZ", kind) >= 0
+		inspected := strings.IndexByte("CEISZ", kind) >= 0 || w.b.masking != nil && strings.IndexByte(maskedKinds, kind) >= 0
 		switch {
 		case inspected && size > maxInspected:
 			return mismatch("message %q of %d bytes", kind, size)
@@ -133,6 +133,11 @@ func (w *passage) rows(h *reply) {
 
 // whole deals with one message.
 func (w *passage) whole(kind byte, msg []byte) error {
+	if m := w.b.masking; m != nil {
+		if err := m.whole(kind, msg); err != nil {
+			return err
+		}
+	}
 	show := true
 	var instead []byte
 	if strings.IndexByte("CEISZ", kind) >= 0 {
@@ -181,6 +186,9 @@ func (w *passage) begin(kind byte, size int64) error {
 		return err
 	}
 	w.b.large, w.b.hiding = size, !show
+	if m := w.b.masking; m != nil {
+		m.begin(kind, size)
+	}
 	return w.goOn()
 }
 
@@ -190,6 +198,9 @@ func (w *passage) goOn() error {
 		return nil
 	}
 	n := min(w.b.large, int64(len(w.p)-w.at))
+	if m := w.b.masking; m != nil {
+		n = int64(m.more(w.p[w.at : w.at+int(n)]))
+	}
 	w.b.large -= n
 	if !w.b.hiding {
 		w.at += int(n)

@@ -55,9 +55,10 @@ type bridge struct {
 	waiting context.CancelFunc // ends the Admit that runs
 
 	// Of the turns that walk the target's messages.
-	current *reply // the first of replies, or nil: not looked up
-	large   int64  // bytes to come of a message that is not kept whole
-	hiding  bool   // and is not shown
+	current *reply   // the first of replies, or nil: not looked up
+	large   int64    // bytes to come of a message that is not kept whole
+	hiding  bool     // and is not shown
+	masking *masking // of what the grant's masks detect; nil: they detect nothing
 
 	// Of the turns that handle the client's messages.
 	reading bool   // and not only discard them
@@ -70,11 +71,15 @@ type bridge struct {
 }
 
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {
-	return &bridge{
+	b := &bridge{
 		room: r, log: r.log.With("session", s.Info().ID, "grant", s.Info().Grant.String()), session: s, plan: plan, client: client, up: up,
 		in: newIntake(client), back: newIntake(up.conn), out: newOutlet(client), replies: newReplies(), reading: true,
 		stmts: newNames('S', "tg_s"), portals: newNames('P', "tg_p"),
 	}
+	if m := s.Masker(); m != nil {
+		b.masking = &masking{masker: m}
+	}
+	return b
 }
 
 // welcome says that the session is ready, as the target did.
