@@ -50,10 +50,12 @@ bench: parts build ## how fast access opens and closes here: GRANTS one after an
 
 SOAK_GRANTS ?= 200
 SOAK_SEED   ?=
+SOAK_MIB    ?= 10240
 .PHONY: soak
-soak: test-parts $(BIN)/tidegate-temporal ## kills and stops every part at every moment, then SOAK_GRANTS (200) grants under random failures
+soak: test-parts $(BIN)/tidegate-temporal ## kills and stops every part at every moment, then SOAK_GRANTS (200) grants under random failures; SSH with 200 channels and SOAK_MIB (10240) each way
 	@TIDEGATE_SOAK=1 TIDEGATE_SOAK_GRANTS=$(SOAK_GRANTS) TIDEGATE_SOAK_SEED=$(SOAK_SEED) TIDEGATE_REQUIRE_PARTS=1 \
 	  $(GO) test -race -count=1 -v -timeout 90m -run '^(TestFaults|TestSoak)$$' ./cmd/tidegate
+	@TIDEGATE_SOAK=1 TIDEGATE_SOAK_MIB=$(SOAK_MIB) TIDEGATE_REQUIRE_PARTS=1 $(GO) test -count=1 -v -timeout 30m -run '^TestSoak$$' ./gateway/ssh
 
 bench-postgres: ## the PostgreSQL room beside a direct connection and pgbouncer, some minutes
 	@.ci/parts/debian.sh demo && .ci/parts/debian.sh bench

@@ -37,10 +37,7 @@ state_dir    = "@DIR@/gateway-state"
 ledger { url_file = "gateway-ledger" }
 metrics { listen = "@METRICS2@" }
 log { level = "debug" }
-ssh {
-  listen = "@SSH@"
-  names  = ["127.0.0.1"]
-}
+ssh {` + sshGate + `}
 ` + worldGateway + `
   control {
     address   = "@DOOR@"
