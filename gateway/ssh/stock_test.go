@@ -422,9 +422,10 @@ func TestSignalsAndWindow(t *testing.T) {
 }
 
 func TestCommandsGiveNoShell(t *testing.T) {
-	h := newHouse(t, houseOptions{role: map[string]string{"commands": "echo hello **\nuname -*"}})
+	h := newHouse(t, houseOptions{role: map[string]string{"commands": "echo hello **\nuname -*\necho /var/log/*"}})
 	for command, ok := range map[string]bool{
-		"echo hello": true, "echo hello you": true, "'echo' \"hello\" there": true, "uname -a": true,
+		"echo hello": true, "echo hello you": true, "'echo' \"hello\" there": true, "uname -a": true, "echo /var/log/syslog": true, "echo /var/log/a..b": true,
+		"echo /var/log/../../etc/passwd": false, "echo /var/log/..": false,
 		"echo hi": false, "echo hello; id": false, "echo hello $(id)": false, "echo hello > /tmp/x": false, "echo hello `id`": false,
 		"X=1 echo hello": false, "echo hello &": false, "echo hello | id": false, "echo hello\nid": false, "echo hello *": false,
 		"echo hello ~": false, "echo hello {a,b}": false, "echo hello \\\\": false, "uname": false, "/bin/echo hello": false, "": false,

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -94,8 +95,8 @@ func matchesAny(allowed []string, words []string) bool {
 }
 
 // matchesCommand compares word by word. A star stands for any characters of a
-// word, but never lets in an option that the pattern does not begin as one;
-// ** at the end stands for any more words.
+// word, but never lets in an option that the pattern does not begin as one, nor
+// a path that leads upwards; ** at the end stands for any more words.
 func matchesCommand(pattern, words []string) bool {
 	for i, p := range pattern {
 		if p == "**" && i == len(pattern)-1 {
@@ -108,6 +109,11 @@ func matchesCommand(pattern, words []string) bool {
 	return len(words) == len(pattern)
 }
 
+// climbs reports whether a path leads upwards: /var/log/* means what is below.
+func climbs(path string) bool {
+	return slices.Contains(strings.Split(path, "/"), "..")
+}
+
 func matchesWord(pattern, word string) bool {
 	if strings.HasPrefix(word, "-") && !strings.HasPrefix(pattern, "-") {
 		return false
@@ -115,6 +121,9 @@ func matchesWord(pattern, word string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == word
+	}
+	if climbs(word) && !climbs(pattern) {
+		return false
 	}
 	rest, ok := strings.CutPrefix(word, parts[0])
 	if !ok {
