@@ -280,6 +280,9 @@ func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g 
 		return nil, &access.Error{Code: access.CodeUnavailable, Message: "This session cannot be recorded, so it does not open. The operator's log has the reason.", Cause: err}
 	}
 	one.rec = rec
+	if f, ok := rec.(FailingRecorder); ok {
+		f.OnFailure(one.recorderFailed)
+	}
 	if err := one.start(ctx); err != nil {
 		one.cancel(err)
 		_, sealErr := rec.Seal("The session did not open.")

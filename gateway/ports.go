@@ -99,6 +99,12 @@ type Recorder interface {
 	Seal(reason string) (access.Head, error)
 }
 
+// FailingRecorder is a Recorder that tells when it fails by itself, or hangs
+// in the midst of an event: f is called once, and may be called at once.
+type FailingRecorder interface {
+	OnFailure(f func(error))
+}
+
 // Recorders starts recordings. A full or missing disk is an error here, and
 // the session does not open.
 type Recorders interface {

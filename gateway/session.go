@@ -39,8 +39,10 @@ type session struct {
 	recording string    // what the role says of recordings
 	masks     *mask.Set // what the grant's masks detect in text; nil: nothing
 
-	recMu sync.Mutex // one event at a time, in the order that they happened
-	rec   Recorder
+	recTurn chan struct{} // one event at a time, in the order that they happened
+	recGone chan struct{} // closed when the recorder failed, perhaps in the midst of an event
+	recOnce sync.Once
+	rec     Recorder
 
 	mu       sync.Mutex
 	grant    access.Grant
@@ -56,8 +58,8 @@ func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lea
 	// The connection's context is not the parent: a room may bound Open's.
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
-		recording: g.Plan.Role.Record,
-		warn:      make(chan string, 32), open: map[uint64]*openOp{}}
+		recording: g.Plan.Role.Record, recTurn: make(chan struct{}, 1), recGone: make(chan struct{}),
+		warn: make(chan string, 32), open: map[uint64]*openOp{}}
 }
 
 // start records and lists the session, and sets its clocks.
@@ -245,18 +247,65 @@ func (s *session) anchor(h access.Head) {
 
 // record appends one event. An error ends the session.
 func (s *session) record(e access.Event, sync bool) error {
-	s.recMu.Lock()
-	defer s.recMu.Unlock()
+	if !s.takeRecorder() {
+		return unrecorded(nil)
+	}
 	e.Time = s.server.cfg.Now().UTC()
 	err := s.rec.Append(e, sync)
+	<-s.recTurn
 	if err == nil {
 		return nil
 	}
-	s.server.metrics.recorderErrors.Inc()
-	s.log.Error("recording failed; the session ends", "error", err)
-	cut := &access.Error{Code: access.CodeUnavailable, Message: "This session can no longer be recorded, so it ends. Connect again, or ask the operator.", Cause: err}
-	s.end(cut)
-	return cut
+	s.recorderFailed(err)
+	return unrecorded(err)
+}
+
+// takeRecorder waits for the recorder's turn, which <-s.recTurn gives back. It
+// is false once the recorder failed: whoever has the turn may never return.
+func (s *session) takeRecorder() bool {
+	select {
+	case s.recTurn <- struct{}{}:
+		return true
+	case <-s.recGone:
+		return false
+	}
+}
+
+// recorderFailed ends the session. Recorders that can fail by themselves, or
+// hang in the midst of an event, call it.
+func (s *session) recorderFailed(err error) {
+	s.recOnce.Do(func() {
+		s.server.metrics.recorderErrors.Inc()
+		s.log.Error("recording failed; the session ends", "error", err)
+		s.end(unrecorded(err))
+		close(s.recGone)
+	})
+}
+
+func unrecorded(err error) *access.Error {
+	return &access.Error{Code: access.CodeUnavailable, Message: "This session can no longer be recorded, so it ends. Connect again, or ask the operator.", Cause: err}
+}
+
+// seal ends the recording. A disk that hangs keeps nobody: then the goroutine
+// stays until it answers, and the recording is sealed at the next start.
+func (s *session) seal(reason string) (head access.Head, err error) {
+	if !s.takeRecorder() {
+		return head, unrecorded(nil)
+	}
+	sealed := make(chan struct{})
+	var got access.Head
+	var failed error
+	go func() {
+		defer close(sealed)
+		got, failed = s.rec.Seal(reason)
+		<-s.recTurn
+	}()
+	select {
+	case <-sealed:
+		return got, failed
+	case <-s.recGone:
+		return head, unrecorded(nil)
+	}
 }
 
 // Close implements Session.
@@ -278,9 +327,7 @@ func (s *session) close(reason string) error {
 	for _, o := range s.openOps() {
 		_ = o.Close(access.Outcome{Status: "cut"})
 	}
-	s.recMu.Lock()
-	head, err := s.rec.Seal(reason)
-	s.recMu.Unlock()
+	head, err := s.seal(reason)
 	if err == nil {
 		s.anchor(head)
 	}

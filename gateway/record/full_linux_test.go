@@ -92,6 +92,100 @@ func TestFullDiskEndsItsSessionsAlone(t *testing.T) {
 	wantRecorded(t, small, alice.Info().ID, forwarded)
 }
 
+// TestHungDiskEndsItsSessions: the disk takes nothing more and says nothing. A
+// session ends all the same, its end is told, and nothing that waited went on.
+func TestHungDiskEndsItsSessions(t *testing.T) {
+	store, err := record.Open(record.Config{Dir: t.TempDir(), Key: key, MinFree: 1, HangAfter: 200 * time.Millisecond, SyncEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangs := &hanging{store: store}
+	gate := gatewaytest.New(t, gatewaytest.Options{Recorders: hangs})
+	alice := gate.Open("alice")
+	stuck := hangingDisk(t)
+	record.MoveTo(hangs.writer, stuck)
+	forwarded := make(chan int, 1)
+	go func() {
+		n := 0
+		for ; n < 10_000; n++ {
+			if _, err := alice.Admit(context.Background(), access.Operation{Kind: "query", Text: strings.Repeat("x", 1000)}); err != nil {
+				break
+			}
+		}
+		forwarded <- n
+	}()
+	wantCut(t, alice)
+	for what, do := range map[string]func(){
+		"an operation": func() {
+			if _, err := alice.Admit(context.Background(), access.Operation{Kind: "query", Text: "x"}); access.CodeOf(err) != access.CodeUnavailable {
+				t.Errorf("an operation on a hung disk: %v", err)
+			}
+		},
+		"the session's end": func() { _ = alice.Close("over") },
+		"the store's end":   func() { _ = store.Close() },
+	} {
+		done := make(chan struct{})
+		go func() { defer close(done); do() }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s waits for the disk", what)
+		}
+	}
+	select {
+	case n := <-forwarded:
+		t.Errorf("%d operations went on, on a disk that takes 64 KiB", n)
+	default: // it waits in the kernel
+	}
+	drain(stuck)
+	if n := <-forwarded; n > 100 {
+		t.Errorf("%d operations went on, on a disk that takes 64 KiB", n)
+	}
+}
+
+// hangingDisk is a file that takes 64 KiB and then nothing: a pipe that nobody
+// reads.
+func hangingDisk(t *testing.T) *os.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// drain lets the disk come back, too late.
+func drain(stuck *os.File) {
+	go func() {
+		b := make([]byte, 1<<20)
+		for {
+			if _, err := stuck.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// hanging keeps the writer, to be moved to a disk that hangs.
+type hanging struct {
+	store  *record.Store
+	writer *record.Writer
+}
+
+func (h *hanging) Record(info access.SessionInfo, anchor func(access.Head)) (gateway.Recorder, error) {
+	w, err := h.store.Record(info, anchor)
+	if err != nil {
+		return nil, err
+	}
+	h.writer = w
+	return w, nil
+}
+
 func wantCut(t *testing.T, s gateway.Session) {
 	t.Helper()
 	select {

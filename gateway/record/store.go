@@ -29,6 +29,7 @@ type Config struct {
 	MinFree      uint64        // below this many free bytes no session opens; 256 MiB
 	SegmentBytes int           // a segment closes at this size; 256 KiB
 	SegmentAge   time.Duration // or at this age; 1 s
+	HangAfter    time.Duration // how long the disk may take for one thing; 10 s
 	SyncEvery    time.Duration // how far the disk may be behind the kernel; 50 ms
 	Log          *slog.Logger
 	Now          func() time.Time
@@ -43,7 +44,9 @@ type Store struct {
 	mu      sync.Mutex
 	writers map[*Writer]struct{}
 	stop    chan struct{}
-	done    chan struct{}
+	done    chan struct{} // keep ended
+	watched chan struct{} // watch ended
+	round   atomic.Int64  // when keep began the round that it is in; 0 is none
 }
 
 // A recording is <Dir>/open/<session>.tgr while it is written, and
@@ -71,12 +74,13 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
 	s := &Store{
-		cfg: cfg, writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}),
+		cfg: cfg, writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
 	}
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
 	go s.keep()
+	go s.watch()
 	return s, nil
 }
 
@@ -111,6 +115,9 @@ func (c *Config) defaults() {
 	if c.SegmentAge == 0 {
 		c.SegmentAge = time.Second
 	}
+	if c.HangAfter == 0 {
+		c.HangAfter = 10 * time.Second
+	}
 	if c.SyncEvery == 0 {
 		c.SyncEvery = 50 * time.Millisecond
 	}
@@ -122,16 +129,53 @@ func (c *Config) defaults() {
 	}
 }
 
-// Close seals what is still open and ends the store.
+// Close seals what is still open and ends the store. A disk that hangs keeps
+// nobody from stopping: the next start seals what it finds.
 func (s *Store) Close() error {
-	close(s.stop)
-	<-s.done
-	var errs []error
-	for _, w := range s.open() {
-		_, err := w.Seal("the gateway stopped")
-		errs = append(errs, err)
+	ended := make(chan error, 1)
+	go func() {
+		close(s.stop)
+		<-s.done
+		var errs []error
+		for _, w := range s.open() {
+			_, err := w.Seal("the gateway stopped")
+			errs = append(errs, err)
+		}
+		ended <- errors.Join(errs...)
+	}()
+	defer func() { <-s.watched }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(2 * s.cfg.HangAfter):
+		return fmt.Errorf("close recordings: %w", errHung())
 	}
-	return errors.Join(errs...)
+}
+
+// watch looks for a disk that does not answer, which nobody who waits for it
+// can do. It asks nothing of the disk and takes no lock of a writer.
+func (s *Store) watch() {
+	defer close(s.watched)
+	tick := time.NewTicker(max(s.cfg.HangAfter/10, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.stop:
+			return
+		}
+		all := s.late(s.round.Load())
+		for _, w := range s.open() {
+			if all || s.late(w.busy.Load()) {
+				w.hang()
+			}
+		}
+	}
+}
+
+// late reports whether the disk was asked too long ago.
+func (s *Store) late(since int64) bool {
+	return since != 0 && s.cfg.Now().UnixNano()-since > int64(s.cfg.HangAfter)
 }
 
 // Written is how many bytes the store wrote since it was opened.
@@ -150,6 +194,29 @@ func (s *Store) Record(info access.SessionInfo, anchor func(access.Head)) (*Writ
 	if !sessionID.MatchString(info.ID) {
 		return nil, access.Errorf(access.CodeInvalid, "The session id %q can't name a file.", info.ID)
 	}
+	if s.late(s.round.Load()) {
+		return nil, errHung()
+	}
+	made := make(chan *Writer, 1)
+	failed := make(chan error, 1)
+	go func() {
+		if w, err := s.begin(info, anchor); err != nil {
+			failed <- err
+		} else {
+			made <- w
+		}
+	}()
+	select {
+	case w := <-made:
+		return w, nil
+	case err := <-failed:
+		return nil, err
+	case <-time.After(s.cfg.HangAfter):
+		return nil, errHung() // what it made by then is sealed when the store closes
+	}
+}
+
+func (s *Store) begin(info access.SessionInfo, anchor func(access.Head)) (*Writer, error) {
 	if free, err := freeBytes(s.cfg.Dir); err != nil || free < s.cfg.MinFree {
 		return nil, &access.Error{
 			Code:    access.CodeUnavailable,
@@ -212,9 +279,11 @@ func (s *Store) keep() {
 		case <-s.stop:
 			return
 		}
+		s.round.Store(s.cfg.Now().UnixNano())
 		for _, w := range s.open() {
 			w.tick()
 		}
+		s.round.Store(0)
 	}
 }
 

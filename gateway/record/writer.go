@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -25,6 +26,11 @@ type Writer struct {
 	started time.Time
 	anchor  func(access.Head)
 	signer  Signer // for the whole session: certified at its start
+
+	busy     atomic.Int64 // when the disk was asked for what it has not done yet; 0 is nothing
+	hung     atomic.Bool  // it took too long: whatever it says now, the session is over
+	failOnce sync.Once
+	failed   func(error) // nil: nobody asked
 
 	mu      sync.Mutex
 	file    *os.File
@@ -48,6 +54,9 @@ var errSealed = errors.New("the recording is sealed")
 // the disk has it. The end of an operation, for which nothing waits, may be
 // written with the event after it, and is after SyncEvery at the latest.
 func (w *Writer) Append(e access.Event, sync bool) error {
+	if w.hung.Load() {
+		return errHung()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -60,17 +69,63 @@ func (w *Writer) Append(e access.Event, sync bool) error {
 		if err := w.write(); err != nil {
 			return w.fail(err)
 		}
-		if err := fdatasync(w.file); err != nil {
+		if err := w.ask(func() error { return fdatasync(w.file) }); err != nil {
 			return w.fail(err)
 		}
 		w.dirty = false
 	}
+	if w.hung.Load() { // it came back, and too late
+		return w.fail(errHung())
+	}
 	return nil
+}
+
+// ask has the disk do something, under the eyes of Store.watch.
+func (w *Writer) ask(do func() error) error {
+	w.busy.Store(w.store.cfg.Now().UnixNano())
+	defer w.busy.Store(0)
+	return do()
+}
+
+// OnFailure has f called once when the recording fails by itself, or when the
+// disk hangs: then an Append may never return.
+func (w *Writer) OnFailure(f func(error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed = f; w.err != nil && !errors.Is(w.err, errSealed) {
+		w.tell(w.err)
+	}
+}
+
+func (w *Writer) tell(err error) {
+	if w.failed != nil {
+		w.failOnce.Do(func() { w.failed(err) })
+	}
+}
+
+// hang gives the session up. It takes no lock: who has it waits for the disk.
+func (w *Writer) hang() {
+	if w.hung.Swap(true) {
+		return
+	}
+	w.store.forget(w)
+	w.store.cfg.Log.Error("the disk of the recording hangs", "session", w.session)
+	w.tell(errHung())
+}
+
+func errHung() error {
+	return &access.Error{
+		Code:    access.CodeUnavailable,
+		Message: "The disk for recordings does not answer, and nothing goes on unrecorded.",
+	}
 }
 
 // Seal writes the last event, closes the last segment and the file, and
 // answers with the final head, which is for the caller to anchor.
 func (w *Writer) Seal(reason string) (access.Head, error) {
+	if w.hung.Load() {
+		return access.Head{}, errHung()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -102,14 +157,16 @@ func (w *Writer) finish(reason string) error {
 	if err := w.close(true); err != nil {
 		return err
 	}
-	if err := fdatasync(w.file); err != nil {
-		return err
-	}
-	to := w.store.sealedPath(w.session, w.started)
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	return os.Rename(w.file.Name(), to)
+	return w.ask(func() error {
+		if err := fdatasync(w.file); err != nil {
+			return err
+		}
+		to := w.store.sealedPath(w.session, w.started)
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		return os.Rename(w.file.Name(), to)
+	})
 }
 
 // fail makes err final. The file stays as it is: what was recorded is valid.
@@ -122,6 +179,7 @@ func (w *Writer) fail(err error) error {
 	w.store.forget(w)
 	_ = w.file.Close() // the first error is the one that matters
 	w.store.cfg.Log.Error("recording failed", "session", w.session, "error", err)
+	w.tell(w.err)
 	return w.err
 }
 
@@ -207,7 +265,10 @@ func (w *Writer) write() error {
 	if w.buf.Len() == 0 {
 		return nil
 	}
-	if _, err := w.file.Write(w.buf.Bytes()); err != nil {
+	w.busy.Store(w.store.cfg.Now().UnixNano()) // as ask does, without a closure for each event
+	_, err := w.file.Write(w.buf.Bytes())
+	w.busy.Store(0)
+	if err != nil {
 		return err
 	}
 	w.store.written.Add(uint64(w.buf.Len()))
@@ -243,7 +304,7 @@ func (w *Writer) tick() {
 	// Outside the lock: a slow disk or ledger must not hold up operations
 	// that are already in the kernel's hands.
 	if dirty {
-		if err := fdatasync(file); err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := w.ask(func() error { return fdatasync(file) }); err != nil && !errors.Is(err, os.ErrClosed) {
 			w.mu.Lock()
 			if w.err == nil {
 				_ = w.fail(err)

@@ -19,6 +19,7 @@ import (
 const (
 	maxInFlight  = 64
 	maxReading   = 4 // recordings at once, and walks along the audit log
+	maxSending   = 8 // downloads at once: slow ones hold up no page
 	maxLogins    = 8 // conversations with issuers at once
 	maxBody      = 16 << 10
 	maxQuery     = 4 << 10
@@ -26,6 +27,8 @@ const (
 	pageTimeout  = 20 * time.Second
 	writeTimeout = 30 * time.Second
 	fileTimeout  = 10 * time.Minute // of a recording's download
+	chunkTimeout = 30 * time.Second // of each fileChunk of it
+	fileChunk    = 256 << 10
 )
 
 // Config is what a console is made of. What has no comment is needed.
@@ -66,6 +69,7 @@ type Console struct {
 	known      *memory
 	inFlight   chan struct{}
 	reading    chan struct{}
+	sending    chan struct{} // likewise, downloads
 	talking    chan struct{}
 }
 
@@ -87,7 +91,7 @@ func New(cfg Config) (*Console, error) {
 	c := &Console{
 		cfg: cfg, host: u.Host, secure: u.Scheme == "https", mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(),
 		logins: newLogins(cfg.Now), known: newMemory(cfg.Now), inFlight: make(chan struct{}, maxInFlight),
-		reading: make(chan struct{}, maxReading), talking: make(chan struct{}, maxLogins),
+		reading: make(chan struct{}, maxReading), sending: make(chan struct{}, maxSending), talking: make(chan struct{}, maxLogins),
 	}
 	if err := c.openProviders(); err != nil {
 		return nil, err

@@ -259,7 +259,7 @@ func (c *Console) download(w http.ResponseWriter, r *http.Request, v *viewer) er
 	if err != nil {
 		return err
 	}
-	give, err := turn(r.Context(), c.reading)
+	give, err := turn(r.Context(), c.sending)
 	if err != nil {
 		return err
 	}
@@ -270,12 +270,27 @@ func (c *Console) download(w http.ResponseWriter, r *http.Request, v *viewer) er
 	}
 	defer f.Close()
 	c.audit(r.Context(), v.user.Login, "console.downloaded", s.ID, fmt.Sprintf("the recording, %d bytes", f.Size()))
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(fileTimeout))
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+fileName(s.ID)+`.tgr"`)
 	w.Header().Set("Content-Length", strconv.FormatInt(f.Size(), 10))
-	_, _ = io.Copy(w, io.LimitReader(f, f.Size())) // the reader left, or the length says that it is not whole
+	send(w, io.LimitReader(f, f.Size()))
 	return nil
+}
+
+// send writes a file to a browser that keeps up. Where it does not, or left,
+// the length says that the file is not whole.
+func send(w http.ResponseWriter, r io.Reader) {
+	control, end := http.NewResponseController(w), time.Now().Add(fileTimeout)
+	for {
+		at := time.Now().Add(chunkTimeout)
+		if at.After(end) {
+			at = end
+		}
+		_ = control.SetWriteDeadline(at) // one that can't be set is that of the server
+		if n, err := io.CopyN(w, r, fileChunk); err != nil || n == 0 {
+			return
+		}
+	}
 }
 
 // fileName is a session's id as a file name: what record.Find lets pass.
