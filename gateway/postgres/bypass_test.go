@@ -36,7 +36,7 @@ type bypass struct {
 	statements                   []string
 }
 
-func readBypasses(t *testing.T) []bypass {
+func readBypasses(t testing.TB) []bypass {
 	files, err := fs.Glob(os.DirFS("testdata/bypass"), "*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no corpus: %v", err)
@@ -54,7 +54,7 @@ func readBypasses(t *testing.T) []bypass {
 	return all
 }
 
-func readBypass(t *testing.T, file string, f txtar.File) bypass {
+func readBypass(t testing.TB, file string, f txtar.File) bypass {
 	b := bypass{name: strings.TrimSuffix(file, ".txtar") + "/" + f.Name}
 	head, sql, ok := strings.Cut(string(f.Data), "\n\n")
 	for line := range strings.Lines(head + "\n") {
