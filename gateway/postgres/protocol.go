@@ -66,8 +66,10 @@ type bridge struct {
 	copying *reply // a COPY FROM STDIN that the client feeds
 	copies  int    // how many more of them the text has
 	cursors map[string]access.Facts
-	noted   string // the last notice
-	locks   int    // LOCK TABLE so far
+
+	declared map[string]access.Facts // cursors of the text that is being read
+	noted    string                  // the last notice
+	locks    int                     // LOCK TABLE so far
 }
 
 func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *planned) *bridge {

@@ -98,6 +98,7 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 		return nil, nil
 	}
 	effects := make([]effect, len(read.ops))
+	b.declared = nil
 	edits := slices.Clone(read.edits)
 	for i := range read.ops {
 		use := read.stmts[i].use
@@ -138,6 +139,10 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName) (effect, string, 
 		return nil, b.takeLocks(), nil
 	case "declare":
 		facts := op.Facts
+		if b.declared == nil {
+			b.declared = map[string]access.Facts{}
+		}
+		b.declared[use.name] = facts
 		return func(*reply) error { return b.declare(use.name, facts) }, "", nil
 	}
 	return b.resolveCursor(op, use)
@@ -208,7 +213,10 @@ func (b *bridge) resolveCursor(op *access.Operation, use *byName) (effect, strin
 		}, "", nil
 	}
 	op.Class = nil
-	read, ok := b.cursors[use.name]
+	read, ok := b.declared[use.name] // ODBC declares and fetches in one message
+	if !ok {
+		read, ok = b.cursors[use.name]
+	}
 	if !ok {
 		op.Guard = &access.Decision{Verdict: access.Deny, Rule: "cursor", Say: fmt.Sprintf("The cursor %q was not declared in this session, so what it reads is not known.", use.name)}
 		return nil, "", nil

@@ -99,6 +99,10 @@ fetch c;
 close c;
 fetch c;
 rollback;
+begin\; declare d cursor for select v from t order by id\; fetch 1 from d\; close d;
+rollback;
+begin\; fetch e\; declare e cursor for select 1;
+rollback;
 fetch stranger;
 select 'after';
 \set FETCH_COUNT 2
@@ -107,7 +111,7 @@ select v from t order by id;
 	if err != nil {
 		t.Fatalf("psql: %v\n%s", err, out)
 	}
-	for _, want := range []string{"v1\nv2\nMOVE 1\nCLOSE CURSOR", "The cursor \"c\" was not declared", "The cursor \"stranger\" was not declared", "after", "v1\nv2\nv3"} {
+	for _, want := range []string{"v1\nv2\nMOVE 1\nCLOSE CURSOR", "The cursor \"c\" was not declared", "The cursor \"stranger\" was not declared", "DECLARE CURSOR\nv1\nCLOSE CURSOR", "The cursor \"e\" was not declared", "after", "v1\nv2\nv3"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("psql's output lacks %q:\n%s", want, out)
 		}
