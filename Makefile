@@ -66,7 +66,7 @@ bench-ssh: ## the SSH room beside a direct connection and ProxyJump, some minute
 	@TIDEGATE_BENCH=full $(GO) test -count=1 -v -timeout 30m -run '^TestBench$$' ./gateway/ssh
 
 conformance: ## docs/reference/conformance.md: PostgreSQL clients, each run against the gateway
-	@.ci/parts/debian.sh test && .ci/parts/postgres-drivers.sh
+	@.ci/parts/debian.sh test && .ci/parts/debian.sh conformance && .ci/parts/postgres-drivers.sh
 	@TIDEGATE_REQUIRE_PARTS=1 TIDEGATE_CONFORMANCE=$(CURDIR)/docs/reference/conformance.md $(GO) test -count=1 -run '^TestDrivers$$' ./gateway/postgres
 
 .PHONY: conformance-ssh
