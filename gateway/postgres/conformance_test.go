@@ -87,10 +87,7 @@ type conformed struct {
 // TIDEGATE_CONFORMANCE it writes the table of docs/ to that file.
 func TestDrivers(t *testing.T) {
 	r := newRig(t, Config{})
-	r.exec(`create table public.pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84));
-		insert into public.pgbench_accounts select i, 1, 0, '' from generate_series(1, 100000) i; analyze public.pgbench_accounts;
-		grant select (aid, bid, abalance, filler) on public.pgbench_accounts to dev; grant update (abalance) on public.pgbench_accounts to dev;
-		create table public.pgbench_branches (bid int); insert into public.pgbench_branches values (1); grant select on public.pgbench_branches to dev`)
+	r.forDrivers()
 	dir, err := filepath.Abs("testdata/drivers")
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +107,14 @@ func TestDrivers(t *testing.T) {
 	if got := r.door.last().outcomes("drop table"); len(got) > 0 && got[0].Status != "refused" {
 		t.Errorf("a drop ended as %v", got)
 	}
+}
+
+// forDrivers makes what the programs use besides the rig's table.
+func (r *rig) forDrivers() {
+	r.exec(`create table public.pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84));
+		insert into public.pgbench_accounts select i, 1, 0, '' from generate_series(1, 100000) i; analyze public.pgbench_accounts;
+		grant select (aid, bid, abalance, filler) on public.pgbench_accounts to dev; grant update (abalance) on public.pgbench_accounts to dev;
+		create table public.pgbench_branches (bid int); insert into public.pgbench_branches values (1); grant select on public.pgbench_branches to dev`)
 }
 
 func (r *rig) try(t *testing.T, d driver, dir string) conformed {

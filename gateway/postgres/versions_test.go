@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +20,23 @@ func TestVersions(t *testing.T) {
 			}
 			r := newRigOn(t, Config{}, version)
 			r.oldAndNew(t, version)
+			r.forDrivers()
+			r.tryNamed(t, "psql", "pgbench", "libpq by psycopg 3", "JDBC")
 			testBypass(t, version)
 		})
+	}
+}
+
+// tryNamed runs the programs of some drivers.
+func (r *rig) tryNamed(t *testing.T, names ...string) {
+	dir, err := filepath.Abs("testdata/drivers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range drivers {
+		if slices.Contains(names, d.name) {
+			t.Run(d.name, func(t *testing.T) { r.try(t, d, dir) })
+		}
 	}
 }
 

@@ -1,6 +1,10 @@
 package postgres
 
-import "testing"
+import (
+	"encoding/binary"
+	"strings"
+	"testing"
+)
 
 func TestTakeFrame(t *testing.T) {
 	f, size, ok, err := takeFrame([]byte("Q\x00\x00\x00\x06;\x00rest"))
@@ -15,6 +19,32 @@ func TestTakeFrame(t *testing.T) {
 	for _, in := range []string{"", "Q\x00\x00", "Q\x00\x00\x00\x09ab"} {
 		if _, _, ok, err := takeFrame([]byte(in)); ok || err != nil {
 			t.Errorf("%q: got %v, %v, want more to be asked for", in, ok, err)
+		}
+	}
+}
+
+// TestEveryMessageType: each of the 256 is either understood, with a bound that
+// holds as soon as the length is there, or refused by its first byte.
+func TestEveryMessageType(t *testing.T) {
+	const understood = "QPBCDEFHSXcdfp"
+	for kind := range 256 {
+		limit := frameLimit(byte(kind))
+		if known := strings.IndexByte(understood, byte(kind)) >= 0; known != (limit > 0) {
+			t.Errorf("type %q has the bound %d, want it understood: %t", rune(kind), limit, known)
+		}
+		if limit == 0 {
+			if _, _, _, err := takeFrame([]byte{byte(kind)}); err == nil {
+				t.Errorf("type %q is waited for", rune(kind))
+			}
+			continue
+		}
+		over := binary.BigEndian.AppendUint32([]byte{byte(kind)}, uint32(limit+5))
+		if _, _, _, err := takeFrame(over); err == nil {
+			t.Errorf("type %q: %d bytes over the bound are waited for", rune(kind), 1)
+		}
+		at := binary.BigEndian.AppendUint32([]byte{byte(kind)}, uint32(limit+4))
+		if _, _, ok, err := takeFrame(at); ok || err != nil {
+			t.Errorf("type %q: at the bound got %t, %v, want more to be asked for", rune(kind), ok, err)
 		}
 	}
 }
