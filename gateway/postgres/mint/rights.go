@@ -15,31 +15,43 @@ group by 1 order by 1`
 
 	// What the roles $1 hold on anything but the mask schemas whose names begin with $2.
 	rightsSQL = `
-with held as (select distinct c.oid, c.relkind, c.relname, c.relacl, n.nspname, r.oid as role, r.rolname
+with held as (select d.objid, d.objsubid, r.oid as role, r.rolname
 	from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a'
 		and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
 	join pg_class c on c.oid = d.objid join pg_namespace n on n.oid = c.relnamespace
-	where r.rolname = any($1) and left(n.nspname, length($2)) <> $2` + rightsTail
+	where r.rolname = any($1) and left(n.nspname, length($2)) <> $2)` + rightsTail
 
 	// What the views' owner $1 holds on the tables that the views $2 read, and no other view of its.
 	unneededSQL = `
-with held as (select distinct c.oid, c.relkind, c.relname, c.relacl, n.nspname, r.oid as role, r.rolname
+with seen as (select distinct d.refobjid as oid
 	from pg_rewrite w join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-	join pg_class c on c.oid = d.refobjid and c.oid <> w.ev_class join pg_namespace n on n.oid = c.relnamespace
-	join pg_roles r on r.rolname = any($1)
-	where w.ev_class = any($2) and not exists (
-		select from pg_depend od join pg_rewrite ow on ow.oid = od.objid join pg_class ov on ov.oid = ow.ev_class
-		where od.classid = 'pg_rewrite'::regclass and od.refclassid = 'pg_class'::regclass and od.refobjid = c.oid
-			and ov.relowner = r.oid and ov.oid <> all($2))` + rightsTail
+	where w.ev_class = any($2) and d.refobjid <> w.ev_class),
+needed as (select distinct seen.oid
+	from seen join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = seen.oid and d.classid = 'pg_rewrite'::regclass
+	join pg_rewrite w on w.oid = d.objid join pg_class v on v.oid = w.ev_class join pg_roles r on r.oid = v.relowner and r.rolname = any($1)
+	where v.oid not in (select unnest($2::oid[]))),
+held as (select d.objid, d.objsubid, r.oid as role, r.rolname
+	from seen join pg_shdepend d on d.dbid = (select oid from pg_database where datname = current_database())
+		and d.classid = 'pg_class'::regclass and d.objid = seen.oid and d.refclassid = 'pg_authid'::regclass and d.deptype = 'a'
+	join pg_roles r on r.oid = d.refobjid and r.rolname = any($1)
+	where seen.oid not in (select oid from needed))` + rightsTail
 
-	rightsTail = `)
-select format('revoke %s on %s %I.%I from %I', string_agg(p.priv, ', '), case h.relkind when 'S' then 'sequence' else 'table' end, h.nspname, h.relname, h.rolname)
-from held h cross join lateral (
-	select x.privilege_type as priv from aclexplode(h.relacl) x where x.grantee = h.role
+	// The server's list of who depends on what leads to the columns; what is
+	// the same on several tables is taken away by one statement.
+	rightsTail = `,
+privileges as (
+	select h.objid, h.rolname, x.privilege_type as what
+	from held h join pg_class c on c.oid = h.objid cross join lateral aclexplode(c.relacl) x
+	where h.objsubid = 0 and x.grantee = h.role
 	union all
-	select format('%s (%s)', x.privilege_type, string_agg(quote_ident(a.attname), ', '))
-	from pg_attribute a, aclexplode(a.attacl) x where a.attrelid = h.oid and x.grantee = h.role group by x.privilege_type) p
-group by h.oid, h.relkind, h.nspname, h.relname, h.rolname`
+	select h.objid, h.rolname, format('%s (%s)', x.privilege_type, string_agg(quote_ident(a.attname), ', ' order by a.attnum))
+	from held h join pg_attribute a on a.attrelid = h.objid and a.attnum = h.objsubid cross join lateral aclexplode(a.attacl) x
+	where h.objsubid <> 0 and x.grantee = h.role group by h.objid, h.rolname, x.privilege_type),
+tables as (select objid, rolname, string_agg(what, ', ' order by what) as rights from privileges group by objid, rolname)
+select format('revoke %s on %s %s from %I', t.rights, k.kind, string_agg(format('%I.%I', n.nspname, c.relname), ', '), t.rolname)
+from tables t join pg_class c on c.oid = t.objid join pg_namespace n on n.oid = c.relnamespace
+cross join lateral (select case c.relkind when 'S' then 'sequence' else 'table' end as kind) k
+group by t.rights, k.kind, t.rolname`
 
 	// Schemas that the views' owner $1 may use, and of which none of its views reads a table but $2.
 	unneededUseSQL = `
@@ -48,7 +60,7 @@ where n.nspowner <> r.oid
 	and exists (select from aclexplode(n.nspacl) x where x.grantee = r.oid and x.privilege_type = 'USAGE')
 	and not exists (select from pg_class v join pg_rewrite w on w.ev_class = v.oid
 		join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-		join pg_class c on c.oid = d.refobjid where v.relowner = r.oid and v.oid <> all($2) and c.relnamespace = n.oid)`
+		join pg_class c on c.oid = d.refobjid where v.relowner = r.oid and v.oid not in (select unnest($2::oid[])) and c.relnamespace = n.oid)`
 )
 
 // view is one of a mint's views.
