@@ -16,6 +16,10 @@ import (
 // oldest is the first major version of PostgreSQL that minting was tried on.
 const oldest = 15
 
+// narrowCreateRole is the first version in which CREATEROLE reaches only the
+// roles that it made.
+const narrowCreateRole = 16
+
 // Diagnose says whether access to one target can be made: reach, TLS, the
 // minter's login and its rights, and whether the tables of the offers (plans
 // of that target) can be handed on. It changes nothing there.
@@ -75,6 +79,10 @@ func (d *diagnosis) rights(ctx context.Context) bool {
 		d.Fail(fmt.Sprintf("Upgrade the server to %d or later.", oldest), "PostgreSQL %d is older than %d, on which minting was tried", version, oldest)
 	} else {
 		d.OK("it is PostgreSQL %d", version)
+	}
+	if version < narrowCreateRole {
+		d.Warn("Guard its password as you guard a superuser's, or upgrade the server.",
+			"before PostgreSQL %d, %s can take every role that is no superuser (CREATEROLE), and so run programs on the server", narrowCreateRole, login)
 	}
 	if super {
 		d.Warn(d.setup(), "%s is a superuser, and need not be", login)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -241,9 +242,14 @@ func TestRevokeTakesEverything(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
+	var said strings.Builder
+	b.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
 	start := time.Now()
 	b.end(t, g)
 	t.Logf("revoke and prove took %s", time.Since(start))
+	if !strings.Contains(said.String(), "they go to the minter's login") || !strings.Contains(said.String(), "table work.kept") {
+		t.Errorf("the log does not say what the role owned:\n%s", &said)
+	}
 	var n int
 	if err := b.super.QueryRow(t.Context(), "select count(*) from work.kept").Scan(&n); err != nil || n != 2 {
 		t.Errorf("the table that the role made has %d rows, %v; want it kept", n, err)
@@ -438,6 +444,8 @@ func TestExpandRefuses(t *testing.T) {
 		"child":           {"create table kid () inherits (users)", read("public.users"), email, "inheritance tree"},
 		"partition":       {"create table p (id int, email text) partition by list (id); create table p1 partition of p default", read("public.p1"), access.Mask{Columns: []string{"p.email"}}, "inheritance tree"},
 		"generated":       {"alter table users add low text generated always as (lower(email)) stored", read("public.users"), email, "computed from a masked one"},
+		"foreign table":   {"create foreign data wrapper w; create server s foreign data wrapper w; create foreign table f (id int, email text) server s", read("public.f"), email, "is a foreign table"},
+		"masked matview":  {"create materialized view m as select 'x'::text as email", read("public.m"), email, "is no plain table"},
 		"rule":            {"create rule r as on insert to orders do also select * from users", access.Role{Write: []string{"public.orders"}}, email, "rewrite rules"},
 	} {
 		t.Run(name, func(t *testing.T) {

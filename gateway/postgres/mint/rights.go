@@ -9,7 +9,7 @@ import (
 
 const (
 	ownsSQL = `
-select r.rolname::text, count(*) from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
+select r.rolname::text, count(*), array_to_string((array_agg(pg_describe_object(d.classid, d.objid, d.objsubid) order by d.objid))[1:5], ', ') from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
 where r.rolname = any($1) and d.deptype = 'o' and d.dbid in (0, (select oid from pg_database where datname = current_database()))
 group by 1 order by 1`
 
@@ -136,7 +136,7 @@ func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []strin
 		if acting[o.role] != "" {
 			heir = ident(acting[o.role])
 		}
-		m.cfg.Log.Warn("a role owns objects; they are handed on", "role", o.role, "objects", o.objects)
+		m.cfg.Log.Warn("a role owns objects; they are handed on", "role", o.role, "objects", o.objects, "first", o.first, "to", heir)
 		out = append(out, fmt.Sprintf("reassign owned by %s to %s", ident(o.role), heir))
 	}
 	return append(out, "drop owned by "+idents(roles)), nil
@@ -146,12 +146,13 @@ func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []strin
 type owner struct {
 	role    string
 	objects int
+	first   string // some of them
 }
 
 func owners(ctx context.Context, c *pgx.Conn, roles []string) ([]owner, error) {
 	rows, _ := c.Query(ctx, ownsSQL, roles) // the error comes out of CollectRows
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o owner, err error) {
-		err = row.Scan(&o.role, &o.objects)
+		err = row.Scan(&o.role, &o.objects, &o.first)
 		return o, err
 	})
 	if err != nil {

@@ -25,7 +25,7 @@ func SetupSQL(o Options) string {
 	n := names{o.Installation}
 	admin := ident(o.Admin)
 	lines := []string{
-		"-- Up to PostgreSQL 15 CREATEROLE reaches every role that is no superuser: guard this login like one.",
+		"-- Up to PostgreSQL 15 CREATEROLE can take every role that is no superuser, pg_execute_server_program\n-- among them, and so run programs on the server: guard this login's password as a superuser's.",
 		fmt.Sprintf("create role %s with login createrole inherit nosuperuser nocreatedb noreplication", admin),
 		fmt.Sprintf("grant connect on database %s to %s with grant option", ident(o.Database), admin),
 		fmt.Sprintf("grant create on database %s to %s", ident(o.Database), admin),
@@ -35,6 +35,7 @@ func SetupSQL(o Options) string {
 		fmt.Sprintf("create table %s.lock (only_row boolean primary key default true check (only_row))", ident(n.lock())),
 		fmt.Sprintf("insert into %s.lock default values", ident(n.lock())),
 		fmt.Sprintf("alter table %s.lock owner to %s", ident(n.lock()), admin),
+		fmt.Sprintf("revoke all on schema %[1]s from public; revoke all on table %[1]s.lock from public", ident(n.lock())),
 	}
 	for _, owner := range o.Acting {
 		lines = append(lines, fmt.Sprintf("grant %s to %s with admin option", ident(owner), admin))
@@ -52,5 +53,17 @@ func SetupSQL(o Options) string {
 				fmt.Sprintf("alter default privileges for role %s in schema %s grant execute on routines to %s with grant option", ident(owner), ident(s), admin))
 		}
 	}
-	return lines[0] + "\n" + strings.Join(lines[1:], ";\n") + ";\n"
+	return lines[0] + "\n" + strings.Join(lines[1:], ";\n") + ";\n" + hba(n, o.Database)
 }
+
+// hba is what pg_hba.conf should say, as a comment: with it a minted role is
+// good for nothing but the gateway's way to this database, whatever becomes of
+// its password.
+func hba(n names, database string) string {
+	return fmt.Sprintf(`-- In pg_hba.conf, before all other lines, with the gateway's address in place of GATEWAY (PostgreSQL 16 and later):
+-- hostssl %[1]s /^%[2]s[0-9a-f]+_g[0-9]+$ GATEWAY/32 scram-sha-256
+-- host    all /^%[2]s[0-9a-f]+_g[0-9]+$ all reject
+`, hbaName(database), n.all())
+}
+
+func hbaName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
