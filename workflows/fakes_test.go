@@ -55,6 +55,7 @@ type world struct {
 	helds   map[string]access.Held
 	done    map[string]bool
 	audits  []string
+	broken  string // what the minter says of every grant
 
 	carolToo   bool // policies change only with carol's approval
 	longNeeds2 bool // more than an hour needs two people
@@ -453,6 +454,12 @@ func (m fakeMinter) Narrow(_ context.Context, approved, today access.Plan) (acce
 	}
 	approved.Role, approved.Masks = today.Role, today.Masks
 	return approved, nil
+}
+
+func (m fakeMinter) Broken(context.Context, access.Grant) (string, error) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return m.w.broken, nil
 }
 
 func (m fakeMinter) Revoke(_ context.Context, g access.Grant) error {

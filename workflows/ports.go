@@ -205,6 +205,13 @@ type Narrower interface {
 	Narrow(ctx context.Context, approved, today access.Plan) (access.Plan, error)
 }
 
+// Mender is what a [Minter] may do besides: say what an active grant lost at
+// its target since it was minted, or holds there beyond it, in words for
+// people; nothing if it is whole. Mint makes it whole in the next generation.
+type Mender interface {
+	Broken(ctx context.Context, g access.Grant) (string, error)
+}
+
 // SignedLedger is what a [Ledger] may do besides: read a grant and refuse it
 // (CodeDenied) if control did not sign it.
 type SignedLedger interface {

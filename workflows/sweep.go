@@ -25,6 +25,8 @@ type sweeper struct {
 	tidied    time.Time
 	landed    map[access.GrantKey]string // the blob of each open grant, as it landed
 	narrowed  map[access.GrantKey]string // the policies that each active grant was held against
+	mended    map[access.GrantKey]string // what of each active grant was broken when it was last made again
+	lookedAt  time.Time                  // when they were last looked at
 	looked    bool                       // for orphans, at every target that the policies in force name
 }
 
@@ -38,6 +40,7 @@ func newSweeper(a *Activities) *sweeper {
 	return &sweeper{
 		Activities: a, ended: map[access.GrantKey]time.Time{}, unclaimed: map[string]time.Time{},
 		hinted: map[Ref]time.Time{}, landed: map[access.GrantKey]string{}, narrowed: map[access.GrantKey]string{},
+		mended: map[access.GrantKey]string{},
 	}
 }
 
@@ -213,7 +216,7 @@ func (s *sweeper) reconcile(ctx context.Context) error {
 		return errors.Join(errors.New(older), s.endDeleted(ctx, rows, main), s.followAll(ctx, refs))
 	}
 	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main), s.followAll(ctx, refs)}
-	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx), s.tidy(ctx, main))
+	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx), s.mendAll(ctx), s.tidy(ctx, main))
 	return errors.Join(errs...)
 }
 

@@ -19,9 +19,15 @@
 // It is stored nowhere: the server gets a SCRAM verifier that is computed
 // here, because a server logs statements.
 //
-// Everything is idempotent. A mint is one transaction, serialised per database
-// on a row that only the minter can reach. A revoke first takes the login away
-// and ends the sessions, which waits for nobody, and then removes the rest.
+// Everything is idempotent. A mint is one transaction, or several where it
+// makes many views, serialised per database on a row that only the minter can
+// reach; what it waits for of the target's own traffic it waits for briefly. A
+// revoke first takes the login away and ends the sessions, which waits for
+// nobody, and then removes the rest. A mint or a revoke that broke off is gone
+// on with by the same call.
+//
+// Rights follow a table and not its name, so that a migration can break a
+// grant, never widen it: [Minter.Broken] says what must be minted again.
 //
 // The minter's own login needs CREATEROLE, CREATE on the database, and the
 // rights that it hands on WITH GRANT OPTION: [SetupSQL] writes that down. Up to

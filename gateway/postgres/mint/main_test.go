@@ -61,7 +61,7 @@ analyze;
 revoke all on schema public from public;
 `
 
-func newBench(t *testing.T, sql string, schemas ...string) *bench {
+func newBench(t testing.TB, sql string, schemas ...string) *bench {
 	t.Helper()
 	if server == nil {
 		t.Skip(pgtest.ErrMissing)
@@ -93,7 +93,7 @@ func newBench(t *testing.T, sql string, schemas ...string) *bench {
 	return b
 }
 
-func connect(t *testing.T, dsn string) *pgx.Conn {
+func connect(t testing.TB, dsn string) *pgx.Conn {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
@@ -103,7 +103,7 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 	return c
 }
 
-func (b *bench) must(t *testing.T, sql string) {
+func (b *bench) must(t testing.TB, sql string) {
 	t.Helper()
 	if _, err := b.super.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -111,7 +111,7 @@ func (b *bench) must(t *testing.T, sql string) {
 }
 
 // ask is a plan with the expansion of today.
-func (b *bench) ask(t *testing.T, role access.Role, masks ...access.Mask) access.Grant {
+func (b *bench) ask(t testing.TB, role access.Role, masks ...access.Mask) access.Grant {
 	t.Helper()
 	plan := access.Plan{Target: b.target, Role: role, Masks: masks}
 	var err error
@@ -126,7 +126,7 @@ func (b *bench) ask(t *testing.T, role access.Role, masks ...access.Mask) access
 }
 
 // mint mints and makes the grant active.
-func (b *bench) mint(t *testing.T, g *access.Grant) {
+func (b *bench) mint(t testing.TB, g *access.Grant) {
 	t.Helper()
 	minted, err := b.Mint(t.Context(), *g)
 	if err != nil {
@@ -136,7 +136,7 @@ func (b *bench) mint(t *testing.T, g *access.Grant) {
 }
 
 // login opens a session as the gateway would.
-func (b *bench) login(t *testing.T, g access.Grant) (*pgx.Conn, error) {
+func (b *bench) login(t testing.TB, g access.Grant) (*pgx.Conn, error) {
 	t.Helper()
 	lease, err := b.Lease(t.Context(), g, "s-1")
 	if err != nil {
@@ -151,7 +151,7 @@ func (b *bench) login(t *testing.T, g access.Grant) (*pgx.Conn, error) {
 	return c, err
 }
 
-func (b *bench) session(t *testing.T, g access.Grant) *pgx.Conn {
+func (b *bench) session(t testing.TB, g access.Grant) *pgx.Conn {
 	t.Helper()
 	c, err := b.login(t, g)
 	if err != nil {
@@ -161,7 +161,7 @@ func (b *bench) session(t *testing.T, g access.Grant) *pgx.Conn {
 }
 
 // say runs SQL and answers with all that came back, as text.
-func say(t *testing.T, c *pgx.Conn, sql string) (string, error) {
+func say(t testing.TB, c *pgx.Conn, sql string) (string, error) {
 	t.Helper()
 	results, err := c.PgConn().Exec(t.Context(), sql).ReadAll()
 	var out strings.Builder
@@ -189,7 +189,7 @@ func masks() []access.Mask {
 	}
 }
 
-func (b *bench) end(t *testing.T, g access.Grant) {
+func (b *bench) end(t testing.TB, g access.Grant) {
 	t.Helper()
 	if err := b.Revoke(t.Context(), g); err != nil {
 		t.Fatalf("revoke: %v", err)

@@ -3,7 +3,6 @@ package mint
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -287,24 +286,6 @@ func TestMinterWithColumnRights(t *testing.T) {
 	b.end(t, g)
 }
 
-func TestManyTables(t *testing.T) {
-	if testing.Short() {
-		t.Skip("5000 tables take a while to make")
-	}
-	b := newBench(t, "")
-	for i := range 10 {
-		b.must(t, fmt.Sprintf("do $$ begin for i in 1..500 loop execute format('create table t%d_%%s (id int, email text)', i); end loop; end $$", i))
-	}
-	b.must(t, "grant select on all tables in schema public to minter_"+b.cfg.Installation+" with grant option")
-	g := b.ask(t, readonly())
-	start := time.Now()
-	b.mint(t, &g)
-	t.Logf("mint took %s", time.Since(start))
-	start = time.Now()
-	b.end(t, g)
-	t.Logf("revoke took %s", time.Since(start))
-}
-
 func TestMintFailsMidway(t *testing.T) {
 	b := newBench(t, shop)
 	g := b.ask(t, readonly(), masks()...)
@@ -325,31 +306,6 @@ func TestMintFailsMidway(t *testing.T) {
 	b.inject = nil
 	b.mint(t, &g)
 	b.end(t, g)
-}
-
-func TestManyMintsAtOnce(t *testing.T) {
-	b := newBench(t, shop)
-	g := b.ask(t, readonly(), masks()...)
-	each := func(f func(access.Grant) error) {
-		var wg sync.WaitGroup
-		for i := range 100 {
-			g := g
-			g.Key.ID += string(rune('a'+i%26)) + string(rune('a'+i/26))
-			wg.Go(func() {
-				if err := f(g); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-	}
-	start := time.Now()
-	each(func(g access.Grant) error { _, err := b.Mint(t.Context(), g); return err })
-	t.Logf("100 mints took %s", time.Since(start))
-	start = time.Now()
-	each(func(g access.Grant) error { return b.Revoke(t.Context(), g) })
-	t.Logf("100 revokes took %s", time.Since(start))
-	each(func(g access.Grant) error { return b.Prove(t.Context(), g) })
 }
 
 // Whoever wins, a revoke that ends after the mint leaves nothing.

@@ -21,11 +21,11 @@ with held as (select d.objid, d.objsubid, r.oid as role, r.rolname
 	join pg_class c on c.oid = d.objid join pg_namespace n on n.oid = c.relnamespace
 	where r.rolname = any($1) and left(n.nspname, length($2)) <> $2)` + rightsTail
 
-	// What the views' owner $1 holds on the tables that the views $2 read, and no other view of its.
+	// What the views' owner $1 holds on tables that none of its views reads but $2.
 	unneededSQL = `
-with seen as (select distinct d.refobjid as oid
-	from pg_rewrite w join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-	where w.ev_class = any($2) and d.refobjid <> w.ev_class),
+with seen as (select distinct d.objid as oid from pg_shdepend d join pg_roles r on r.oid = d.refobjid and r.rolname = any($1)
+	where d.refclassid = 'pg_authid'::regclass and d.deptype = 'a' and d.classid = 'pg_class'::regclass
+		and d.dbid = (select oid from pg_database where datname = current_database())),
 needed as (select distinct seen.oid
 	from seen join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = seen.oid and d.classid = 'pg_rewrite'::regclass
 	join pg_rewrite w on w.oid = d.objid join pg_class v on v.oid = w.ev_class join pg_roles r on r.oid = v.relowner and r.rolname = any($1)
@@ -37,7 +37,9 @@ held as (select d.objid, d.objsubid, r.oid as role, r.rolname
 	where seen.oid not in (select oid from needed))` + rightsTail
 
 	// The server's list of who depends on what leads to the columns; what is
-	// the same on several tables is taken away by one statement.
+	// the same on several tables is taken away by one statement. A table that
+	// was moved to a schema which the login may not use can't be named: of a
+	// role that goes, DROP OWNED takes the rest.
 	rightsTail = `,
 privileges as (
 	select h.objid, h.rolname, x.privilege_type as what
@@ -51,6 +53,7 @@ tables as (select objid, rolname, string_agg(what, ', ' order by what) as rights
 select format('revoke %s on %s %s from %I', t.rights, k.kind, string_agg(format('%I.%I', n.nspname, c.relname), ', '), t.rolname)
 from tables t join pg_class c on c.oid = t.objid join pg_namespace n on n.oid = c.relnamespace
 cross join lateral (select case c.relkind when 'S' then 'sequence' else 'table' end as kind) k
+where has_schema_privilege(n.oid, 'USAGE')
 group by t.rights, k.kind, t.rolname`
 
 	// Schemas that the views' owner $1 may use, and of which none of its views reads a table but $2.
@@ -97,20 +100,25 @@ func (m *Minter) dropMasks(ctx context.Context, c *pgx.Conn, schemas []string, v
 	if len(schemas) == 0 {
 		return nil, nil
 	}
-	var out []string
 	ids := make([]uint32, len(views))
 	for i, v := range views {
 		ids[i] = v.oid
-		if len(views) > m.viewsEach { // with their schema at once they would need too many locks
+	}
+	owner := []string{m.names.masks()}
+	// First, so that a failure between batches forgets nothing.
+	out, err := m.statements(ctx, c, ask{unneededSQL, []any{owner, ids}}, ask{unneededUseSQL, []any{owner, ids}})
+	if err != nil {
+		return nil, err
+	}
+	if len(views) > m.viewsEach { // with their schema at once they would need too many locks
+		for _, v := range views {
 			out = append(out, "drop view if exists "+ident(v.schema, v.name)+" cascade")
 		}
 	}
 	for _, s := range schemas {
 		out = append(out, "drop schema "+ident(s)+" cascade")
 	}
-	owner := []string{m.names.masks()}
-	unneeded, err := m.statements(ctx, c, ask{unneededSQL, []any{owner, ids}}, ask{unneededUseSQL, []any{owner, ids}})
-	return append(out, unneeded...), err
+	return out, nil
 }
 
 // stripStatements takes every right from roles. DROP OWNED would drop what

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger/pgtest"
 )
 
 // nine are tables with a masked column each.
@@ -76,6 +77,108 @@ func TestBatchesAreResumed(t *testing.T) {
 		where x.grantee = (select oid from pg_roles where rolname = '`+b.names.masks()+`')`); err != nil || left != "0\n" {
 		t.Errorf("the views' owner still holds rights on %s columns, %v", strings.TrimSpace(left), err)
 	}
+}
+
+// TestMoreViewsThanLocks: a server has places for some thousands of locks, for
+// all its sessions together.
+func TestMoreViewsThanLocks(t *testing.T) {
+	on(t, pgtest.Options{Config: map[string]string{"max_locks_per_transaction": "10", "max_connections": "25"}}) // 64 is the default
+	b := newBench(t, tables(800))
+	g := b.ask(t, access.Role{Name: "r", Read: []string{"public.*"}}, emails)
+	b.viewsEach = 800
+	if _, err := b.Mint(t.Context(), g); access.CodeOf(err) != access.CodeUnavailable {
+		t.Errorf("in one transaction it gave %v, so this test proves nothing", err)
+	}
+	b.viewsEach = viewsEach
+	b.mint(t, &g)
+	if got, err := say(t, b.session(t, g), "select count(*) from t1, t800"); err != nil || got != "0\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	b.end(t, g)
+}
+
+// tables makes tables of two columns.
+func tables(n int) string {
+	var sql strings.Builder
+	for i := 1; i <= n; i += 100 { // a transaction for each hundred
+		fmt.Fprintf(&sql, "begin; do $$ begin for i in %d..%d loop execute format('create table t%%s (id int, email text)', i); end loop; end $$; commit;\n", i, min(i+99, n))
+	}
+	return sql.String()
+}
+
+// BenchmarkMint measures what docs/reference/speed.md says of minting.
+func BenchmarkMint(b *testing.B) {
+	for _, masks := range [][]access.Mask{nil, {emails}} {
+		b.Run(fmt.Sprintf("5000 tables, %d masks", len(masks)), func(b *testing.B) {
+			s := newBench(b, tables(5000))
+			var minting, ending time.Duration
+			for b.Loop() {
+				g := s.ask(b, access.Role{Name: "r", Read: []string{"public.*"}}, masks...)
+				start := time.Now()
+				s.mint(b, &g)
+				minting += time.Since(start)
+				start = time.Now()
+				s.end(b, g)
+				ending += time.Since(start)
+			}
+			b.ReportMetric(minting.Seconds()/float64(b.N), "s/mint")
+			b.ReportMetric(ending.Seconds()/float64(b.N), "s/revoke")
+		})
+	}
+	b.Run("100 at once", func(b *testing.B) {
+		s := newBench(b, shop)
+		g := s.ask(b, readonly(), masks()...)
+		var minting, ending time.Duration
+		for b.Loop() {
+			minting += s.eachOf100(b, g, func(g access.Grant) error { _, err := s.Mint(b.Context(), g); return err })
+			ending += s.eachOf100(b, g, func(g access.Grant) error { return s.Revoke(b.Context(), g) })
+		}
+		b.ReportMetric(minting.Seconds()*10/float64(b.N), "ms/grant-minted")
+		b.ReportMetric(ending.Seconds()*10/float64(b.N), "ms/grant-revoked")
+	})
+}
+
+// eachOf100 does the same with 100 grants like g, all at once.
+func (b *bench) eachOf100(t testing.TB, g access.Grant, f func(access.Grant) error) time.Duration {
+	t.Helper()
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i := range 100 {
+		g := g
+		g.Key.ID += fmt.Sprint("-", i)
+		wg.Go(func() {
+			if err := f(g); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(start)
+}
+
+// TestManyMintsAtOnce: each is usable, each is gone; that PostgreSQL can't do
+// two GRANTs on one table at once shows nowhere.
+func TestManyMintsAtOnce(t *testing.T) {
+	b := newBench(t, shop)
+	g := b.ask(t, readonly(), masks()...)
+	t.Logf("100 mints took %s", b.eachOf100(t, g, func(g access.Grant) error { _, err := b.Mint(t.Context(), g); return err }))
+	g.Backing, g.State = []byte("{}"), access.StateActive // as far as a lease asks
+	var places sync.Mutex                                 // 60 connections are less than 100
+	b.eachOf100(t, g, func(g access.Grant) error {
+		places.Lock()
+		defer places.Unlock()
+		c, err := b.login(t, g)
+		if err != nil {
+			return err
+		}
+		defer c.Close(t.Context())
+		if got, err := say(t, c, "select email from users where id = 1"); err != nil || got != "****mple\n" {
+			return fmt.Errorf("%s: %q, %w", g.Key, got, err)
+		}
+		return nil
+	})
+	t.Logf("100 revokes took %s", b.eachOf100(t, g, func(g access.Grant) error { return b.Revoke(t.Context(), g) }))
+	b.eachOf100(t, g, func(g access.Grant) error { return b.Prove(t.Context(), g) })
 }
 
 // TestSomebodyElseMintsBetweenBatches: two mints of one role may meet between

@@ -1,0 +1,125 @@
+package mint
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// need is a right that the role must hold on some columns of a relation.
+type need struct {
+	Table   string   `json:"table"` // that people know it by
+	Schema  string   `json:"schema"`
+	Name    string   `json:"name"`
+	Right   string   `json:"right"`
+	Columns []string `json:"columns"`
+}
+
+// lostSQL finds what the role $1 needs ($2) and does not hold.
+const lostSQL = `
+select distinct w."table" from jsonb_to_recordset($2::jsonb) as w("table" text, schema text, name text, "right" text, columns text[])
+cross join lateral unnest(w.columns) as col
+left join pg_namespace n on n.nspname = w.schema left join pg_class c on c.relnamespace = n.oid and c.relname = w.name
+left join pg_attribute a on a.attrelid = c.oid and a.attname = col and not a.attisdropped
+where not coalesce(has_column_privilege((select oid from pg_roles where rolname = $1), c.oid, a.attnum, w."right"), false)
+order by 1 limit 100`
+
+// strayedSQL finds what the role $1 holds under names that it was not given
+// ($2): rights and views follow a table that is renamed. Names of its mask
+// schemas begin with $3.
+const strayedSQL = `
+with given as (select w.schema, w.name from jsonb_to_recordset($2::jsonb) as w(schema text, name text)),
+holds as (select d.objid as oid from pg_shdepend d
+	where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1) and d.deptype = 'a'
+		and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
+	union
+	select d.refobjid from pg_namespace m join pg_class v on v.relnamespace = m.oid and v.relkind = 'v' join pg_rewrite w on w.ev_class = v.oid
+		join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass and d.refobjid <> v.oid
+	where left(m.nspname, length($3)) = $3)
+select n.nspname || '.' || c.relname from holds h join pg_class c on c.oid = h.oid and c.relkind <> 'S' join pg_namespace n on n.oid = c.relnamespace
+where left(n.nspname, length($3)) <> $3 and (n.nspname::text, c.relname::text) not in (select schema, name from given)
+order by 1 limit 100`
+
+// Broken says which tables a minted grant does not meet as a mint today would
+// make them, and is empty where it meets them all. A table that was dropped
+// and made again, or renamed, is one.
+func (m *Minter) Broken(ctx context.Context, g access.Grant) (string, error) {
+	if g.Plan.Target.Static != "" || len(g.Backing) == 0 {
+		return "", nil
+	}
+	approved, err := parseBody(g.Plan.Expansion.Body)
+	if err != nil {
+		return "", err
+	}
+	p, err := m.pool(g.Plan.Target)
+	if err != nil {
+		return "", err
+	}
+	today, err := expandToday(ctx, p, g.Plan)
+	if err == nil {
+		j := &job{names: m.names, role: m.names.role(g), body: intersect(approved, today)}
+		var broken []string
+		if broken, err = j.broken(ctx, p); err == nil {
+			return some(broken, maxNamed), nil
+		}
+	}
+	return "", explain("look at grant "+g.Key.ID, g.Plan.Target, err)
+}
+
+func (j *job) broken(ctx context.Context, q querier) ([]string, error) {
+	needs, err := json.Marshal(j.needs())
+	if err != nil {
+		return nil, fmt.Errorf("encode rights: %w", err)
+	}
+	given, err := json.Marshal(j.body.Tables)
+	if err != nil {
+		return nil, fmt.Errorf("encode tables: %w", err)
+	}
+	var out []string
+	for _, ask := range []ask{
+		{lostSQL, []any{j.role, string(needs)}},
+		{strayedSQL, []any{j.role, string(given), j.role + "_m_"}},
+	} {
+		rows, _ := q.Query(ctx, ask.sql, ask.args...) // the error comes out of CollectRows
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return nil, fmt.Errorf("look for the rights of role %s: %w", j.role, err)
+		}
+		out = append(out, found...)
+	}
+	return out, nil
+}
+
+// needs is what the role holds when it was made as it should be.
+func (j *job) needs() []need {
+	masks, out := j.maskSchemas(), []need{}
+	for _, t := range j.body.Tables {
+		var all, plain []string
+		for _, c := range t.Columns {
+			all = append(all, c.Name)
+			if c.Mask == nil {
+				plain = append(plain, c.Name)
+			}
+		}
+		add := func(schema, right string, columns []string) {
+			out = append(out, need{t.String(), schema, t.Name, right, columns})
+		}
+		if viewed(t) && t.Read {
+			add(masks[t.Schema], "SELECT", all)
+		}
+		if t.Write && t.limited() {
+			add(masks[t.Schema], "INSERT", all)
+		}
+		if t.Write && !t.limited() {
+			add(t.Schema, "INSERT", all)
+		}
+		if t.Read && !viewed(t) {
+			add(t.Schema, "SELECT", plain)
+		}
+	}
+	return out
+}
