@@ -246,7 +246,7 @@ func TestRevokeTakesEverything(t *testing.T) {
 	start := time.Now()
 	b.end(t, g)
 	t.Logf("revoke and prove took %s", time.Since(start))
-	if !strings.Contains(said.String(), "they go to the minter's login") || !strings.Contains(said.String(), "table work.kept") {
+	if !strings.Contains(said.String(), "they are handed on") || !strings.Contains(said.String(), "table work.kept") {
 		t.Errorf("the log does not say what the role owned:\n%s", &said)
 	}
 	var n int

@@ -78,16 +78,17 @@ func TestRowsAreLimited(t *testing.T) {
 	}
 	b.mint(t, &g)
 	c := b.session(t, g)
-	for sql, want := range map[string]string{
-		"select id from parcels order by id":                                                                         "1\n3\n",
-		"select count(*) from stops":                                                                                 "1\n",
-		"select count(*) from plain":                                                                                 "0\n",
-		"insert into parcels (region, note) values ('eu', 'new') returning region":                                   "eu\n",
-		"update parcels set note = 'x' returning id < 10":                                                            "t\nt\nt\n",
-		"delete from parcels where note = 'x' and id > 3 returning region":                                           "eu\n",
-		"delete from parcels where region = 'us' returning note":                                                     "",
-		"insert into parcels (id, region) values (1, 'eu') on conflict (id) do update set note = 'y' returning note": "y\n",
+	for _, step := range [][2]string{ // in this order
+		{"select id from parcels order by id", "1\n3\n"},
+		{"select count(*) from stops", "1\n"},
+		{"select count(*) from plain", "0\n"},
+		{"insert into parcels (region, note) values ('eu', 'new') returning region", "eu\n"},
+		{"update parcels set note = 'x' returning id < 10", "t\nt\nt\n"},
+		{"delete from parcels where note = 'x' and id > 3 returning region", "eu\n"},
+		{"delete from parcels where region = 'us' returning note", ""},
+		{"insert into parcels (id, region) values (1, 'eu') on conflict (id) do update set note = 'y' returning note", "y\n"},
 	} {
+		sql, want := step[0], step[1]
 		if got, err := say(t, c, sql); err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %q", sql, got, err, want)
 		}
