@@ -304,3 +304,48 @@ func TestChannelBinding(t *testing.T) {
 		}
 	}
 }
+
+// FuzzStepper: what hands the login's messages on never takes a byte of the
+// next one, however the bytes come, and changes none.
+func FuzzStepper(f *testing.F) {
+	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I"), uint8(3))
+	f.Add([]byte("S\x00\x00\x00\x00"), uint8(1))
+	f.Add([]byte("S\xff\xff\xff\xffx"), uint8(7))
+	f.Fuzz(func(t *testing.T, sent []byte, step uint8) {
+		if len(sent) > 1000 {
+			return
+		}
+		r := bytes.NewReader(sent)
+		s := &stepper{r: r}
+		var got []byte
+		buf := make([]byte, int(step)+1)
+		for {
+			rest := len(sent) - r.Len()
+			n, err := s.Read(buf)
+			if err != nil || n == 0 {
+				break
+			}
+			if end := messageEnd(sent, rest); rest+n > end {
+				t.Fatalf("read %d bytes at %d, over a message's end at %d", n, rest, end)
+			}
+			got = append(got, buf[:n]...)
+		}
+		if !bytes.Equal(got, sent) {
+			t.Errorf("got %q, want %q", got, sent)
+		}
+	})
+}
+
+// messageEnd is where the message ends that the byte at the place is of.
+func messageEnd(p []byte, at int) int {
+	for from := 0; ; {
+		if len(p)-from < headSize {
+			return len(p)
+		}
+		end := from + headSize + max(0, int(int32(binary.BigEndian.Uint32(p[from+1:])))-4)
+		if at < end {
+			return end
+		}
+		from = end
+	}
+}
