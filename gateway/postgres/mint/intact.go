@@ -75,7 +75,7 @@ func (j *job) broken(ctx context.Context, q querier) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode rights: %w", err)
 	}
-	given, err := json.Marshal(j.body.Tables)
+	given, err := json.Marshal(append([]table{}, j.body.Tables...)) // none is an empty list
 	if err != nil {
 		return nil, fmt.Errorf("encode tables: %w", err)
 	}

@@ -77,3 +77,19 @@ func TestRoleDroppedByHandIsBroken(t *testing.T) {
 	b.session(t, g)
 	b.end(t, g)
 }
+
+// TestGrantWithoutTablesIsWhole: an owner's role holds nothing itself, and one
+// whose only table was dropped has nothing to miss.
+func TestGrantWithoutTablesIsWhole(t *testing.T) {
+	b, owner := ownedBench(t)
+	acts, reads := b.ask(t, migrator(owner)), b.ask(t, access.Role{Name: "r", Read: []string{"public.users"}})
+	b.mint(t, &acts)
+	b.mint(t, &reads)
+	b.must(t, "drop table users cascade")
+	for _, g := range []access.Grant{acts, reads} {
+		if broken, err := b.Broken(t.Context(), g); err != nil || broken != "" {
+			t.Errorf("%s: broken is %q, %v", g.Plan.Role.Name, broken, err)
+		}
+		b.end(t, g)
+	}
+}

@@ -56,6 +56,17 @@ cross join lateral (select case c.relkind when 'S' then 'sequence' else 'table' 
 where has_schema_privilege(n.oid, 'USAGE')
 group by t.rights, k.kind, t.rolname`
 
+	// What the roles $1 hold on schemas, but mask schemas ($2), and on the database. DROP
+	// OWNED takes it as another grantor where the login is a member of the owner.
+	placesSQL = `
+select format('revoke %s on schema %I from %I', string_agg(x.privilege_type, ', '), n.nspname, r.rolname)
+from pg_namespace n cross join lateral aclexplode(n.nspacl) x join pg_roles r on r.oid = x.grantee
+where r.rolname = any($1) and left(n.nspname, length($2)) <> $2 group by n.nspname, r.rolname
+union all
+select format('revoke %s on database %I from %I', string_agg(x.privilege_type, ', '), d.datname, r.rolname)
+from pg_database d cross join lateral aclexplode(d.datacl) x join pg_roles r on r.oid = x.grantee
+where r.rolname = any($1) and d.datname = current_database() group by d.datname, r.rolname`
+
 	// Schemas that the views' owner $1 may use, and of which none of its views reads a table but $2.
 	unneededUseSQL = `
 select format('revoke usage on schema %I from %I', n.nspname, r.rolname) from pg_namespace n join pg_roles r on r.rolname = any($1)
@@ -127,7 +138,7 @@ func (m *Minter) dropMasks(ctx context.Context, c *pgx.Conn, schemas []string, v
 // more than was given, for which that login may lack the right, so that what
 // was given on tables and functions is revoked before, one by one.
 func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []string, masks string) ([]string, error) {
-	out, err := m.statements(ctx, c, ask{rightsSQL, []any{roles, masks}}, ask{heldRoutinesSQL, []any{roles}})
+	out, err := m.statements(ctx, c, ask{rightsSQL, []any{roles, masks}}, ask{placesSQL, []any{roles, masks}}, ask{heldRoutinesSQL, []any{roles}})
 	if err != nil {
 		return nil, err
 	}
