@@ -295,6 +295,7 @@ func (r *rig) serve(room *Room) {
 				return
 			}
 			work.Go(func() {
+				defer r.takeTestPanic()
 				if err := room.Serve(ctx, c, r.door); err != nil {
 					r.t.Logf("serve: %v", err)
 				}
