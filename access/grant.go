@@ -64,6 +64,10 @@ func (g Grant) Open(now time.Time) bool {
 	return g.State == StateActive && g.Paused == "" && !now.Before(g.NotBefore) && now.Before(g.NotAfter)
 }
 
+// Drained is when nothing of the grant may go on any more: its end, and what
+// its role gives to what runs then.
+func (g Grant) Drained() time.Time { return g.NotAfter.Add(g.Plan.Role.Drain()) }
+
 // Holder finds the person among those the grant names whom the identity is.
 func (g Grant) Holder(id Identity) (Person, bool) { return PersonOf(g.Plan.People, id) }
 

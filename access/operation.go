@@ -11,6 +11,7 @@ type Operation struct {
 	Context []string  `json:"context,omitempty"` // more that an approver must see: the transaction so far
 	Binding []byte    `json:"-"`                 // goes into the shown digest: what makes this run differ from another of the same text
 	Guard   *Decision `json:"guard,omitempty"`   // what the room itself says of it: can only narrow
+	Ends    bool      `json:"-"`                 // it only ends what runs, as COMMIT does: it may come after the grant's end, while the session drains
 	Opaque  bool      `json:"opaque,omitempty"`  // its bytes say nothing to a reader (a tunnel, a file): size and hash are kept
 
 	// Class, if there is one, says that every operation with the same pointer
@@ -56,23 +57,48 @@ type Decision struct {
 	Say     string  `json:"say,omitempty"`  // the sentence a person reads
 	Ask     []Party `json:"ask,omitempty"`  // a hold: who may answer
 	Sync    bool    `json:"sync,omitempty"` // the record must be on disk before anything is forwarded
+	Limits  Limits  `json:"limits,omitzero"`
+}
+
+// Limits are what an operation that may run is kept to. Zero is no limit.
+type Limits struct {
+	Rows    int64   `json:"rows,omitempty"`    // how many the user may see of it
+	Time    Seconds `json:"time,omitempty"`    // how long it may run
+	Results bool    `json:"results,omitempty"` // what it returns is recorded, as the user saw it
+	Rule    string  `json:"rule,omitempty"`    // whose limit of rows or time it is
+	Say     string  `json:"say,omitempty"`
+}
+
+// Narrower is the stricter of both, limit by limit.
+func (l Limits) Narrower(o Limits) Limits {
+	if o.Rows > 0 && (l.Rows == 0 || o.Rows < l.Rows) {
+		l.Rows, l.Rule, l.Say = o.Rows, o.Rule, o.Say
+	}
+	if o.Time > 0 && (l.Time == 0 || o.Time < l.Time) {
+		if l.Time = o.Time; l.Rule == "" {
+			l.Rule, l.Say = o.Rule, o.Say
+		}
+	}
+	l.Results = l.Results || o.Results
+	return l
 }
 
 // Strictest combines decisions: the smallest verdict wins, the earlier of two
-// equal ones speaks, and Sync holds if any asks for it. None refuses.
+// equal ones speaks, and Sync and each limit hold if any asks for them. None
+// refuses.
 func Strictest(ds ...Decision) Decision {
 	if len(ds) == 0 {
 		return Decision{Verdict: Deny, Rule: "default", Say: "Nothing allows this."}
 	}
 	best := ds[0]
-	sync := best.Sync
+	sync, limits := best.Sync, best.Limits
 	for _, d := range ds[1:] {
-		sync = sync || d.Sync
+		sync, limits = sync || d.Sync, limits.Narrower(d.Limits)
 		if d.Verdict < best.Verdict {
 			best = d
 		}
 	}
-	best.Sync = sync
+	best.Sync, best.Limits = sync, limits
 	return best
 }
 
@@ -87,6 +113,13 @@ type Judge interface {
 type ClassJudge interface {
 	Judge
 	JudgesClasses() bool
+}
+
+// FactJudge is a Judge that can say whether it reads a fact: a room need not
+// find out what costs something and nobody asks for.
+type FactJudge interface {
+	Judge
+	Reads(fact string) bool
 }
 
 // JudgeFunc lets a function judge.

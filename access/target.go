@@ -51,6 +51,17 @@ type Role struct {
 	Settings map[string]string `json:"settings,omitempty"`
 }
 
+// Drain is how long after the grant's end what runs may go on: a statement to
+// its end, its transaction to its COMMIT. It is part of the grant's time. One
+// that is not understood is none.
+func (r Role) Drain() time.Duration {
+	d, err := time.ParseDuration(r.Settings["drain"])
+	if err != nil || d < 0 {
+		return 0
+	}
+	return d.Truncate(time.Second)
+}
+
 // Seconds is a length of time in whole seconds: the unit of grants. It is
 // written as a number in JSON, so a digest does not depend on formatting.
 type Seconds int64
@@ -99,7 +110,15 @@ type Rule struct {
 	Ask  []Party     `json:"ask,omitempty"` // who may answer a hold, resolved to ids
 	Say  string      `json:"say"`
 	Sync bool        `json:"sync,omitempty"` // record to disk before forwarding
+
+	When      string  `json:"when,omitempty"` // what the limits are for; empty: everything
+	LimitRows int64   `json:"limit_rows,omitempty"`
+	LimitTime Seconds `json:"limit_time,omitempty"`
+	Record    string  `json:"record,omitempty"` // "results": the rows, too, as the user saw them
 }
+
+// Limits reports whether the rule does anything to what it lets run.
+func (r Rule) Limits() bool { return r.LimitRows > 0 || r.LimitTime > 0 || r.Record != "" }
 
 // Party is a principal resolved to the ids that it stood for when planned.
 type Party struct {

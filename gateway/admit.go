@@ -56,6 +56,9 @@ func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) 
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
+	if err := s.starts(op); err != nil {
+		return nil, err
+	}
 	began := s.trace.now()
 	d := s.decide(op, nil)
 	s.server.metrics.judged(d.Verdict)
@@ -93,7 +96,10 @@ func (s *session) settle(ctx context.Context, o *openOp, op access.Operation) er
 	default:
 		return refusal(o.decision)
 	}
-	return s.alive() // the grant may have ended meanwhile
+	if err := s.alive(); err != nil { // the grant may have ended meanwhile
+		return err
+	}
+	return s.starts(op)
 }
 
 func refusal(d access.Decision) *access.Error {

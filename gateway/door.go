@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -266,10 +267,16 @@ func (s *Server) begin(ctx context.Context, v *view, info access.SessionInfo, g 
 		return nil, &access.Error{Code: access.CodeConflict, Message: "This grant is being changed at the moment. Try again in a few seconds.",
 			Cause: fmt.Errorf("lease is of grant %s generation %d, want %s generation %d", lease.Grant, lease.Generation, g.Key, g.Generation)}
 	}
+	if bytes.Equal(lease.Backing, g.Backing) {
+		lease.Backing = g.Backing // one copy for all sessions of a grant: it may be large
+	}
 	one := newSession(s, info, g, lease)
 	one.trace = trace
 	if one.masks, err = mask.For(g.Plan.Detect()); err != nil {
 		return nil, &access.Error{Code: access.CodeUnavailable, Message: "This gateway does not know all that the grant's masks detect, so nothing opens. The operator must bring it up to date.", Cause: err}
+	}
+	if one.limits, err = roleLimits(g.Plan.Role); err != nil {
+		return nil, err
 	}
 	if err := one.compile(v); err != nil {
 		return nil, err

@@ -137,12 +137,29 @@ func (c *compiled) all(op access.Operation) []access.Decision {
 // Judge implements Session.
 func (s *session) Judge(op access.Operation) access.Decision { return s.decide(op, nil) }
 
+// Reads implements Session.
+func (s *session) Reads(fact string) bool {
+	j := s.judges.Load()
+	return reads(j.grant, fact) || reads(j.today, fact)
+}
+
+func reads(j access.Judge, fact string) bool {
+	f, ok := j.(access.FactJudge)
+	return ok && f.Reads(fact)
+}
+
 // Generation implements Session.
 func (s *session) Generation() uint64 { return s.judges.Load().generation }
 
 // decide takes the strictest of all judges. A hold that an eligible person
 // agreed to no longer holds; a denial denies whatever anybody agreed to.
 func (s *session) decide(op access.Operation, yes []agreed) access.Decision {
+	d := s.ruled(op, yes)
+	d.Limits = d.Limits.Narrower(s.limits)
+	return d
+}
+
+func (s *session) ruled(op access.Operation, yes []agreed) access.Decision {
 	j := s.judges.Load()
 	if len(yes) == 0 {
 		return j.judge(op)

@@ -83,6 +83,10 @@ type Session interface {
 	// recording anything. Rooms keep its answers by Generation.
 	Judge(op access.Operation) access.Decision
 
+	// Reads reports whether any rule reads the fact of this name: a room need
+	// not find out what costs something and nobody asks for.
+	Reads(fact string) bool
+
 	// Generation changes whenever a kept decision may no longer hold.
 	Generation() uint64
 
@@ -101,6 +105,15 @@ type Session interface {
 	// Masker hides the values that the grant's masks detect in text; nil if
 	// they detect none. It is for what goes to the client past Tap, and shared.
 	Masker() Masker
+
+	// Draining is closed at the grant's end if its role lets what runs then go
+	// on for a while: Admit refuses all but operations that only end
+	// something. The room says by Drained when nothing runs any more. The
+	// session of a room that never asks ends with the grant.
+	Draining() <-chan struct{}
+
+	// Drained ends a session that is draining.
+	Drained()
 
 	// Warnings delivers sentences for the user, such as five minutes before
 	// the end. A room shows them in its protocol's own way.

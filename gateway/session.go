@@ -19,8 +19,9 @@ const closeTimeout = 5 * time.Second
 // What a role's record may say. Without a word, what the target sends is kept
 // up to a bound, and of what the client sends only size and hash.
 const (
-	RecordInput = "input" // the client's bytes, too
-	RecordAll   = "all"   // both, without a bound
+	RecordInput   = "input"   // the client's bytes, too
+	RecordAll     = "all"     // both, without a bound
+	RecordResults = "results" // of a database: the rows, too
 )
 
 // session implements Session.
@@ -36,8 +37,9 @@ type session struct {
 	warn   chan string
 	lastOp atomic.Uint64
 
-	recording string    // what the role says of recordings
-	masks     *mask.Set // what the grant's masks detect in text; nil: nothing
+	recording string        // what the role says of recordings
+	limits    access.Limits // what the role says of everything that runs
+	masks     *mask.Set     // what the grant's masks detect in text; nil: nothing
 
 	recTurn chan struct{} // one event at a time, in the order that they happened
 	recGone chan struct{} // closed when the recorder failed, perhaps in the midst of an event
@@ -46,9 +48,13 @@ type session struct {
 
 	mu       sync.Mutex
 	grant    access.Grant
-	deadline time.Time // monotonic: a wall clock set back does not move it
+	deadline time.Time     // monotonic: a wall clock set back does not move it
+	drain    time.Duration // after the end; 0 until the room asks for it
 	timers   []*time.Timer
 	open     map[uint64]*openOp
+
+	drainOnce sync.Once
+	draining  chan struct{}
 
 	closeOnce sync.Once
 	closeErr  error
@@ -59,7 +65,7 @@ func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lea
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
 		recording: g.Plan.Role.Record, recTurn: make(chan struct{}, 1), recGone: make(chan struct{}),
-		warn: make(chan string, 32), open: map[uint64]*openOp{}}
+		warn: make(chan string, 32), open: map[uint64]*openOp{}, draining: make(chan struct{})}
 }
 
 // start records and lists the session, and sets its clocks.
@@ -103,7 +109,8 @@ func (s *session) grantNow() access.Grant {
 	return s.grant
 }
 
-// setEnd sets one timer for the end and one for each warning.
+// setEnd sets one timer for the end and one for each warning. What is past is
+// not set again.
 func (s *session) setEnd(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +118,11 @@ func (s *session) setEnd(at time.Time) {
 		t.Stop()
 	}
 	left := at.Sub(s.server.cfg.Now().Round(0))
-	s.deadline = time.Now().Add(left)
-	s.timers = append(s.timers[:0], time.AfterFunc(left, func() { s.end(s.overError()) }))
+	s.deadline = time.Now().Add(left + s.drain)
+	s.timers = append(s.timers[:0], time.AfterFunc(left+s.drain, func() { s.end(s.overError()) }))
+	if s.drain > 0 {
+		s.timers = append(s.timers, time.AfterFunc(left, s.beginDrain))
+	}
 	for _, before := range Warn {
 		if left > before {
 			s.timers = append(s.timers, time.AfterFunc(left-before, func() { s.warnEnd(before) }))
@@ -178,7 +188,7 @@ func (s *session) alive() error {
 		return context.Cause(s.ctx)
 	}
 	s.mu.Lock()
-	notAfter, deadline := s.grant.NotAfter, s.deadline
+	notAfter, deadline := s.grant.NotAfter.Add(s.drain), s.deadline
 	s.mu.Unlock()
 	if !s.server.cfg.Now().Round(0).Before(notAfter) || !time.Now().Before(deadline) {
 		s.end(s.overError())

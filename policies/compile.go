@@ -26,35 +26,50 @@ func Compile(rules []access.Rule, g access.Grant, id access.Identity) (access.Ju
 	}
 	facts := planScope(g.Plan)
 	facts["identity"] = identityFacts(id)
-	return judge{compiled, facts}, nil
+	return judge{compiled, facts, factsRead(compiled)}, nil
 }
 
-// JudgesClasses implements access.ClassJudge: a rule that reads the text has
-// to see each one.
-func (j judge) JudgesClasses() bool {
-	return !slices.ContainsFunc(j.rules, func(r compiledRule) bool { return readsText(r.deny) || readsText(r.hold) })
-}
+// JudgesClasses implements access.ClassJudge: a rule that reads the text, or
+// an estimate that changes from run to run, has to see each one.
+func (j judge) JudgesClasses() bool { return !j.Reads("text") && !j.Reads("rows") }
 
-// readsText looks for the attribute in the canonical text, where a string
+// Reads implements access.FactJudge.
+func (j judge) Reads(fact string) bool { return j.reads[fact] }
+
+// factsRead looks for each attribute in the canonical texts, where a string
 // that merely looks like it counts as well.
-func readsText(x *expr) bool { return x != nil && strings.Contains(x.text, ".text") }
+func factsRead(rules []compiledRule) map[string]bool {
+	read := map[string]bool{}
+	for _, r := range rules {
+		for _, x := range []*expr{r.deny, r.hold, r.when} {
+			for name := range judgeWords["statement"] {
+				read[name] = read[name] || x != nil && strings.Contains(x.text, "."+name)
+			}
+		}
+	}
+	return read
+}
 
 // compiledRule is a rule with its conditions compiled; nil is absent.
 type compiledRule struct {
 	access.Rule
-	deny, hold *expr
+	deny, hold, when *expr
 }
 
 func compileRule(r access.Rule) (c compiledRule, err error) {
-	if r.Deny == "" && r.Hold == "" {
-		return c, access.Errorf(access.CodeInvalid, "Rule %q neither denies nor holds; write one of the two.", r.Name)
+	if r.Deny == "" && r.Hold == "" && !r.Limits() {
+		return c, access.Errorf(access.CodeInvalid, "Rule %q neither denies nor holds nor limits; write one of them.", r.Name)
 	}
 	c.Rule = r
-	if c.deny, err = compileCondition(r.Name, r.Deny); err != nil {
-		return c, err
+	for _, one := range []struct {
+		into **expr
+		text string
+	}{{&c.deny, r.Deny}, {&c.hold, r.Hold}, {&c.when, r.When}} {
+		if *one.into, err = compileCondition(r.Name, one.text); err != nil {
+			return c, err
+		}
 	}
-	c.hold, err = compileCondition(r.Name, r.Hold)
-	return c, err
+	return c, nil
 }
 
 func compileCondition(name, src string) (*expr, error) {
@@ -87,6 +102,7 @@ func identityFacts(id access.Identity) access.Facts {
 type judge struct {
 	rules []compiledRule
 	facts scope // read only
+	reads map[string]bool
 }
 
 // Judge decides one operation: the strictest rule that bites, else Allow.
@@ -118,7 +134,7 @@ func (j judge) scope(op access.Operation) scope {
 // withText adds the text itself to an operation's facts. Rooms do not repeat
 // it there: facts are recorded, and so is the text.
 func withText(op access.Operation) access.Facts {
-	if op.Text == "" || op.Facts == nil {
+	if _, more := op.Facts["text"]; op.Text == "" || op.Facts == nil || more { // a room may know of more text that runs
 		return op.Facts
 	}
 	facts := maps.Clone(op.Facts)
@@ -127,16 +143,30 @@ func withText(op access.Operation) access.Facts {
 }
 
 func (r compiledRule) judge(s scope) access.Decision {
-	d := access.Decision{Verdict: access.Allow, Rule: r.Name, Say: r.Say, Sync: r.Sync}
+	d := access.Decision{Verdict: access.Allow, Limits: r.limits(s)}
 	switch {
 	case bites(r.deny, s):
 		d.Verdict = access.Deny
 	case bites(r.hold, s):
 		d.Verdict, d.Ask = access.Hold, r.Ask
 	default:
-		return access.Decision{Verdict: access.Allow}
+		d.Sync = r.Sync && d.Limits != (access.Limits{})
+		return d
 	}
+	d.Rule, d.Say, d.Sync = r.Name, r.Say, r.Sync
 	return d
+}
+
+// limits are those of the rule, unless its condition is known to be false.
+func (r compiledRule) limits(s scope) access.Limits {
+	if !r.Limits() || r.when != nil && !bites(r.when, s) {
+		return access.Limits{}
+	}
+	l := access.Limits{Rows: r.LimitRows, Time: r.LimitTime, Results: r.Record == "results"}
+	if l.Rows > 0 || l.Time > 0 {
+		l.Rule, l.Say = r.Name, r.Say
+	}
+	return l
 }
 
 // bites reports whether a condition is anything but false.

@@ -1,9 +1,13 @@
 package policies
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -83,7 +87,7 @@ func TestMissingFactsBite(t *testing.T) {
 	for name := range judgeWords["statement"] {
 		cond := map[kind]string{
 			kindBool: "statement." + name, kindString: `statement.` + name + ` == "x"`,
-			kindList: `contains(statement.` + name + `, "x")`,
+			kindList: `contains(statement.` + name + `, "x")`, kindInt: "statement." + name + " > 3",
 		}[judgeWords["statement"][name]]
 		j, err := Compile([]access.Rule{{Name: "r", On: []access.TargetRef{db}, Hold: cond}}, granted(), access.Identity{})
 		if err != nil {
@@ -194,5 +198,75 @@ func TestJudgesClassesUnlessARuleReadsTheText(t *testing.T) {
 		if got := j.(access.ClassJudge).JudgesClasses(); got != want {
 			t.Errorf("%s: JudgesClasses is %v, want %v", deny, got, want)
 		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	rules := []access.Rule{
+		{Name: "few", On: []access.TargetRef{db}, LimitRows: 1000, Say: "Few."},
+		{Name: "fewer", On: []access.TargetRef{db}, When: `touches("users")`, LimitRows: 10, LimitTime: 30, Record: "results", Say: "Fewer."},
+		{Name: "unknown", On: []access.TargetRef{db}, When: "statement.rows > 5", LimitTime: 20, Say: "Quick."},
+		{Name: "other", On: []access.TargetRef{db}, When: `touches("orders")`, LimitRows: 1, Say: "One."},
+		{Name: "no", On: []access.TargetRef{db}, Deny: "statement.writes", Say: "No."},
+	}
+	j, err := Compile(rules, granted(), access.Identity{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := j.Judge(access.Operation{Subject: "statement", Facts: facts()})
+	want := access.Limits{Rows: 10, Time: 20, Results: true, Rule: "fewer", Say: "Fewer."}
+	if got.Verdict != access.Allow || got.Limits != want {
+		t.Errorf("got %+v, want allow with %+v", got, want)
+	}
+	f := facts()
+	f["tables"], f["columns"], f["rows"] = []string{}, []string{}, int64(3)
+	if got := j.Judge(access.Operation{Subject: "statement", Facts: f}).Limits; got != (access.Limits{Rows: 1000, Rule: "few", Say: "Few."}) {
+		t.Errorf("of another table: got %+v, want the first rule's alone", got)
+	}
+	r := j.(access.FactJudge)
+	if !r.Reads("rows") || r.Reads("text") || j.(access.ClassJudge).JudgesClasses() {
+		t.Error("it must say that it reads an estimate and no text, and not be kept for a class")
+	}
+}
+
+func TestLimitsAreReadAndChecked(t *testing.T) {
+	var diags diagnostics
+	set := loadPolicies(access.Tree{Files: []access.File{{Path: "policies/x.hcl", Content: []byte(`
+target "postgres" "orders-prod" {
+  address = "db:5432/o"
+  role "r" { longest = "1h" }
+}
+rule "good" {
+  on         = [postgres.orders-prod]
+  when       = touches("users") && statement.rows > 5
+  limit_rows = 1000
+  limit_time = "30s"
+  record     = "results"
+  say        = "Look at few people."
+}
+rule "bad" {
+  on         = [postgres.orders-prod]
+  limit_rows = 0
+  limit_time = "2d"
+  record     = "everything"
+  say        = "x"
+}
+rule "empty" {
+  on   = [postgres.orders-prod]
+  when = true
+  say  = "x"
+}
+`)}}}, &diags)
+	var said []string
+	for _, d := range diags.sorted() {
+		said = append(said, fmt.Sprintf("%d %s", d.Line, d.Summary))
+	}
+	want := []string{"16 The value is not understood", "17 The value is not understood", "18 The value is not understood", "21 A rule does nothing", "23 A condition has no effect"}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("diagnostics (-want +got):\n%s", diff)
+	}
+	good := set.rules[slices.IndexFunc(set.rules, func(r rule) bool { return r.Name == "good" })].Rule
+	if good.LimitRows != 1000 || good.LimitTime != 30 || good.Record != "results" || good.When != `touches("users") && (statement.rows > 5)` {
+		t.Errorf("read %+v", good)
 	}
 }

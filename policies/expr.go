@@ -46,6 +46,7 @@ var (
 		"statement": {
 			"kind": kindString, "writes": kindBool, "ddl": kindBool, "has_where": kindBool,
 			"tables": kindList, "columns": kindList, "functions": kindList, "text": kindString,
+			"rows": kindInt,
 		},
 		"command": {
 			"kind": kindString, "account": kindString, "name": kindString, "words": kindList, "simple": kindBool,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -55,6 +56,10 @@ func (p planner) role(w wrote, t target) access.Role {
 	if !ok {
 		p.diags.errorf(w.place("role"), "The role is unknown", "%s offers %s.", w.On, strings.Join(sortedKeys(t.roles), ", "))
 		return r
+	}
+	drain := access.Seconds(r.Drain() / time.Second)
+	if n := w.Length(); drain > 0 && n <= r.Longest && n+drain > r.Longest {
+		p.diags.errorf(w.place("lasts"), "The time is too long", "It is %s, and what runs at its end may go on for %s: together more than the %s that role %q of %s gives.", n, drain, r.Longest, w.Role, w.On)
 	}
 	if n := w.Length(); n > r.Longest {
 		at := w.place("lasts")

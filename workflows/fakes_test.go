@@ -63,6 +63,9 @@ type world struct {
 	teamID     int64
 	people     []access.Person // who receives; nil is alice
 
+	drain    string               // of the role
+	sessions []access.SessionInfo // of every grant
+
 	today func(*access.Plan) error // what other policies than v1 make of a plan
 
 	minted     map[access.GrantKey]bool // exists at the target
@@ -368,6 +371,9 @@ func (p fakePolicies) Replan(adopted access.Tree, dir access.Directory, r access
 		Request: r, People: people, Target: access.Target{TargetRef: r.On},
 		Role: access.Role{Name: r.Role, Longest: 8 * 3600, Read: []string{"public.*"}}, PolicyDigest: policyFiles(adopted),
 		Requirements: []access.Requirement{{Name: "dba", Need: need, From: []access.Party{from}}},
+	}
+	if p.w.drain != "" {
+		plan.Role.Settings = map[string]string{"drain": p.w.drain}
 	}
 	if p.w.today != nil && policyFiles(adopted) != policyFiles(access.Tree{Files: []access.File{policyFile("v1")}}) {
 		if err := p.w.today(&plan); err != nil {
@@ -681,5 +687,7 @@ func (w *world) Audit(_ context.Context, actor, action, subject, detail string) 
 }
 
 func (w *world) Sessions(context.Context, access.GrantKey) ([]access.SessionInfo, error) {
-	return nil, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sessions), nil
 }

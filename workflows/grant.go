@@ -132,7 +132,32 @@ func (r *grantRun) live(ctx workflow.Context) error {
 			return err
 		}
 	}
-	return r.waitUntil(ctx, func() time.Time { return r.view.NotAfter })
+	if err := r.waitUntil(ctx, func() time.Time { return r.view.NotAfter }); err != nil {
+		return err
+	}
+	return r.drain(ctx)
+}
+
+// drainPoll is how often it is asked whether what ran at the end is over.
+const drainPoll = 2 * time.Second
+
+// drain waits, where the role says so, until what ran at the grant's end is
+// over, at most until its time for that is over as well. Gateways start
+// nothing new meanwhile.
+func (r *grantRun) drain(ctx workflow.Context) error {
+	for !r.view.Drained.IsZero() && !r.view.State.Ended() {
+		if err := r.read(ctx); err != nil {
+			return err
+		}
+		left := r.view.Drained.Sub(workflow.Now(ctx))
+		if left <= 0 || !r.view.Busy {
+			return nil
+		}
+		if _, err := workflow.AwaitWithTimeout(ctx, min(left, drainPoll), func() bool { return r.dirty }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // waitUntil waits for the moment, which may move, or for the grant's end.
@@ -162,7 +187,12 @@ func (r *grantRun) read(ctx workflow.Context) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		StartToCloseTimeout: 5 * time.Second, RetryPolicy: patient(),
 	})
-	return workflow.ExecuteLocalActivity(ctx, activityReadGrant, r.in.Key).Get(ctx, &r.view)
+	var now GrantView // a fresh one: what is left out of the answer must not stay
+	if err := workflow.ExecuteLocalActivity(ctx, activityReadGrant, r.in.Key).Get(ctx, &now); err != nil {
+		return err
+	}
+	r.view = now
+	return nil
 }
 
 // mint tries until the grant's end; after that there is nothing to mint.

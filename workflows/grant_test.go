@@ -311,3 +311,47 @@ func TestAuditTellsTheLife(t *testing.T) {
 		last = at
 	}
 }
+
+// What runs at a grant's end keeps its role until it is over, or its time for
+// that is; a revocation waits for nothing.
+func TestRoleGoesWhenWhatRanIsOver(t *testing.T) {
+	for what, c := range map[string]struct {
+		drain            string
+		ends             time.Duration // of the session; 0: never
+		revoked          time.Duration
+		earliest, latest time.Duration
+	}{
+		"no drain":              {"", 0, 0, time.Hour, time.Hour + time.Second},
+		"a session that ends":   {"5m", time.Hour + time.Minute, 0, time.Hour + time.Minute, time.Hour + time.Minute + 5*time.Second},
+		"one that does not":     {"5m", 0, 0, time.Hour + 5*time.Minute, time.Hour + 5*time.Minute + time.Second},
+		"one that ended before": {"5m", time.Minute, 0, time.Hour, time.Hour + 5*time.Second},
+		"a revocation":          {"5m", 0, time.Hour + time.Minute, time.Hour + time.Minute, time.Hour + time.Minute + 5*time.Second},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			w.drain = c.drain
+			e, a := env(t, w)
+			landed(t, w, a, 3600)
+			began := w.grant(t, key1).NotBefore
+			w.sessions = []access.SessionInfo{{ID: "s"}}
+			var gone time.Time
+			w.onRevoke = func() { gone = e.Now() }
+			if c.ends > 0 {
+				e.RegisterDelayedCallback(func() {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					w.sessions[0].Ended = e.Now()
+				}, c.ends)
+			}
+			if c.revoked > 0 {
+				e.RegisterDelayedCallback(func() {
+					e.UpdateWorkflow(updateRevoke, "u", &caller{}, EndInput{Key: key1, By: "bob", Why: "Enough."})
+				}, c.revoked)
+			}
+			runGrant(t, e)
+			if after := gone.Sub(began); after < c.earliest || after > c.latest {
+				t.Errorf("the role went %s after the start, want %s to %s", after, c.earliest, c.latest)
+			}
+		})
+	}
+}

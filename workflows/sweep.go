@@ -115,7 +115,7 @@ func whyEnded(g access.Grant) string {
 // early carries no time of that, so the sweeper counts from when it saw it.
 func (a *sweeper) overdue(g access.Grant) bool {
 	now, grace := a.now(), a.Rules.withDefaults().Grace
-	if !now.Before(g.NotAfter.Add(grace)) {
+	if !now.Before(g.Drained().Add(grace)) {
 		return true
 	}
 	if !g.State.Ended() {
@@ -137,7 +137,7 @@ func (a *sweeper) forget(rows []access.Grant) {
 }
 
 func (a *Activities) alertLate(ctx context.Context, g access.Grant) {
-	late := a.now().Sub(g.NotAfter)
+	late := a.now().Sub(g.Drained())
 	if late < a.Rules.withDefaults().AlertAfter {
 		return
 	}

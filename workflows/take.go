@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -21,15 +22,21 @@ type GrantView struct {
 	NotAfter  time.Time    `json:"not_after"`
 	Latest    time.Time    `json:"latest"` // no extension goes further
 	Closed    bool         `json:"closed"`
+	Drained   time.Time    `json:"drained,omitzero"` // until when what ran at NotAfter may go on; zero: nothing may
+	Busy      bool         `json:"busy,omitempty"`   // something does: asked for after NotAfter alone
 }
 
 func view(g access.Grant) GrantView {
-	return GrantView{State: g.State, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Latest: latest(g), Closed: !g.Closed.IsZero()}
+	v := GrantView{State: g.State, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Latest: latest(g), Closed: !g.Closed.IsZero()}
+	if d := g.Drained(); d.After(g.NotAfter) {
+		v.Drained = d
+	}
+	return v
 }
 
 // latest is the end that the role's longest allows, counted from the start.
 func latest(g access.Grant) time.Time {
-	end := g.NotBefore.Add(g.Plan.Role.Longest.Duration())
+	end := g.NotBefore.Add(g.Plan.Role.Longest.Duration() - g.Plan.Role.Drain())
 	if end.Before(g.NotAfter) {
 		return g.NotAfter // what was approved stands
 	}
@@ -70,7 +77,23 @@ func (a *Activities) ReadGrant(ctx context.Context, key access.GrantKey) (GrantV
 	if err != nil {
 		return GrantView{}, activityError(fmt.Errorf("read grant %s: %w", key, err))
 	}
-	return view(g), nil
+	v := view(g)
+	if v.Drained.IsZero() || a.now().Before(v.NotAfter) {
+		return v, nil
+	}
+	if v.Busy, err = a.busy(ctx, key); err != nil {
+		return GrantView{}, activityError(err)
+	}
+	return v, nil
+}
+
+// busy reports whether any session of the grant is still open.
+func (a *Activities) busy(ctx context.Context, key access.GrantKey) (bool, error) {
+	sessions, err := a.Ledger.Sessions(ctx, key)
+	if err != nil {
+		return false, fmt.Errorf("read sessions of %s: %w", key, err)
+	}
+	return slices.ContainsFunc(sessions, func(s access.SessionInfo) bool { return s.Ended.IsZero() }), nil
 }
 
 // activityError keeps a final refusal from being tried again, and the cause

@@ -67,11 +67,11 @@ func (l *Ledger) diagnoseGrants(ctx context.Context, f *access.Findings, control
 		if len(control) > 0 && !VerifyGrant(control, r.Payload, r.Signature) {
 			f.Fail("Find out who wrote it; no gateway believes it.", "grant %s is not signed by this installation's control", g.Key)
 		}
-		switch over := g.State.Ended() || !now.Before(g.NotAfter); {
+		switch over := g.State.Ended() || !now.Before(g.Drained()); {
 		case !g.Closed.IsZero():
 		case !over:
 			open++
-		case now.Sub(g.NotAfter) > lateClose:
+		case now.Sub(g.Drained()) > lateClose:
 			f.Fail("See the log of control, and the target: the role may still be there.", "grant %s is %s since %s and not proved closed",
 				g.Key.ID, g.State, g.NotAfter.UTC().Format(time.DateTime))
 		default:

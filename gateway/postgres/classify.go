@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -23,7 +24,12 @@ type statement struct {
 	node   *pg.Node  // only while the text is read
 	names  *resolver // likewise
 	copyIn bool      // COPY FROM STDIN
-	use    *byName
+
+	copyOut, returns, explain bool // COPY TO STDOUT; it may return rows; EXPLAIN takes it
+	from, to                  int  // text[from:to] is the statement
+	use                       *byName
+
+	secrets secrets
 }
 
 // classify parses a text into its statements. An error is a refusal that may
@@ -48,9 +54,16 @@ func classify(text string, c *catalog) ([]statement, error) {
 		if raw.StmtLen > 0 {
 			end = int(raw.StmtLocation + raw.StmtLen)
 		}
-		s := describe(raw.Stmt, strings.TrimSpace(text[raw.StmtLocation:end]), c)
+		from := int(raw.StmtLocation)
+		from += len(text[from:end]) - len(strings.TrimLeftFunc(text[from:end], unicode.IsSpace))
+		s := describe(raw.Stmt, strings.TrimSpace(text[from:end]), c)
+		s.from, s.to = from, from+len(s.op.Text)
+		s.secrets = secretsOf(text, &s)
 		if s.use, err = namesOf(text[:end], int(raw.StmtLocation), &s); err != nil {
 			return nil, err
+		}
+		if s.use != nil {
+			s.use.secrets, s.use.args = s.secrets, s.secrets.args
 		}
 		out = append(out, s)
 	}
@@ -62,9 +75,19 @@ func describe(n *pg.Node, text string, c *catalog) statement {
 	f.kind = kindOf(n)
 	walk(n.ProtoReflect(), f.visit)
 	f.choose()
-	return statement{node: n, names: f.names, op: access.Operation{
-		Kind: "query", Subject: "statement", Text: text, Facts: f.facts(), Guard: f.guard,
+	copying := n.GetCopyStmt()
+	return statement{node: n, names: f.names, explain: explainable(n, f), returns: returning(n), copyOut: copying != nil && !copying.IsFrom, op: access.Operation{
+		Kind: "query", Subject: "statement", Text: text, Facts: f.facts(), Guard: f.guard, Ends: onlyEnds(n),
 	}}
+}
+
+// onlyEnds reports whether a statement does nothing but end a transaction.
+func onlyEnds(n *pg.Node) bool {
+	t := n.GetTransactionStmt()
+	if t.GetChain() {
+		return false
+	}
+	return t.GetKind() == pg.TransactionStmtKind_TRANS_STMT_COMMIT || t.GetKind() == pg.TransactionStmtKind_TRANS_STMT_ROLLBACK
 }
 
 // facts gathers what a walk over the whole tree finds.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/tidegate/tidegate/access"
@@ -34,7 +35,11 @@ func (b *bridge) parse(body []byte) error {
 	if err != nil {
 		return b.refuse('P', err)
 	}
-	v := &named{name: b.stmts.fresh(), ops: read.ops}
+	v := &named{name: b.stmts.fresh(), ops: read.ops, types: string(types)}
+	if len(read.stmts) == 1 {
+		v.secret = read.stmts[0].secrets.params
+		v.sql, v.copyOut = read.requests()[0].sql, read.stmts[0].copyOut
+	}
 	if len(effects) > 0 {
 		v.does = effects[0]
 	}
@@ -62,19 +67,30 @@ func (b *bridge) checkPrepared(read reading) error {
 func (b *bridge) bind(body []byte) error {
 	portal, rest, ok1 := cutString(body)
 	name, values, ok2 := cutString(rest)
-	params, ok3 := parseBind(values)
-	if !ok1 || !ok2 || !ok3 {
+	if !ok1 || !ok2 {
+		return violation("A Bind message does not end as it must.")
+	}
+	stmt, known := b.stmts.get(name)
+	params, resultsAt, ok := parseBind(values, func(i int, v []byte, format uint16) string {
+		if known && slices.Contains(stmt.secret, i+1) {
+			return b.session.Withhold(v)
+		}
+		return showParam(v, format)
+	})
+	if !ok {
 		return violation("A Bind message does not end as it must.")
 	}
 	if b.replies.isSkipping() {
 		return nil
 	}
-	stmt, ok := b.stmts.get(name)
-	if !ok {
+	if !known {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
 	sum := sha256.Sum256(values)
-	v := &named{ops: stmt.ops, does: stmt.does, params: params, binding: sum[:]}
+	v := &named{ops: stmt.ops, does: stmt.does, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, params: params, binding: sum[:]}
+	if b.asksFor(stmt.ops) {
+		v.values = string(values[:resultsAt])
+	}
 	if portal != "" { // see names: the unnamed one needs no other name
 		v.name = b.portals.fresh()
 	}
@@ -85,20 +101,22 @@ func (b *bridge) bind(body []byte) error {
 	return b.send(r, 'B', v.name, "\x00", stmt.name, "\x00", string(values))
 }
 
-// parseBind reads a Bind message behind its names.
-func parseBind(p []byte) (params []string, ok bool) {
+// parseBind reads a Bind message behind its names, and says where the formats
+// of the result begin.
+func parseBind(p []byte, show func(i int, value []byte, format uint16) string) (params []string, resultsAt int, ok bool) {
+	whole := len(p)
 	formats, p, ok := takeShorts(p)
 	if !ok || len(p) < 2 {
-		return nil, false
+		return nil, 0, false
 	}
 	n := int(binary.BigEndian.Uint16(p))
 	p = p[2:]
 	if len(formats) > 1 && len(formats) != n {
-		return nil, false
+		return nil, 0, false
 	}
 	for i := range n {
 		if len(p) < 4 {
-			return nil, false
+			return nil, 0, false
 		}
 		size := int64(int32(binary.BigEndian.Uint32(p)))
 		p = p[4:]
@@ -107,12 +125,13 @@ func parseBind(p []byte) (params []string, ok bool) {
 			continue
 		}
 		if size < 0 || size > int64(len(p)) {
-			return nil, false
+			return nil, 0, false
 		}
-		params, p = append(params, showParam(p[:size], formatOf(formats, i))), p[size:]
+		params, p = append(params, show(i, p[:size], formatOf(formats, i))), p[size:]
 	}
+	resultsAt = whole - len(p)
 	_, p, ok = takeShorts(p)
-	return params, ok && len(p) == 0
+	return params, resultsAt, ok && len(p) == 0
 }
 
 // takeShorts reads a counted list of 16-bit numbers.
@@ -222,11 +241,17 @@ func (b *bridge) execute(body []byte) error {
 	r := &reply{kind: 'E'}
 	for _, op := range v.ops {
 		op.Params, op.Binding = v.params, v.binding
-		open, err := b.admit(op)
+		open, err := b.admitRequest(request{op: op, sql: v.sql, types: v.types, values: v.values, inside: true})
+		if err != nil && b.replies.isSkipping() { // a question failed, as the statement itself would have
+			op.Class, op.Guard = nil, &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: "The target refused to plan this, so it did not run."}
+			b.recordRefusal(op)
+			return nil
+		}
 		if err != nil {
 			return b.refuse('P', err)
 		}
 		r.opens = append(r.first[:0], open)
+		b.remember(op)
 	}
 	if v.does != nil {
 		if err := v.does(r); err != nil {
@@ -238,7 +263,23 @@ func (b *bridge) execute(body []byte) error {
 		r.drop(skipped)
 		return err
 	}
+	keepResults(r)
+	if limits := limitsOf(r.opens); alone(limits) {
+		return b.executeAlone(v, r, limits, int64(binary.BigEndian.Uint32(limit)))
+	}
 	return b.send(r, 'E', v.name, "\x00", string(limit))
+}
+
+// executeAlone runs a portal, or more of it, under limits. The rows count from
+// its beginning.
+func (b *bridge) executeAlone(v *named, r *reply, l access.Limits, wish int64) error {
+	if l.Rows > 0 && v.copyOut {
+		r.drop(notSent)
+		return b.refuse('P', &access.Error{Code: access.CodeDenied, Rule: l.Rule, Message: l.Say + " COPY can't be limited to some rows; use SELECT."})
+	}
+	shown, err := b.portion(r, wanted{portal: v.name, limits: l, shown: v.shown, wish: wish})
+	v.shown += shown
+	return err
 }
 
 // closeName closes a name; one that is not known is no error in PostgreSQL.

@@ -155,7 +155,12 @@ func (b *bridge) query(body []byte) error {
 		return b.refuse('Q', err)
 	}
 	r := &reply{kind: 'Q'}
-	if err := b.admitAll(read.ops, r); err != nil {
+	if err := b.admitAll(read.requests(), r); err != nil {
+		return b.refuse('Q', err)
+	}
+	limits := limitsOf(r.opens)
+	if err := read.limitable(limits); err != nil {
+		r.drop(notSent)
 		return b.refuse('Q', err)
 	}
 	for _, do := range effects {
@@ -166,6 +171,10 @@ func (b *bridge) query(body []byte) error {
 			r.drop(skipped)
 			return b.refuse('Q', err)
 		}
+	}
+	keepResults(r)
+	if alone(limits) {
+		return b.queryAlone(read, r, limits)
 	}
 	if read.copies > 0 {
 		r.over = make(chan struct{})
@@ -180,11 +189,12 @@ func (b *bridge) understand(text []byte) (reading, []effect, error) {
 	var effects []effect
 	read, err := b.plan.read(text)
 	if err == nil {
+		read.withhold(b.session.Withhold)
 		effects, err = b.resolve(&read)
 	}
 	if err != nil && access.CodeOf(err) != access.CodeDenied { // a denial is recorded where it is found
 		b.recordRefusal(access.Operation{
-			Kind: "query", Subject: "statement", Text: string(text[:min(len(text), maxText)]), Facts: access.Facts{"kind": "unknown"},
+			Kind: "query", Subject: "statement", Text: withoutPasswords(string(text[:min(len(text), maxText)]), b.session.Withhold), Facts: access.Facts{"kind": "unknown"},
 			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: access.Message(err)},
 		})
 	}
@@ -213,22 +223,31 @@ func (b *bridge) recordRefusal(op access.Operation) {
 
 // admitAll asks for each statement, of several first for one that is denied:
 // nobody is asked about a text that will be refused anyway.
-func (b *bridge) admitAll(ops []access.Operation, r *reply) error {
-	if len(ops) > 1 {
+func (b *bridge) admitAll(requests []request, r *reply) error {
+	if len(requests) > 1 {
+		var ops []access.Operation
+		for i := range requests {
+			requests[i], _ = b.weigh(requests[i])
+			ops = append(ops, requests[i].op)
+		}
 		if err := b.admitDenied(ops); err != nil {
 			return err
 		}
 	}
 	r.opens = r.first[:0]
-	for _, op := range ops {
-		open, err := b.admit(op)
+	for _, q := range requests {
+		open, err := b.admitRequest(q)
 		if err != nil {
 			for _, o := range r.opens {
 				_ = o.Close(skipped)
 			}
+			r.opens = nil
 			return err
 		}
 		r.opens = append(r.opens, open)
+	}
+	for _, q := range requests {
+		b.remember(q.op)
 	}
 	return nil
 }
@@ -236,7 +255,7 @@ func (b *bridge) admitAll(ops []access.Operation, r *reply) error {
 // admitDenied finds one that is denied, and has it recorded and refused.
 func (b *bridge) admitDenied(ops []access.Operation) error {
 	for _, op := range ops {
-		if b.session.Judge(op).Verdict != access.Deny {
+		if b.session.Judge(op).Verdict != access.Deny || b.undecided(op) {
 			continue
 		}
 		open, err := b.admit(op)
@@ -246,6 +265,12 @@ func (b *bridge) admitDenied(ops []access.Operation) error {
 		_ = open.Close(skipped) // the rules changed in between
 	}
 	return nil
+}
+
+// undecided reports whether a denial may rest on nobody knowing the rows yet.
+func (b *bridge) undecided(op access.Operation) bool {
+	_, known := op.Facts["rows"]
+	return !known && op.Guard == nil && b.session.Reads("rows")
 }
 
 // admit asks the session. It may wait for a person: then what the client sent

@@ -70,6 +70,7 @@ func (b *bridge) pass(p []byte) (int, error) {
 	err := w.messages()
 	if h := b.current; h != nil {
 		h.count()
+		err = errors.Join(err, h.kept.failure())
 	}
 	b.lockOut()
 	defer b.out.unlock()
@@ -78,6 +79,7 @@ func (b *bridge) pass(p []byte) (int, error) {
 	}
 	if err == nil {
 		b.out.torn = b.large > 0
+		b.endIfDrained()
 	}
 	return w.at, err
 }
@@ -106,7 +108,7 @@ func (w *passage) messages() error {
 			if err := w.whole(kind, rest[:size]); err != nil {
 				return err
 			}
-		case inspected || size <= bufferSize:
+		case inspected || size <= bufferSize || size <= maxInspected && w.b.looksAtEach():
 			return nil // until the rest is there
 		default:
 			return w.begin(kind, size)
@@ -150,7 +152,7 @@ func (w *passage) whole(kind byte, msg []byte) error {
 		}
 	} else {
 		var err error
-		if show, err = w.b.expected(kind, int64(len(msg))); err != nil {
+		if show, err = w.b.expected(kind, int64(len(msg)), msg); err != nil {
 			return err
 		}
 	}
@@ -181,7 +183,7 @@ func (w *passage) gather(instead []byte) error {
 
 // begin passes on the beginning of a message that is not kept whole.
 func (w *passage) begin(kind byte, size int64) error {
-	show, err := w.b.expected(kind, size)
+	show, err := w.b.expected(kind, size, nil)
 	if err != nil {
 		return err
 	}
@@ -237,7 +239,7 @@ func (b *bridge) pop() {
 
 // expected looks at a message that passes as it is, and says whether the
 // client is to see it.
-func (b *bridge) expected(kind byte, size int64) (show bool, err error) {
+func (b *bridge) expected(kind byte, size int64, msg []byte) (show bool, err error) {
 	if kind == 'N' || kind == 'A' {
 		return true, nil
 	}
@@ -245,16 +247,26 @@ func (b *bridge) expected(kind byte, size int64) (show bool, err error) {
 	if h == nil || strings.IndexByte(answers[h.kind], kind) < 0 || h.instead != nil {
 		return false, mismatch("message %q", kind)
 	}
-	h.streams = h.kind == 'Q' || h.kind == 'E'
-	switch kind {
-	case 'D':
+	h.streams = (h.kind == 'Q' || h.kind == 'E') && h.each == nil
+	show = !h.hidden
+	if h.each != nil {
+		show = h.each(kind, msg) && show
+	}
+	switch {
+	case kind == 'D' && show:
 		h.rows++
 		h.bytes += size
-	case 'd':
+	case kind == 'd':
 		h.bytes += size
 	}
 	b.settle(h, kind)
-	return !h.hidden, nil
+	return show, nil
+}
+
+// looksAtEach reports whether the reply wants to see each message whole.
+func (b *bridge) looksAtEach() bool {
+	h := b.head()
+	return h != nil && h.each != nil
 }
 
 // settle pops a reply that one message ends.
@@ -290,15 +302,25 @@ func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 		for len(h.opens) > 0 {
 			_ = h.finish(skipped, 0)
 		}
+		b.settled(msg[headSize:])
 		b.pop()
-		return msg, nil
+		return h.shown(msg), nil
 	}
 	err := h.finish(access.Outcome{Status: "ok"}, tagRows(msg[headSize:]))
 	h.carried()
 	if h.kind == 'E' {
 		b.pop()
 	}
-	return msg, err
+	return h.shown(msg), err
+}
+
+// shown is what the client sees of the end of a reply: nothing of one that
+// the room asked for.
+func (r *reply) shown(msg []byte) []byte {
+	if r.hidden {
+		return nil
+	}
+	return msg
 }
 
 // failed ends what an error ends, and shows the room's own error where the
@@ -307,8 +329,13 @@ func (b *bridge) failed(h *reply, msg []byte) []byte {
 	_, code := reportFields(msg[headSize:])
 	_ = h.finish(access.Outcome{Status: "error", Code: code}, 0)
 	msg = withoutValues(msg, b.plan.Backing)
-	if h.instead != nil {
+	switch late := h.late.Load(); {
+	case h.instead != nil:
 		msg = h.instead
+	case late != nil && code == stateCancelled:
+		msg = *late
+	case h.hidden && !h.loud:
+		msg = nil
 	}
 	if h.kind == 'Q' && h.undo != nil {
 		h.undo()

@@ -19,8 +19,14 @@ type named struct {
 	ops  []access.Operation // none for an empty text, else one
 	does effect             // when it runs
 
+	secret     []int  // parameters that are withheld
+	types, sql string // see request
+	copyOut    bool
+
 	params  []string // a portal's
 	binding []byte
+	values  string
+	shown   int64 // rows, where they are limited
 }
 
 // size is about what it keeps in memory.
@@ -34,7 +40,7 @@ func (v *named) size() (n int) {
 	for _, p := range v.params {
 		n += len(p) + 16
 	}
-	return n
+	return n + len(v.values)
 }
 
 // names maps the client's names to the target's. Each Parse and each Bind

@@ -47,12 +47,15 @@ type bridge struct {
 	end     context.CancelCauseFunc
 	hurried context.Context // has ended: who is given it does not wait
 
-	leaving atomic.Bool    // the client has said goodbye
-	crash   atomic.Value   // what a turn panicked with
-	talk    sync.WaitGroup // warnings that are being said
+	leaving  atomic.Bool    // the client has said goodbye
+	draining atomic.Bool    // the grant is over, and what runs may finish
+	status   atomic.Uint32  // of the target's transaction, as it said last: I, T or E
+	crash    atomic.Value   // what a turn panicked with
+	talk     sync.WaitGroup // warnings that are being said
 
 	mu      sync.Mutex
 	waiting context.CancelFunc // ends the Admit that runs
+	ran     history            // what ran in the transaction that is open
 
 	// Of the turns that walk the target's messages.
 	current *reply   // the first of replies, or nil: not looked up
@@ -277,11 +280,15 @@ func worthLogging(cause error) error {
 
 // wait waits for the end, and has the session's sentences said meanwhile.
 func (b *bridge) wait() {
-	warnings := b.session.Warnings()
+	warnings, draining := b.session.Warnings(), b.session.Draining()
 	for {
 		select {
 		case <-b.ctx.Done():
 			return
+		case <-draining:
+			draining = nil
+			b.draining.Store(true)
+			b.endIfDrained()
 		case text, ok := <-warnings:
 			if !ok {
 				warnings = nil
@@ -290,6 +297,14 @@ func (b *bridge) wait() {
 			b.talk.Wait() // one after another, and not here: the client may not be reading
 			b.talk.Go(func() { b.say(report{"WARNING", "01000", text, ""}) })
 		}
+	}
+}
+
+// endIfDrained ends a session that drains once nothing runs and no
+// transaction is open. What the client still has to read of it is on its way.
+func (b *bridge) endIfDrained() {
+	if b.draining.Load() && b.status.Load() != 'T' && b.replies.empty() {
+		b.session.Drained()
 	}
 }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
@@ -19,9 +20,16 @@ type reply struct {
 	first   [1]gateway.Open
 	instead []byte // the error to show in place of the target's
 	hidden  bool   // the room asked, not the client
+	loud    bool   // the client sees its error all the same
 	streams bool   // rows or COPY data may come, and need no second look
 	undo    func() // the message was not carried out
 	done    func() // it was
+
+	// each looks at every message that is not the reply's end, and says
+	// whether the client is to see it. One too large to be kept has no bytes.
+	each func(kind byte, msg []byte) (show bool)
+	kept *results               // where the rows are recorded, too
+	late atomic.Pointer[[]byte] // the error to show when the target was told to stop
 
 	rows, bytes int64 // of the running operation, not yet counted
 	counted     int64
@@ -43,6 +51,10 @@ func (r *reply) finish(o access.Outcome, tagRows int64) error {
 }
 
 func (r *reply) count() {
+	if r.kept != nil {
+		r.bytes = 0 // what is recorded is counted there
+		r.kept.record()
+	}
 	if len(r.opens) > 0 && r.rows+r.bytes > 0 {
 		r.opens[0].Count(r.rows, r.bytes)
 		r.counted += r.rows
@@ -91,7 +103,10 @@ func newReplies() *replies {
 	return r
 }
 
-var skipped = access.Outcome{Status: "cancelled"}
+var (
+	skipped = access.Outcome{Status: "cancelled"}
+	notSent = access.Outcome{Status: "refused"}
+)
 
 // push adds a reply before its message is sent. It is false when the bridge
 // is ending.
@@ -118,6 +133,15 @@ func (l *replies) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.list) >= maxReplies
+}
+
+// settle waits until nothing is owed any more.
+func (l *replies) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.list) > 0 && !l.closed {
+		l.changed.Wait()
+	}
 }
 
 func (l *replies) isSkipping() bool {

@@ -35,7 +35,11 @@ const goodToken = "the-good-token"
 type fakeDoor struct {
 	lease access.Lease
 	judge func(access.Operation) access.Verdict
-	certs gateway.Certificates // who certificates stand for
+	reads string // the fact that the judge reads, if it costs something
+	limit access.Limits
+
+	draining chan struct{}        // nil: it never drains
+	certs    gateway.Certificates // who certificates stand for
 
 	mu       sync.Mutex
 	sessions []*fakeSession
@@ -95,16 +99,19 @@ type fakeSession struct {
 	opens []*fakeOpen
 }
 
-func (s *fakeSession) Info() access.SessionInfo { return access.SessionInfo{ID: "test"} }
-func (s *fakeSession) Lease() access.Lease      { return s.door.lease }
-func (s *fakeSession) Context() context.Context { return s.ctx }
-func (s *fakeSession) Generation() uint64       { return 1 }
-func (s *fakeSession) Masker() gateway.Masker   { return nil }
-func (s *fakeSession) Withhold(v []byte) string { return fmt.Sprintf("[withheld: %d bytes]", len(v)) }
-func (s *fakeSession) Warnings() <-chan string  { return s.warn }
+func (s *fakeSession) Info() access.SessionInfo  { return access.SessionInfo{ID: "test"} }
+func (s *fakeSession) Lease() access.Lease       { return s.door.lease }
+func (s *fakeSession) Context() context.Context  { return s.ctx }
+func (s *fakeSession) Generation() uint64        { return 1 }
+func (s *fakeSession) Withhold(v []byte) string  { return fmt.Sprintf("[withheld: %d bytes]", len(v)) }
+func (s *fakeSession) Masker() gateway.Masker    { return nil }
+func (s *fakeSession) Reads(fact string) bool    { return fact == s.door.reads }
+func (s *fakeSession) Draining() <-chan struct{} { return s.door.draining }
+func (s *fakeSession) Drained()                  { s.cut(access.Errorf(access.CodeEnded, "The grant ended.")) }
+func (s *fakeSession) Warnings() <-chan string   { return s.warn }
 
 func (s *fakeSession) Judge(op access.Operation) access.Decision {
-	d := access.Decision{Verdict: s.door.judge(op), Rule: "test-rule", Say: "The test's rule refuses this."}
+	d := access.Decision{Verdict: s.door.judge(op), Rule: "test-rule", Say: "The test's rule refuses this.", Limits: s.door.limit}
 	if op.Guard != nil {
 		return access.Strictest(*op.Guard, d)
 	}
@@ -132,6 +139,7 @@ func (s *fakeSession) Admit(ctx context.Context, op access.Operation) (gateway.O
 		_ = o.Close(access.Outcome{Status: "refused"})
 		return nil, &access.Error{Code: access.CodeDenied, Message: d.Say, Rule: d.Rule}
 	}
+	o.decision = d
 	return o, nil
 }
 
@@ -158,19 +166,26 @@ func (s *fakeSession) outcomes(text string) []access.Outcome {
 }
 
 type fakeOpen struct {
-	op access.Operation
+	op       access.Operation
+	decision access.Decision
 
 	mu          sync.Mutex
 	rows, bytes int64
+	tapped      []byte
 	outcome     access.Outcome
 	closed      bool
 }
 
-func (o *fakeOpen) ID() uint64                                       { return 1 }
-func (o *fakeOpen) Decision() access.Decision                        { return access.Decision{Verdict: access.Allow} }
-func (o *fakeOpen) Tap(_ access.Direction, b []byte) ([]byte, error) { return b, nil }
-func (o *fakeOpen) Output() gateway.Output                           { return nil }
-func (o *fakeOpen) Resize(int, int) error                            { return nil }
+func (o *fakeOpen) ID() uint64                { return 1 }
+func (o *fakeOpen) Decision() access.Decision { return o.decision }
+func (o *fakeOpen) Tap(_ access.Direction, b []byte) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tapped = append(o.tapped, b...)
+	return b, nil
+}
+func (o *fakeOpen) Output() gateway.Output { return nil }
+func (o *fakeOpen) Resize(int, int) error  { return nil }
 func (o *fakeOpen) Count(rows, bytes int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

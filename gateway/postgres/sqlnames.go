@@ -25,6 +25,8 @@ type byName struct {
 	at, end  int    // where the name stands in the text, for the first three; or LOCK TABLE
 	also     []edit // what changes besides
 	prepared *access.Operation
+	secrets  secrets  // of the statement prepared
+	args     [][2]int // the literals of an EXECUTE
 }
 
 // namesOf finds what a statement does by name; nil for most. It completes the
@@ -131,6 +133,9 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName) (effect, string, 
 		if !ok {
 			return nil, "", noStatement(use.name)
 		}
+		if len(v.secret) > 0 {
+			op.Text = replaceSpans(op.Text, use.args, b.session.Withhold)
+		}
 		b.judgeAs(op, v)
 		return nil, v.name, nil
 	case "deallocate":
@@ -152,7 +157,8 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName) (effect, string, 
 func (b *bridge) judgeAs(op *access.Operation, v *named) {
 	op.Class = nil
 	for _, body := range v.ops {
-		op.Facts, op.Guard, op.Class = body.Facts, body.Guard, body.Class
+		op.Facts, op.Guard, op.Class = maps.Clone(body.Facts), body.Guard, body.Class
+		op.Facts["text"] = op.Text + "\n" + body.Text // what rules read is what runs
 		op.Context = append(slices.Clone(op.Context), body.Text)
 	}
 }
@@ -166,7 +172,7 @@ func (b *bridge) resolvePrepare(op *access.Operation, use *byName) (effect, stri
 	}
 	body := *use.prepared
 	body.Text = op.Text
-	v := &named{name: b.stmts.fresh(), ops: []access.Operation{body}}
+	v := &named{name: b.stmts.fresh(), ops: []access.Operation{body}, secret: use.secrets.params}
 	return func(r *reply) error { return b.stmts.set(use.name, v, r) }, v.name, nil
 }
 

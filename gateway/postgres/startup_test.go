@@ -169,7 +169,7 @@ func FuzzParseBind(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 1, 0, 1, 0, 0, 0, 2, 'a', 'b', 0, 0})
 	f.Add([]byte{0, 2, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if params, ok := parseBind(p); ok && len(params)*4 > len(p) {
+		if params, _, ok := parseBind(p, func(_ int, v []byte, format uint16) string { return showParam(v, format) }); ok && len(params)*4 > len(p) {
 			t.Errorf("%d parameters of %d bytes", len(params), len(p))
 		}
 	})

@@ -3,7 +3,6 @@ package postgres
 import (
 	"crypto/sha256"
 	"slices"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -36,9 +35,11 @@ type shapedText struct{ from, to int }
 // reading is a text and what it means.
 type reading struct {
 	*understood
-	ops  []access.Operation
-	text string // as the client wrote it
-	sent string // what the target gets in its place
+	ops   []access.Operation
+	text  string   // as the client wrote it
+	sent  string   // what the target gets in its place
+	spans [][2]int // where the statements lie in text
+	made  []edit   // of the text, in order
 }
 
 // planned is a plan with the texts that were read under it. Sessions of one
@@ -145,14 +146,13 @@ func literalsDoNotMatter(s statement) bool {
 		return false
 	}
 	called, _ := s.op.Facts["functions"].([]string)
-	return s.op.Guard == nil && s.op.Facts["ddl"] == false && !slices.Contains(called, "set_config")
+	return len(s.secrets.spans) == 0 && s.op.Guard == nil && s.op.Facts["ddl"] == false && !slices.Contains(called, "set_config")
 }
 
 // generalize moves the places into the shape, so that they serve every text
 // of it.
 func (u *understood) generalize(s *shaped, text string) {
-	at := strings.Index(text, u.stmts[0].op.Text)
-	where := &shapedText{s.inShape(at), s.inShape(at + len(u.stmts[0].op.Text))}
+	where := &shapedText{s.inShape(u.stmts[0].from), s.inShape(u.stmts[0].to)}
 	edits := slices.Clone(u.edits)
 	for i, e := range edits {
 		edits[i].at, edits[i].end = s.inShape(e.at), s.inShape(e.end)
@@ -169,18 +169,20 @@ func (u *understood) generalize(s *shaped, text string) {
 // of is the reading of one text; s is its shape if u is of a shape.
 func (u *understood) of(text string, s *shaped) reading {
 	r := reading{understood: u, text: text, sent: text}
-	r.ops = make([]access.Operation, len(u.stmts))
+	r.ops, r.spans = make([]access.Operation, len(u.stmts)), make([][2]int, len(u.stmts))
 	for i := range u.stmts {
-		r.ops[i] = u.stmts[i].op
+		r.ops[i], r.spans[i] = u.stmts[i].op, [2]int{u.stmts[i].from, u.stmts[i].to}
 	}
 	edits := u.edits
 	if u.shape != nil {
-		r.ops[0].Text = text[s.inText(u.shape.from):s.inText(u.shape.to)]
+		r.spans[0] = [2]int{s.inText(u.shape.from), s.inText(u.shape.to)}
+		r.ops[0].Text = text[r.spans[0][0]:r.spans[0][1]]
 		edits = make([]edit, len(u.edits))
 		for i, e := range u.edits {
 			edits[i] = edit{s.inText(e.at), s.inText(e.end), e.with}
 		}
 	}
+	r.made = edits
 	if len(edits) > 0 {
 		r.sent = apply(text, edits)
 	}

@@ -167,7 +167,7 @@ func appendFact(b []byte, v any) ([]byte, bool) {
 }
 
 func appendDecision(b []byte, d *access.Decision) (_ []byte, ok bool) {
-	if len(d.Ask) > 0 {
+	if len(d.Ask) > 0 || d.Limits != (access.Limits{}) {
 		return b, false
 	}
 	b = strconv.AppendInt(append(b, `{"verdict":`...), int64(d.Verdict), 10)

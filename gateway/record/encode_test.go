@@ -53,6 +53,7 @@ func TestEncodeIsJSON(t *testing.T) {
 		{Type: access.EventData, Time: at, Op: 1, Direction: access.ToClient, Data: []byte("x"), Text: "y"},
 		{Type: access.EventOpen, Time: at.UTC(), Op: 3, Operation: &access.Operation{Kind: "file", Opaque: true}},
 		{Type: access.EventClose, Time: at.UTC(), Op: 3, Outcome: &access.Outcome{Status: "ok", Received: 7, ReceivedHash: "ab"}},
+		{Type: access.EventOpen, Time: at.UTC(), Op: 3, Decision: &access.Decision{Verdict: access.Allow, Limits: access.Limits{Rows: 5, Say: "Few."}}},
 		{Type: access.EventNotice, Time: at.In(time.FixedZone("x", 3600)), Text: "ends"},
 	} {
 		same(t, e)
@@ -62,7 +63,7 @@ func TestEncodeIsJSON(t *testing.T) {
 // A field that is added to one of these must be added to encode.go as well.
 func TestEncodeKnowsEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]int{
-		reflect.TypeFor[access.Event](): 13, reflect.TypeFor[access.Operation](): 10, reflect.TypeFor[access.Decision](): 5, reflect.TypeFor[access.Outcome](): 7,
+		reflect.TypeFor[access.Event](): 13, reflect.TypeFor[access.Operation](): 11, reflect.TypeFor[access.Decision](): 6, reflect.TypeFor[access.Outcome](): 7,
 	} {
 		if typ.NumField() != want {
 			t.Errorf("%s has %d fields, encode.go knows %d", typ, typ.NumField(), want)

@@ -156,6 +156,9 @@ func renderGrant(g workflows.GrantReport) string {
 	p.addf("- **Who:** %s\n", people(plan))
 	p.addf("- **Gets:** role %s on %s%s\n", code(clip(plan.Role.Name, 100)), code(clip(plan.Target.TargetRef.String(), 200)), labels(plan.Target))
 	p.addf("- **Until:** %s\n", until(g))
+	if d := plan.Role.Drain(); d > 0 {
+		p.addf("- **Then:** what runs at the end may finish, and its transaction commit, for %s; nothing new starts\n", d)
+	}
 	p.addf("- **Because:** %s%s\n", code(clip(plan.Request.Reason, maxSentence)), ticket(plan.Request))
 	p.add(renderScope(plan))
 	p.add(renderMasks(plan.Masks))
@@ -283,16 +286,30 @@ func maskWords(w access.MaskWith) string {
 func renderRules(rules []access.Rule) string {
 	var b strings.Builder
 	for _, r := range rules[:min(len(rules), maxItems)] {
-		does := "blocks"
-		if r.Hold != "" {
-			does = "holds until one of " + parties(r.Ask) + " agrees"
-			if r.Deny != "" {
-				does = "blocks or " + does
-			}
-		}
-		fmt.Fprintf(&b, "- **Rule** %s %s: %s\n", code(clip(r.Name, 100)), does, text(clip(r.Say, maxSentence)))
+		fmt.Fprintf(&b, "- **Rule** %s %s: %s\n", code(clip(r.Name, 100)), does(r), text(clip(r.Say, maxSentence)))
 	}
 	return b.String() + more(len(rules), "rules")
+}
+
+// does says what a rule may do to a statement.
+func does(r access.Rule) string {
+	var all []string
+	if r.Deny != "" {
+		all = append(all, "blocks")
+	}
+	if r.Hold != "" {
+		all = append(all, "holds until one of "+parties(r.Ask)+" agrees")
+	}
+	if r.LimitRows > 0 {
+		all = append(all, fmt.Sprintf("shows at most %d rows", r.LimitRows))
+	}
+	if r.LimitTime > 0 {
+		all = append(all, fmt.Sprintf("cuts after %s", r.LimitTime))
+	}
+	if r.Record != "" {
+		all = append(all, "records the "+r.Record)
+	}
+	return strings.Join(all, " or ")
 }
 
 func more(n int, what string) string {

@@ -104,9 +104,15 @@ func narrowRole(approved, today access.Role) (access.Role, error) {
 		case was == is:
 		case key == "connection_limit":
 			value = fewer(was, is)
-		case key == "statement_timeout", key == "lock_timeout":
+		case key == "limit_rows":
+			value = fewerRows(was, is)
+		case key == "statement_timeout", key == "lock_timeout", key == "limit_time":
 			value = sooner(was, is)
-		case key == "trust_functions", key == "call", key == "drain": // what the target is checked by, what the expansion has anyway, and what a session's end looks like
+		case key == "drain": // without it there is none
+			if value = ""; was != "" && is != "" {
+				value = sooner(was, is)
+			}
+		case key == "trust_functions", key == "call": // what the target is checked by, and what the expansion has anyway
 		default:
 			return out, access.Errorf(access.CodeInvalid, "The setting %q of role %q changed.", key, today.Name)
 		}
@@ -143,6 +149,16 @@ func fewer(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// fewerRows is the smaller of two limits of rows; an empty one is none.
+func fewerRows(a, b string) string {
+	na, errA := strconv.Atoi(a)
+	nb, errB := strconv.Atoi(b)
+	if errA != nil || errB == nil && nb < na {
+		return b
+	}
+	return a
 }
 
 // sooner is the shorter of two timeouts; an empty one is the server's own.

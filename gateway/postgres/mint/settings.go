@@ -35,9 +35,15 @@ func roleSettings(role access.Role) (settings, error) {
 			s.statementTimeout, err = timeout(role.Name, key, value)
 		case "lock_timeout":
 			s.lockTimeout, err = timeout(role.Name, key, value)
-		case "trust_functions", "call", "owner", "drain": // the expander's and the gateway's
+		case "limit_time", "drain": // the gateway's
+			_, err = timeout(role.Name, key, value)
+		case "limit_rows":
+			if n, bad := strconv.ParseInt(value, 10, 32); bad != nil || n < 1 {
+				return s, access.Errorf(access.CodeInvalid, "Role %q: limit_rows is %q; want a number from 1.", role.Name, value)
+			}
+		case "trust_functions", "call", "owner": // the expander's
 		default:
-			return s, access.Errorf(access.CodeInvalid, "Role %q: PostgreSQL targets don't know the setting %q; they know call, connection_limit, drain, lock_timeout, owner, statement_timeout and trust_functions.", role.Name, key)
+			return s, access.Errorf(access.CodeInvalid, "Role %q: PostgreSQL targets don't know the setting %q; they know call, connection_limit, drain, limit_rows, limit_time, lock_timeout, owner, statement_timeout and trust_functions.", role.Name, key)
 		}
 		if err != nil {
 			return s, err

@@ -18,7 +18,7 @@ import (
 // closes its sessions and takes nothing back.
 
 // staticSettings are the settings of a role that the gateway keeps alone.
-var staticSettings = []string{"drain", "call"}
+var staticSettings = []string{"drain", "call", "limit_rows", "limit_time"}
 
 // expandStatic logs in and says what a session will be.
 func (m *Minter) expandStatic(ctx context.Context, plan access.Plan) (access.Expansion, error) {

@@ -91,7 +91,7 @@ func TestStaticCredentialIsTheApprovedOne(t *testing.T) {
 
 func TestStaticCredentialIsNarrowed(t *testing.T) {
 	b, _ := staticBench(t)
-	g := b.ask(t, access.Role{Name: "any"})
+	g := b.ask(t, access.Role{Name: "any", Settings: map[string]string{"drain": "5m"}})
 	if got, err := b.Narrow(t.Context(), g.Plan, g.Plan); err != nil || got.Digest() != g.Plan.Digest() {
 		t.Errorf("unchanged policies narrow it: %v", err)
 	}

@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
+
+// Values that a recording, and an approver, must not see stand as literals in
+// texts and as parameters: those for masked columns or held against one, and
+// passwords. See gateway.Withholder for what stands in their place.
+
+// secrets are where a statement has such values.
+type secrets struct {
+	params []int    // 1 is $1
+	spans  [][2]int // of the statement's text, in order
+	args   [][2]int // every literal in an EXECUTE: which of them are secret, its statement says
+}
+
+// secretsOf finds the values in a statement, which is text[s.from:s.to].
+func secretsOf(text string, s *statement) secrets {
+	out := secrets{params: uniqInts(s.names.params)}
+	execute := s.node.GetExecuteStmt() != nil || s.node.GetExplainStmt().GetQuery().GetExecuteStmt() != nil
+	named := strings.Contains(strings.ToLower(text[s.from:s.to]), "passw") || strings.Contains(text[s.from:s.to], "://")
+	if len(s.names.literals) == 0 && !execute && !named {
+		return out
+	}
+	tokens := scan(text[s.from:s.to])
+	for i, t := range tokens {
+		at := int(t.Start) + s.from
+		span := literalAt(tokens, i)
+		switch {
+		case slices.Contains(s.names.literals, at), named && isPassword(text[s.from:s.to], tokens, i):
+			out.spans = append(out.spans, span)
+		case execute && isLiteral(t.Token):
+			out.args = append(out.args, span)
+		}
+	}
+	return out
+}
+
+func scan(text string) []*pg.ScanToken {
+	r, err := pg.Scan(text)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(r.Tokens, func(t *pg.ScanToken) bool {
+		return t.Token == pg.Token_SQL_COMMENT || t.Token == pg.Token_C_COMMENT
+	})
+}
+
+func isLiteral(t pg.Token) bool {
+	switch t {
+	case pg.Token_SCONST, pg.Token_USCONST, pg.Token_BCONST, pg.Token_XCONST, pg.Token_ICONST, pg.Token_FCONST:
+		return true
+	}
+	return false
+}
+
+// literalAt is a literal with its sign.
+func literalAt(tokens []*pg.ScanToken, i int) [2]int {
+	end := int(tokens[i].End)
+	if !isLiteral(tokens[i].Token) && i+1 < len(tokens) {
+		end = int(tokens[i+1].End)
+	}
+	return [2]int{int(tokens[i].Start), end}
+}
+
+// credential is a text that carries a password: of libpq, or a URL.
+var credential = regexp.MustCompile(`(?i)passw(or)?d\s*=|://[^/\s'@]*:[^/\s'@]+@`)
+
+// isPassword reports whether the literal is a password: a word before it says
+// so, or it has one within.
+func isPassword(text string, tokens []*pg.ScanToken, i int) bool {
+	if !isLiteral(tokens[i].Token) {
+		return false
+	}
+	if credential.MatchString(text[tokens[i].Start:tokens[i].End]) {
+		return true
+	}
+	for _, t := range tokens[max(0, i-2):i] {
+		if !isLiteral(t.Token) && strings.Contains(strings.ToLower(text[t.Start:t.End]), "passw") {
+			return true
+		}
+	}
+	return false
+}
+
+// quoted is how a string is written, for texts that nothing else understands.
+var quoted = regexp.MustCompile(`'(?:[^']|'')*'?`)
+
+// withoutPasswords is a text of which nothing else is known. If it has a
+// password anywhere, none of its strings is shown.
+func withoutPasswords(text string, withhold func([]byte) string) string {
+	if low := strings.ToLower(text); !strings.Contains(low, "passw") && !credential.MatchString(low) {
+		return text
+	}
+	return quoted.ReplaceAllStringFunc(text, func(s string) string { return withhold(unquote(s)) })
+}
+
+// unquote is the value of a plain literal, so that it is the same as that of a
+// parameter; of any other it is the literal itself.
+func unquote(s string) []byte {
+	if len(s) > 1 && s[0] == '\'' && s[len(s)-1] == '\'' {
+		return []byte(strings.ReplaceAll(s[1:len(s)-1], "''", "'"))
+	}
+	return []byte(s)
+}
+
+// replaceSpans puts what stands for the values in their place.
+func replaceSpans(text string, spans [][2]int, withhold func([]byte) string) string {
+	edits := make([]edit, len(spans))
+	for i, s := range spans {
+		edits[i] = edit{s[0], s[1], withhold(unquote(text[s[0]:s[1]]))}
+	}
+	return apply(text, edits)
+}
+
+func uniqInts(in []int) []int {
+	out := slices.Clone(in)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// withhold takes the values out of what is recorded and shown. What is sent
+// stays as it is.
+func (r *reading) withhold(with func([]byte) string) {
+	for i := range r.ops {
+		s := r.stmts[i].secrets
+		if len(s.spans) > 0 {
+			r.ops[i].Text = replaceSpans(r.ops[i].Text, s.spans, with)
+		}
+	}
+}
