@@ -211,6 +211,14 @@ func hasTop(domain []byte) bool {
 
 func isBase64URL(c byte) bool { return isAlnum(c) || c == '-' || c == '_' }
 
+// beginsToken: not in the middle of one, but for the n of an escaped line's end.
+func beginsToken(text []byte, at int) bool {
+	if at == 0 || !isBase64URL(text[at-1]) && text[at-1] != '.' {
+		return true
+	}
+	return at > 1 && text[at-2] == '\\'
+}
+
 // jwtAt reads a JSON Web Token at "eyJ": three parts, of which the first two
 // are objects, or five of an encrypted one, whose second may be anything.
 func jwtAt(text []byte, from int) int {

@@ -38,6 +38,7 @@ type place uint8
 
 const (
 	inName   place = iota // before an operator, behind which the value is
+	beside                // somewhere in name, operator and value
 	inMatch               // somewhere
 	anywhere              // perhaps only near it
 )
@@ -100,10 +101,14 @@ func newRuleBook(rules []rule) *ruleBook {
 // general has its words in the name, and some of them only in pieces. Where
 // one word of a rule need not be in the match, none need be.
 func (r *rule) placeOf(keyword string) place {
-	text := strings.ToLower(r.Regex)
-	name, _, assigns := strings.Cut(text, operator)
-	if r.ID == "generic-api-key" || assigns && strings.Contains(name, keyword) {
+	unescaped := strings.NewReplacer(`\`, "").Replace
+	text := strings.ToLower(unescaped(r.Regex))
+	name, _, assigns := strings.Cut(text, unescaped(operator))
+	switch {
+	case r.ID == "generic-api-key", assigns && strings.Contains(name, keyword):
 		return inName
+	case assigns:
+		return beside
 	}
 	for _, k := range r.Keywords {
 		if !strings.Contains(text, k) {
@@ -265,20 +270,20 @@ func (r *rule) counts(text []byte, m []int) bool {
 		begin-- // see anyPrefix
 	}
 	for _, a := range r.allows() {
-		if a.allows(secret, text[begin:m[1]], lineAround(text, m[0], m[1])) {
+		if a.allows(secret, text[begin:m[1]], func() []byte { return lineAround(text, m[0], m[1]) }) {
 			return false
 		}
 	}
 	return true
 }
 
-func (a allowed) allows(secret, match, line []byte) bool {
+func (a allowed) allows(secret, match []byte, line func() []byte) bool {
 	target := secret
 	switch a.Target {
 	case "match":
 		target = match
 	case "line":
-		target = line
+		target = line()
 	}
 	byRegex, byWord := false, false
 	for _, re := range a.regexes {

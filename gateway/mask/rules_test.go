@@ -6,6 +6,7 @@ import (
 	"regexp/syntax"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEveryRule: for each rule a text is made that its expression matches, and
@@ -100,6 +101,25 @@ func TestNoFalseAlarm(t *testing.T) {
 		got := []byte(text)
 		if s.Mask(got) {
 			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// TestHostileText: no text makes the search slower than a megabyte in some
+// seconds: what it is full of is not searched again for each word.
+func TestHostileText(t *testing.T) {
+	s := set(t, all()...)
+	for _, word := range []string{"curl ", "key=", "eyJ.", "eyJ", "s.", "test_", "a@", "-----BEGIN ", "kind: secret ", "linkedin ", "4111 ", "AKIA", "password ", "\x1b["} {
+		text := bytes.Repeat([]byte(word), 1<<17/len(word))
+		began := time.Now()
+		m := s.Stream(true)
+		for at := 0; at < len(text); {
+			at += m.Advance(text[at:min(len(text), at+64<<10)], at+64<<10 >= len(text))
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("%q: %d bytes took %s", word, len(text), took)
+		} else {
+			t.Logf("%q: %.1f MB/s", word, float64(len(text))/took.Seconds()/1e6)
 		}
 	}
 }

@@ -218,8 +218,8 @@ func (s *Set) findSecrets(text []byte, f *found) {
 // no other look.
 func (r *rule) look(text []byte, from, to int, p place, f *found) int {
 	if r.ID == jwtID {
-		if end := 0; bytes.HasPrefix(text[from:], []byte("eyJ")) {
-			if end = jwtAt(text, from); end > 0 {
+		if bytes.HasPrefix(text[from:], []byte("eyJ")) && beginsToken(text, from) {
+			if end := jwtAt(text, from); end > 0 {
 				f.add(from, end)
 				return end
 			}
@@ -231,6 +231,9 @@ func (r *rule) look(text []byte, from, to int, p place, f *found) int {
 		return to
 	}
 	region, last := text[low:high], to
+	if p != inName {
+		last = min(to+r.reach(p), high) // see reach: all that begins before it is found here
+	}
 	for at := 0; at < len(region); {
 		m := r.compile().FindSubmatchIndex(region[at:])
 		if m == nil {
@@ -258,8 +261,9 @@ func (r *rule) region(text []byte, from, to int, p place) (low, high int, ok boo
 	high = min(len(text), to+s.max)
 	switch {
 	case p == anywhere:
-		return max(0, from-beforeAny), min(len(text), to+longestValue), true
+		return max(0, from-beforeAny), min(len(text), to+2*r.reach(p)), true
 	case p == inMatch && s.solid:
+		high = min(len(text), to+2*r.reach(p))
 		for low = from; low > 0 && text[low-1] > ' ' && from-low < s.max; {
 			low--
 		}
@@ -276,12 +280,21 @@ func (r *rule) region(text []byte, from, to int, p place) (low, high int, ok boo
 		}
 		return max(0, from-beforeName), min(len(text), to+max(after, longestName)+2), true
 	default:
-		low = max(0, from-min(s.max, beforeAny))
+		low, high = max(0, from-min(s.max, beforeAny)), min(len(text), to+2*r.reach(p))
 	}
 	for low > 0 && from-low < 2*beforeAny && isAlnum(text[low]) {
 		low--
 	}
 	return low, high, high-low >= s.min
+}
+
+// reach is how far from its word a match may end. Twice as far is searched, so
+// that a text full of such words is searched twice in all, and not for each.
+func (r *rule) reach(p place) int {
+	if p == anywhere {
+		return longestValue
+	}
+	return r.shape.max
 }
 
 // assigned finds, behind a name that goes on here, an operator and a value.
@@ -296,7 +309,7 @@ func assigned(p []byte) (value, after int) {
 		}
 		i += n
 		value = i + run(name[i:], &quoteBytes)
-		after = value + run(p[value:], &valueBytes)
+		after = value + run(p[value:min(len(p), value+longestNamed)], &valueBytes)
 		if after-value >= shortest || after == len(p) {
 			return value, after
 		}
@@ -312,6 +325,7 @@ func assigned(p []byte) (value, after int) {
 // its entropy is only nearly right.
 const (
 	longestName  = 64
+	longestNamed = 512 // the value
 	entropySlack = 0.5
 )
 
