@@ -40,6 +40,10 @@ var opaqueTypes = []uint32{
 	2950, 2951, 3220, 3221, 5069,
 }
 
+// maskedAtOnce is how many bytes are looked through without letting other
+// sessions of the same turn go on elsewhere.
+const maskedAtOnce = 4 << 10
+
 // maskedKinds are messages that are read whole where values are masked.
 const maskedKinds = "ANT"
 

@@ -66,6 +66,9 @@ type passage struct {
 // pass passes on all messages that are whole, and the beginning of one that
 // is too large to be kept. It says how many bytes it used.
 func (b *bridge) pass(p []byte) (int, error) {
+	if b.masking != nil && len(p) > maskedAtOnce {
+		b.line.Yield() // others are not to wait for it
+	}
 	w := passage{b: b, p: p}
 	err := w.messages()
 	if h := b.current; h != nil {
