@@ -258,12 +258,11 @@ const (
 // region is what to search, if a match is possible at all.
 func (r *rule) region(text []byte, from, to int, p place) (low, high int, ok bool) {
 	s := r.shape
-	high = min(len(text), to+s.max)
+	high = min(len(text), to+2*r.reach(p))
 	switch {
 	case p == anywhere:
-		return max(0, from-beforeAny), min(len(text), to+2*r.reach(p)), true
+		return max(0, from-beforeAny), high, true
 	case p == inMatch && s.solid:
-		high = min(len(text), to+2*r.reach(p))
 		for low = from; low > 0 && text[low-1] > ' ' && from-low < s.max; {
 			low--
 		}
@@ -280,7 +279,7 @@ func (r *rule) region(text []byte, from, to int, p place) (low, high int, ok boo
 		}
 		return max(0, from-beforeName), min(len(text), to+max(after, longestName)+2), true
 	default:
-		low, high = max(0, from-min(s.max, beforeAny)), min(len(text), to+2*r.reach(p))
+		low = max(0, from-min(s.max, beforeAny))
 	}
 	for low > 0 && from-low < 2*beforeAny && isAlnum(text[low]) {
 		low--
