@@ -225,6 +225,54 @@ func TestLimitHoldsForAllOfAPortal(t *testing.T) {
 	}
 }
 
+func TestTimeIsLimited(t *testing.T) {
+	r := newRig(t, Config{})
+	r.door.limit = access.Limits{Time: 1, Rule: "quick", Say: "Be quick."}
+	r.door.judge = func(access.Operation) access.Verdict { return access.Allow }
+	for mode, exec := range protocols {
+		c := r.connect()
+		for _, step := range []struct{ sql, want string }{
+			{"select 1", ""},
+			{"set statement_timeout = 0", ""},
+			{"select pg_sleep(60)", "57014"},
+			{"select 1", ""},
+			{"begin", ""},
+			{"insert into t values (9, 'x')", ""},
+			{"select pg_sleep(60)", "57014"},
+			{"commit", ""}, // a rollback: the transaction failed
+			{"select 1", ""},
+		} {
+			began := time.Now()
+			_, err := exec(t.Context(), c, step.sql)
+			if codeOf(err) != step.want || time.Since(began) > 30*time.Second {
+				t.Errorf("%s: %s: got %v after %s, want %q", mode, step.sql, err, time.Since(began), step.want)
+			}
+			if step.want == "57014" && !strings.Contains(fmt.Sprint(err), "Be quick.") {
+				t.Errorf("%s: the error does not say whose limit it is: %v", mode, err)
+			}
+		}
+	}
+	if n := r.count(); n != 3 {
+		t.Errorf("%d rows, want 3: what was cut was not committed", n)
+	}
+	c := r.connect().PgConn()
+	if _, err := c.CopyFrom(t.Context(), &slowReader{ctx: t.Context()}, "copy t from stdin"); codeOf(err) != "57014" {
+		t.Errorf("copy in: got %v", err)
+	}
+}
+
+// slowReader has no end before the test's.
+type slowReader struct{ ctx context.Context }
+
+func (s *slowReader) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return copy(p, "7\tx\n"), nil
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	}
+}
+
 func TestResultsAreRecorded(t *testing.T) {
 	r := newRig(t, Config{})
 	r.door.limit = access.Limits{Results: true}
