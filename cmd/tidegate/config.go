@@ -75,6 +75,7 @@ type gatewayConfig struct {
 type recordingsConfig struct {
 	Dir     string
 	MinFree uint64
+	Bucket  string // the URL of where sealed recordings are copied to; none if empty
 }
 
 type logConfig struct {

@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/archive"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/workflows"
@@ -455,7 +456,13 @@ func (c *serveConfig) readRecordings(b *block) {
 		b.keepFromDev(dir)
 		b.onlyOurs(dir, []string{dir.text})
 	}
-	c.Recordings = recordingsConfig{Dir: dir.text, MinFree: uint64(b.number("min_free_mib", 1<<30)) << 20}
+	bucket := b.text("bucket")
+	if bucket.ok() {
+		if err := archive.Check(bucket.text); err != nil {
+			b.errorf(bucket.at, "Wrong bucket", `Can't use it: %v. Want such as "s3://recordings?region=eu-central-1".`, err)
+		}
+	}
+	c.Recordings = recordingsConfig{Dir: dir.text, MinFree: uint64(b.number("min_free_mib", 1<<30)) << 20, Bucket: bucket.text}
 	b.done()
 }
 

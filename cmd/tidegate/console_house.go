@@ -31,10 +31,29 @@ func (h *serveHouse) startConsole(context.Context) error {
 	}
 	cfg := console.Config{URL: h.cfg.Console.URL, Providers: h.cfg.Console.Logins, Ledger: h.ledger, Desk: h.ctl.flows.Desk()}
 	if h.cfg.Parts.Gateway {
-		cfg.Recordings = console.Folder(h.cfg.Recordings.Dir)
+		cfg.Recordings = shelf{console.Folder(h.cfg.Recordings.Dir), h.cfg.Recordings.Bucket}
 		cfg.Keys = trustedKeys(h.keysDir())
 	}
 	return h.openConsole(h.cfg.Console.Listen, h.cfg.Console.TLS.server(), cfg)
+}
+
+// shelf is a folder of recordings, and a bucket for those that are gone from it.
+type shelf struct {
+	console.Folder
+	bucket string
+}
+
+// Open implements console.Recordings.
+func (s shelf) Open(ctx context.Context, session string) (console.Recording, error) {
+	f, err := s.Folder.Open(ctx, session)
+	if s.bucket == "" || err == nil || access.CodeOf(err) != access.CodeNotFound {
+		return f, err
+	}
+	file, err := fetchRecording(ctx, s.bucket, session)
+	if err != nil {
+		return nil, err
+	}
+	return console.Opened(file)
 }
 
 // consoleClient is dev's console at dev's issuer. Its audience is not the

@@ -24,6 +24,7 @@ type installation struct {
 	Dir        string // the state folder
 	Ledger     access.Secret
 	Recordings string
+	Bucket     string // where copies of them lie; none if empty
 }
 
 // which is how every verb is told which installation it is about.
@@ -104,7 +105,7 @@ func ofConfig(path string) (installation, error) {
 		return installation{}, fmt.Errorf("read configuration %s: %w", path, errors.Join(errs...))
 	}
 	return installation{
-		Config: path, Name: c.Installation, Dir: c.StateDir, Ledger: c.Ledger, Recordings: c.Recordings.Dir,
+		Config: path, Name: c.Installation, Dir: c.StateDir, Ledger: c.Ledger, Recordings: c.Recordings.Dir, Bucket: c.Recordings.Bucket,
 	}, nil
 }
 

@@ -13,9 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway/archive"
 	"github.com/tidegate/tidegate/gateway/record"
 )
 
@@ -63,7 +65,7 @@ func one(flags *flag.FlagSet, args []string, io stdio, what string) (string, err
 }
 
 // openRecording opens a session's recording by id, or a file by its path.
-func openRecording(dir, name string) (*os.File, error) {
+func openRecording(dir, bucket, name string) (*os.File, error) {
 	path := name
 	if !isFile(name) {
 		if strings.ContainsAny(name, `/\.`) {
@@ -73,6 +75,9 @@ func openRecording(dir, name string) (*os.File, error) {
 			return nil, errors.New("open recording: this configuration has none; they lie where its gateways run")
 		}
 		found, err := record.Find(dir, name)
+		if access.CodeOf(err) == access.CodeNotFound && err != nil && bucket != "" {
+			return fetchRecording(context.Background(), bucket, name)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open recording: %w (`tidegate sessions` lists them)", err)
 		}
@@ -85,6 +90,21 @@ func openRecording(dir, name string) (*os.File, error) {
 	return f, nil
 }
 
+// fetchTime bounds how long a recording may take to come from a bucket.
+const fetchTime = 10 * time.Minute
+
+// fetchRecording brings a copy from the bucket.
+func fetchRecording(ctx context.Context, bucket, id string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	a, err := archive.Open(ctx, archive.Config{URL: bucket})
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.Fetch(ctx, id)
+	return f, errors.Join(err, a.Close())
+}
+
 // recordingFor opens what replay and verify were asked for, and says of which
 // installation.
 func recordingFor(w which, name string) (*os.File, installation, error) {
@@ -92,7 +112,7 @@ func recordingFor(w which, name string) (*os.File, installation, error) {
 	if err != nil {
 		return nil, i, err
 	}
-	f, err := openRecording(i.Recordings, name)
+	f, err := openRecording(i.Recordings, i.Bucket, name)
 	return f, i, err
 }
 
@@ -178,6 +198,9 @@ func runVerify(ctx context.Context, args []string, io stdio) error {
 	report, err := verify(ctx, f, i, *keyFile)
 	if err != nil {
 		return err
+	}
+	if report.Whole && !isFile(name) && report.Session != name {
+		report.Whole, report.Fault = false, &record.Fault{What: fmt.Sprintf("it is the recording of session %.64q, put in the place of this one", report.Session)}
 	}
 	if *asJSON {
 		err = encodeOne(io.out, report)

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidegate/tidegate/gateway/record"
 )
 
 // TestReplayVerb: the flags fit together, and a film ends with the terminal as
@@ -38,5 +44,36 @@ func TestReplayVerb(t *testing.T) {
 		if c.args != nil && c.args[0] == "--from" && strings.Contains(s.out, "rm -rf") {
 			t.Errorf("what was before is shown: %s", s.out)
 		}
+	}
+}
+
+// TestRecordingsElsewhere: a recording that is gone here is read from the
+// bucket, and one that lies in another's place is refused.
+func TestRecordingsElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.ReadFile("../../gateway/record/testdata/v1.tgr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "bucket", "golden.tgr"), string(file), 0o600)
+	put(t, filepath.Join(dir, "recordings", "2026", "03", "01", "other.tgr"), string(file), 0o600)
+	config := put(t, filepath.Join(dir, "tidegate.hcl"), fmt.Sprintf(`
+state_dir = %q
+ledger { url = %q }
+recordings {
+  dir    = %q
+  bucket = "file://%s"
+}
+`, filepath.Join(dir, "state"), "sqlite:"+filepath.Join(dir, "ledger.db"), filepath.Join(dir, "recordings"), filepath.Join(dir, "bucket")), 0o600)
+	if s := cli(t, "", "replay", "--config", config, "golden"); s.code != exitOK || !strings.Contains(s.out, "rule no-rm") {
+		t.Errorf("from the bucket: exit code %d\n%s%s", s.code, s.out, s.err)
+	}
+	if s := cli(t, "", "replay", "--config", config, "none"); s.code != exitFailed || !strings.Contains(s.err, "nor in the bucket") {
+		t.Errorf("from nowhere: exit code %d\n%s%s", s.code, s.out, s.err)
+	}
+	recorder := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	keys := put(t, filepath.Join(dir, "keys.pem"), string(record.MarshalKey(recorder.Public().(ed25519.PublicKey))), 0o600)
+	if s := cli(t, "", "verify", "--dir", dir, "--keys", keys, "other"); s.code != exitFailed || !strings.Contains(s.err, "put in the place of this one") {
+		t.Errorf("another session's: exit code %d\n%s%s", s.code, s.out, s.err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway"
+	"github.com/tidegate/tidegate/gateway/archive"
 	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
@@ -231,6 +232,22 @@ func (h *serveHouse) openStore(context.Context) (err error) {
 		return fmt.Errorf("open recordings: %w", err)
 	}
 	h.onClose(h.store.Close)
+	return h.startArchive()
+}
+
+// startArchive copies sealed recordings to the bucket, if there is one.
+func (h *serveHouse) startArchive() error {
+	if h.cfg.Recordings.Bucket == "" {
+		return nil
+	}
+	a, err := archive.Open(context.Background(), archive.Config{
+		Dir: h.cfg.Recordings.Dir, URL: h.cfg.Recordings.Bucket, Log: h.log.With("part", "archive"),
+	})
+	if err != nil {
+		return err
+	}
+	a.Start()
+	h.onClose(a.Close)
 	return nil
 }
 

@@ -287,6 +287,9 @@ func (s *Store) keep() {
 	}
 }
 
+// ValidID reports whether a session's id can name a file.
+func ValidID(id string) bool { return sessionID.MatchString(id) }
+
 // Find is the path of a session's recording in a folder.
 func Find(dir, id string) (string, error) {
 	if !sessionID.MatchString(id) {

@@ -72,6 +72,11 @@ func (f Folder) Open(_ context.Context, session string) (Recording, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open recording: %w", err)
 	}
+	return Opened(file)
+}
+
+// Opened is a recording in a file that is open.
+func Opened(file *os.File) (Recording, error) {
 	info, err := file.Stat()
 	if err != nil {
 		_ = file.Close() // nothing was written
