@@ -54,6 +54,7 @@ type Grant struct {
 	NotAfter   time.Time `json:"not_after"`
 	Pull       Pull      `json:"pull"`
 	Paused     string    `json:"paused,omitempty"`  // who put it on hold, and why: nothing opens or goes on; empty: it is not
+	Yields     time.Time `json:"yields,omitzero"`   // its target makes room for a migration: its access is not made before, unless this is taken away
 	Why        string    `json:"why,omitempty"`     // the last transition's reason, one sentence
 	Closed     time.Time `json:"closed,omitzero"`   // proved that nothing is left at the target
 	Backing    []byte    `json:"backing,omitempty"` // the room's own plan from mint (views and names): no secret

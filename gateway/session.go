@@ -230,6 +230,8 @@ func continues(old, g access.Grant, ok bool) error {
 		return access.Errorf(access.CodeEnded, "Your grant %s is %s: %s See %s", g.Key.ID, g.State, why(g), g.Pull.URL)
 	case g.Paused != "":
 		return access.Errorf(access.CodeEnded, "Your grant %s was put on hold by %s. See %s", g.Key.ID, g.Paused, g.Pull.URL)
+	case g.Generation != old.Generation && !g.Yields.IsZero():
+		return access.Errorf(access.CodeUnavailable, "The target of your grant %s makes room for a migration, until %s at most. Connect again then.", g.Key.ID, g.Yields.UTC().Format(time.RFC3339))
 	case g.Generation != old.Generation:
 		return access.Errorf(access.CodeEnded, "Your grant %s was made anew. Connect again; see %s", g.Key.ID, g.Pull.URL)
 	case g.Digest != old.Digest:

@@ -105,7 +105,16 @@ type narrowing struct {
 // target is to be made again) is finished first.
 func (n narrowing) one(ctx context.Context, g access.Grant) error {
 	if len(g.Backing) == 0 {
+		if n.now().Before(g.Yields) {
+			return nil // its target makes room for a migration
+		}
 		row, err := n.renew(ctx, g)
+		if isRefusal(err) {
+			why := "Its access could not be made again: " + access.Message(err)
+			_, err = n.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: clip(why)})
+			n.wake(ctx, g.Key)
+			return err
+		}
 		if err != nil || row.State != access.StateActive {
 			return err
 		}
@@ -287,7 +296,7 @@ func (n narrowing) renew(ctx context.Context, g access.Grant) (access.Grant, err
 		if row.State != access.StateActive || row.Generation != g.Generation {
 			return false, nil
 		}
-		row.Backing = made(minted)
+		row.Backing, row.Yields = made(minted), time.Time{}
 		return true, nil
 	})
 	if err != nil {

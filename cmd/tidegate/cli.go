@@ -42,6 +42,7 @@ func verbs() []verb {
 		{"verify", "[--keys FILE] [--json] ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
 		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
 		{"adopt", "[--why TEXT]", "takes a new or restored ledger for the truth", runAdopt},
+		{"yield", "TARGET [--at-most 15m] -- CMD…", "takes views out of a migration's way while it runs", runYield},
 		{"gateway", "close --grant ID | …", "ends open sessions, with everything else down", runGateway},
 		{"keys", "[list | print [NAME] | rotate NAME] [--json]", "lists, prints and rotates the installation's keys", runKeys},
 		{"doctor", "[--config FILE | --dir DIR] [--json]", "asks every part how it is, and says what to do", runDoctor},

@@ -126,6 +126,9 @@ func (m *Minter) plan(ctx context.Context, c *pgx.Conn, j *job) ([]string, error
 	if err != nil {
 		return nil, fmt.Errorf("look for role %s: %w", j.role, err)
 	}
+	if err := m.yields(ctx, c, j); err != nil {
+		return nil, err
+	}
 	if is.schemas, is.views, err = maskSchemasOf(ctx, c, j.role+"_m_"); err != nil {
 		return nil, err
 	}

@@ -152,6 +152,11 @@ func (d *diagnosis) offer(ctx context.Context, plan access.Plan) {
 	default:
 		d.OK("%s can be given: %s", what, summaryOf(b))
 	}
+	if plan.Request.ID != "" {
+		for _, line := range b.viewsSummary() {
+			d.OK("%s: %s", what, line)
+		}
+	}
 	for i, l := range b.LeftOut {
 		if i == maxReports {
 			d.Warn("See the plan of a request for all.", "%s leaves out %d more", what, len(b.LeftOut)-i)

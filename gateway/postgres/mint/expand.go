@@ -251,7 +251,7 @@ func (b body) summary() []string {
 		}
 		out = append(out, fmt.Sprintf("leaves out %s: %s", l.Table, l.Why))
 	}
-	return append(out, b.ownerSummary()...)
+	return append(append(out, b.viewsSummary()...), b.ownerSummary()...)
 }
 
 func count(n int, noun string) string {

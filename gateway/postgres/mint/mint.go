@@ -96,6 +96,9 @@ func (m *Minter) Lease(ctx context.Context, g access.Grant, session string) (acc
 		return access.Lease{}, access.Errorf(access.CodeEnded, "Grant %s is not active: it is %s, until %s.",
 			g.Key.ID, g.State, g.NotAfter.UTC().Format(time.RFC3339))
 	}
+	if len(g.Backing) == 0 && now.Before(g.Yields) {
+		return access.Lease{}, Yielding(g.Yields)
+	}
 	if len(g.Backing) == 0 {
 		return access.Lease{}, access.Errorf(access.CodeUnavailable, "Grant %s is not minted yet.", g.Key.ID)
 	}

@@ -26,6 +26,7 @@ func TestGrantLives(t *testing.T) {
 	want := []string{
 		`reads 3 tables: public."; DROP TABLE orders; --, public.orders, public.users`,
 		"masks 3 columns: public.users.email (last 4 characters), public.users.ssn (nothing shown), public.users.born (always \"1900-01-01\")",
+		"its views hinder ALTER TYPE, DROP COLUMN and DROP TABLE, unless under `tidegate yield`, of public.users",
 	}
 	if diff := cmp.Diff(want, g.Plan.Expansion.Summary); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
