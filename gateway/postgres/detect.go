@@ -202,5 +202,5 @@ func (b *bridge) describeRows(portal string) error {
 	if b.masking == nil {
 		return nil
 	}
-	return b.send(&reply{kind: 'D', hidden: true}, 'D', "P", portal, "\x00")
+	return b.send(&reply{kind: 'D', hidden: true, loud: true}, 'D', "P", portal, "\x00")
 }

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
@@ -167,6 +169,60 @@ func TestDetectInLongValues(t *testing.T) {
 	var out strings.Builder
 	if _, err := c.PgConn().CopyTo(t.Context(), &out, `copy (select a, b from long) to stdout`); err != nil || out.String() != wantA+"\t"+wantB+"\n" {
 		t.Errorf("COPY: got %d bytes, %v, want the same with asterisks", out.Len(), err)
+	}
+}
+
+// TestDetectInAFailedTransaction: where the room asks what a portal's columns
+// are, the target's refusal is the client's answer.
+func TestDetectInAFailedTransaction(t *testing.T) {
+	r, g := detecting(t)
+	c, err := pgx.Connect(t.Context(), detectingDSN(r, g))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := c.PgConn().Hijack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Conn.Close()
+	h.Frontend.SendQuery(&pgproto3.Query{String: "begin"})
+	if codes := untilReady(t, h.Frontend); len(codes) > 0 {
+		t.Fatal(codes)
+	}
+	h.Frontend.SendParse(&pgproto3.Parse{Query: "select body from notes"})
+	h.Frontend.SendBind(&pgproto3.Bind{DestinationPortal: "p"})
+	h.Frontend.SendSync(&pgproto3.Sync{})
+	if codes := untilReady(t, h.Frontend); len(codes) > 0 {
+		t.Fatal(codes)
+	}
+	h.Frontend.SendQuery(&pgproto3.Query{String: "select 1/0"})
+	if codes := untilReady(t, h.Frontend); !slices.Equal(codes, []string{"22012"}) {
+		t.Fatal(codes)
+	}
+	h.Frontend.SendExecute(&pgproto3.Execute{Portal: "p"})
+	h.Frontend.SendSync(&pgproto3.Sync{})
+	if codes := untilReady(t, h.Frontend); !slices.Equal(codes, []string{"25P02"}) {
+		t.Errorf("got the errors %q, want that the transaction is aborted", codes)
+	}
+}
+
+// untilReady sends what is buffered, and collects the errors that come back.
+func untilReady(t *testing.T, f *pgproto3.Frontend) (codes []string) {
+	t.Helper()
+	if err := f.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := f.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			codes = append(codes, m.Code)
+		case *pgproto3.ReadyForQuery:
+			return codes
+		}
 	}
 }
 
