@@ -231,21 +231,26 @@ func (e *expander) refuse(r relation, write bool) string {
 		return "it " + what + " and has row-level security, and a view of it would run with its owner's rights"
 	case masked && limited && write:
 		return "it has masked columns and limited rows, and can't be written as well"
-	case limited && e.refuseRows(r) != "":
-		return e.refuseRows(r)
+	case limited && e.refuseRows(r, write) != "":
+		return e.refuseRows(r, write)
 	case masked:
 		return e.refuseMasks(r)
 	}
 	return ""
 }
 
-func (e *expander) refuseRows(r relation) string {
+func (e *expander) refuseRows(r relation, write bool) string {
 	has := func(name string) bool {
 		return slices.ContainsFunc(r.Columns, func(a attribute) bool { return a.Name == name })
 	}
 	for _, c := range e.limits[r.OID] {
 		if missing := c.lacks(has); len(missing) > 0 {
 			return "its rows are limited by " + c.text + ", and it has no column " + strings.Join(missing, ", ")
+		}
+	}
+	for _, a := range r.Columns {
+		if write && len(a.From) > 0 && slices.ContainsFunc(e.limits[r.OID], func(c condition) bool { return slices.Contains(c.columns, a.Name) }) {
+			return "its rows are limited by the column " + a.Name + ", which is computed from others that could be written: limit them by those"
 		}
 	}
 	return ""

@@ -179,9 +179,14 @@ func grants(gifts []gift, to string) []string {
 	return out
 }
 
-// changes are the rights to change a table's rows.
-func changes(columns []string) []string {
-	return []string{"insert (" + idents(columns) + ")", "update (" + idents(columns) + ")", "delete"}
+// changes are the rights to change a table's rows; what is fixed can't be
+// changed once a row is there.
+func changes(columns []string, fixed ...string) []string {
+	out := []string{"insert (" + idents(columns) + ")", "delete"}
+	if free := slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return slices.Contains(fixed, c) }); len(free) > 0 {
+		out = append(out, "update ("+idents(free)+")")
+	}
+	return out
 }
 
 // giveTable is the rights on the table itself. One that is limited to some of
@@ -247,7 +252,7 @@ func (j *job) giveViews() []string {
 func ownerRights(t table) []string {
 	out := []string{"select (" + idents(rawColumns(t)) + ")"}
 	if t.limited() && t.Write {
-		out = append(out, changes(rawColumns(t))...) // no column is masked
+		out = append(out, changes(rawColumns(t), t.limitColumns()...)...) // no column is masked
 	}
 	return out
 }
@@ -281,7 +286,10 @@ func maskView(t table, schema string) (create string, rights gift) {
 	}
 	if t.limited() && t.Write {
 		options += ", check_option=cascaded" // what is written must be a row that is given
-		can = append(can, changes(rawColumns(t))...)
+		// ON CONFLICT DO UPDATE meets rows that the view leaves out, and asks of
+		// them only that they fit the condition afterwards. So nobody may make
+		// them fit.
+		can = append(can, changes(rawColumns(t), t.limitColumns()...)...)
 	}
 	return fmt.Sprintf("create view %s with (%s) as select %s from %s as t%s", name, options, strings.Join(shown, ", "), ident(t.Schema, t.Name), t.where()),
 		gift{strings.Join(can, ", ") + " on table", name}
