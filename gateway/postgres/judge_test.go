@@ -225,6 +225,49 @@ func TestLimitHoldsForAllOfAPortal(t *testing.T) {
 	}
 }
 
+// Limits may be narrowed while a portal has shown more than they allow now.
+func TestLimitBelowWhatWasShown(t *testing.T) {
+	r := newRig(t, Config{})
+	r.exec("insert into t select i, 'v'||i from generate_series(4, 500) i")
+	r.door.limit = access.Limits{Rows: 100, Rule: "few", Say: "Look at few."}
+	r.door.judge = func(access.Operation) access.Verdict { return access.Allow }
+	h, err := r.connect().PgConn().Hijack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Conn.Close()
+	f := h.Frontend
+	f.SendParse(&pgproto3.Parse{Query: "select * from t"})
+	f.SendBind(&pgproto3.Bind{})
+	f.SendExecute(&pgproto3.Execute{MaxRows: 60})
+	f.Send(&pgproto3.Flush{})
+	rows, code := 0, ""
+	for over := false; !over; {
+		if err := f.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		m, err := f.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			rows++
+		case *pgproto3.PortalSuspended:
+			r.door.later.Store(&access.Limits{Rows: 10, Rule: "fewer", Say: "Look at fewer."})
+			f.SendExecute(&pgproto3.Execute{})
+			f.SendSync(&pgproto3.Sync{})
+		case *pgproto3.ErrorResponse:
+			code = m.Code
+		case *pgproto3.ReadyForQuery:
+			over = true
+		}
+	}
+	if rows != 60 || code != "54000" {
+		t.Errorf("got %d rows and %q, want the first 60 and 54000", rows, code)
+	}
+}
+
 func TestTimeIsLimited(t *testing.T) {
 	r := newRig(t, Config{})
 	r.door.limit = access.Limits{Time: 1, Rule: "quick", Say: "Be quick."}

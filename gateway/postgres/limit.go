@@ -113,7 +113,7 @@ type wanted struct {
 // portion runs a portal for as many rows as its limits and the client allow.
 // It says how many were shown.
 func (b *bridge) portion(r *reply, p wanted) (shown int64, err error) {
-	left := p.limits.Rows - p.shown
+	left := max(0, p.limits.Rows-p.shown) // the limit may be lower than it was for what was shown
 	limited := p.limits.Rows > 0 && (p.wish == 0 || p.wish > left)
 	if limited {
 		p.wish = left + 1
@@ -166,7 +166,7 @@ func (b *bridge) inTime(r *reply, over <-chan struct{}, l access.Limits) error {
 		return context.Cause(b.ctx)
 	}
 	if b.over(over, l.Time.Duration()) {
-		return nil
+		return context.Cause(b.ctx)
 	}
 	words := tooLong(l)
 	r.late.Store(&words)
@@ -180,7 +180,7 @@ func (b *bridge) feedInTime(read reading, r *reply, l access.Limits) error {
 	over := r.over
 	if l.Time > 0 {
 		words := tooLong(l)
-		b.talk.Go(func() {
+		b.timing.Go(func() {
 			if b.over(over, l.Time.Duration()) {
 				return
 			}

@@ -52,6 +52,7 @@ type bridge struct {
 	status   atomic.Uint32  // of the target's transaction, as it said last: I, T or E
 	crash    atomic.Value   // what a turn panicked with
 	talk     sync.WaitGroup // warnings that are being said
+	timing   sync.WaitGroup // limits of time that run beside the client's messages
 
 	mu      sync.Mutex
 	waiting context.CancelFunc // ends the Admit that runs
@@ -122,6 +123,7 @@ func (b *bridge) run(parent context.Context) error {
 	b.wait()
 	b.shut(context.Cause(b.ctx))
 	b.talk.Wait()
+	b.timing.Wait()
 	cause := context.Cause(b.ctx)
 	b.replies.abandon(access.Outcome{Status: "cut"})
 	err := errors.Join(worthLogging(cause), b.close(cause))

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type fakeDoor struct {
 	judge func(access.Operation) access.Verdict
 	reads string // the fact that the judge reads, if it costs something
 	limit access.Limits
+	later atomic.Pointer[access.Limits] // in place of limit, from when it is set
 
 	draining chan struct{}        // nil: it never drains
 	certs    gateway.Certificates // who certificates stand for
@@ -112,6 +114,9 @@ func (s *fakeSession) Warnings() <-chan string   { return s.warn }
 
 func (s *fakeSession) Judge(op access.Operation) access.Decision {
 	d := access.Decision{Verdict: s.door.judge(op), Rule: "test-rule", Say: "The test's rule refuses this.", Limits: s.door.limit}
+	if l := s.door.later.Load(); l != nil {
+		d.Limits = *l
+	}
 	if op.Guard != nil {
 		return access.Strictest(*op.Guard, d)
 	}
