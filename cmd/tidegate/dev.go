@@ -296,6 +296,9 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 	keys := &recorderKeys{dir: ca.dir, before: h.keys.recorder, now: time.Now, log: h.log, certify: func(ctx context.Context, key ed25519.PublicKey) (lease.Certified, error) {
 		return ca.certify(ctx, ownGateway, key)
 	}}
+	if err := keys.prepare(); err != nil {
+		return err
+	}
 	store, err := record.Open(record.Config{Dir: filepath.Join(h.opts.Dir, recordingsDir), Signers: keys.signers, Log: h.log})
 	if err != nil {
 		return err

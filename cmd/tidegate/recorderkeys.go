@@ -81,14 +81,21 @@ const (
 	maxOldSigners = 8
 )
 
+// prepare makes the first key: a copy of the folder that is made before the
+// first session is whole, and doctor misses nothing.
+func (k *recorderKeys) prepare() error {
+	_, err := signingKey(filepath.Join(k.dir, recorderFile))
+	return err
+}
+
 // signers are what record.Config wants.
 func (k *recorderKeys) signers() ([]record.Signer, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	path := filepath.Join(k.dir, recorderFile)
-	if _, err := signingKey(path); err != nil { // makes the first
+	if err := k.prepare(); err != nil {
 		return nil, err
 	}
+	path := filepath.Join(k.dir, recorderFile)
 	set, err := readKeySet(path, k.now())
 	if err != nil {
 		return nil, err

@@ -225,6 +225,9 @@ func (h *serveHouse) openStore(context.Context) (err error) {
 	if keys.certify, err = h.recorderCertifier(); err != nil {
 		return err
 	}
+	if err := keys.prepare(); err != nil {
+		return err
+	}
 	h.store, err = record.Open(record.Config{
 		Dir: h.cfg.Recordings.Dir, MinFree: h.cfg.Recordings.MinFree, Signers: keys.signers, Log: h.log.With("part", "recorder"),
 	})
