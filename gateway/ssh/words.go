@@ -140,32 +140,59 @@ func matchesWord(pattern, word string) bool {
 }
 
 // transferOf names the file transfer that a command is, as its client starts
-// it at the host; empty for any other command.
+// it at the host; empty for any other command. These programs can start others,
+// too: whatever their clients do not say to their other half is no transfer.
 func transferOf(words []string) string {
-	if len(words) == 0 {
+	if len(words) < 2 {
 		return ""
 	}
-	name := path.Base(words[0])
-	switch {
-	case name == "scp" && hasOption(words[1:], "-t", "-f"):
-		return "scp"
-	case name == "rsync" && len(words) > 1 && words[1] == "--server":
-		return "rsync"
-	case name == "git-upload-pack", name == "git-receive-pack", name == "git-upload-archive":
-		return "git"
-	case name == "git" && len(words) > 1 && (words[1] == "upload-pack" || words[1] == "receive-pack" || words[1] == "upload-archive"):
-		return "git"
+	name, args := programOf(words[0]), words[1:]
+	if name == "git" {
+		name, args = "git-"+args[0], args[1:]
+	}
+	switch name {
+	case "scp":
+		if isFarSCP(args) {
+			return "scp"
+		}
+	case "rsync":
+		if args[0] == "--server" && !slices.Contains(args, "--daemon") { // a daemon's configuration names programs
+			return "rsync"
+		}
+	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
+		if len(args) == 1 && !strings.HasPrefix(args[0], "-") { // --help shows a pager
+			return "git"
+		}
 	}
 	return ""
 }
 
-func hasOption(words []string, options ...string) bool {
-	for _, w := range words {
-		for _, o := range options {
-			if w == o {
-				return true
-			}
-		}
+// systemFolders are where programs lie that an account does not bring along.
+var systemFolders = []string{"", "/bin/", "/usr/bin/", "/usr/local/bin/", "/usr/lib/git-core/", "/usr/libexec/git-core/"}
+
+// programOf is the name of a program of the system's; empty for any other path.
+func programOf(word string) string {
+	dir, name := path.Split(word)
+	if !slices.Contains(systemFolders, dir) {
+		return ""
 	}
-	return false
+	return name
+}
+
+// isFarSCP reports whether scp is to be the half at the host: it sends or takes
+// and starts nothing. With any other option, or with -t behind a file's name,
+// it is a client, which runs a program that -S or -o names.
+func isFarSCP(words []string) bool {
+	far := false
+	for _, w := range words {
+		letters, isOption := strings.CutPrefix(w, "-")
+		if !isOption || letters == "-" {
+			break
+		}
+		if letters == "" || strings.Trim(letters, "dfprtv") != "" {
+			return false
+		}
+		far = far || strings.ContainsAny(letters, "ft")
+	}
+	return far
 }

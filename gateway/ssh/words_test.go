@@ -1,0 +1,43 @@
+package ssh
+
+import "testing"
+
+// TestTransfersStartNothingElse: what a transfer's own client starts at the
+// host is one; mallory's ways to have the same programs run something are not.
+func TestTransfersStartNothingElse(t *testing.T) {
+	for command, want := range map[string]string{
+		"scp -t /srv/a":                      "scp",
+		"scp -v -r -p -d -f -- /srv/a":       "scp",
+		"scp -pt '/srv/a b'":                 "scp", // libssh2's
+		"/usr/bin/scp -f a":                  "scp",
+		"rsync --server --sender -e.LsfxC .": "rsync",
+		"git-upload-pack '/srv/a.git'":       "git",
+		"git receive-pack /srv/a.git":        "git",
+		"git upload-archive a.git":           "git",
+
+		"scp -S /tmp/evil host:a -t":                     "",
+		"scp -S /tmp/evil -t host:a":                     "",
+		"scp -o 'ProxyCommand=sh -c id' host:a -t":       "",
+		"scp -oProxyCommand=/tmp/evil -t host:a":         "",
+		"scp -tS /tmp/evil host:a b":                     "",
+		"scp -- host:a -t":                               "",
+		"scp host:a -f":                                  "",
+		"scp":                                            "",
+		"/home/deploy/scp -t a":                          "",
+		"./scp -t a":                                     "",
+		"rsync -e /tmp/evil host:a b --server":           "",
+		"rsync --server --daemon --config=/tmp/evil .":   "",
+		"/tmp/rsync --server .":                          "",
+		"git-upload-pack --help":                         "",
+		"git upload-pack --help":                         "",
+		"git -c core.pager=/tmp/evil upload-pack /srv/a": "",
+		"git-upload-pack":                                "",
+		"git upload-pack":                                "",
+		"git":                                            "",
+	} {
+		words, ok := literalWords(command)
+		if got := transferOf(words); !ok || got != want {
+			t.Errorf("%s is the transfer %q, want %q (literal: %v)", command, got, want, ok)
+		}
+	}
+}
