@@ -76,7 +76,7 @@ type recorderKeys struct {
 // holds up one session a minute, and not for long.
 const (
 	certifyAgain  = time.Minute
-	certifyWait   = 10 * time.Second
+	certifyWait   = 5 * time.Second // less than a recording's disk may take: else that would be blamed
 	certifyHurry  = 2 * time.Second
 	maxOldSigners = 8
 )

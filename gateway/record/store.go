@@ -39,6 +39,7 @@ type Config struct {
 type Store struct {
 	cfg Config
 
+	born    time.Time // with its monotonic clock
 	written atomic.Uint64
 
 	mu      sync.Mutex
@@ -74,7 +75,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
 	s := &Store{
-		cfg: cfg, writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
+		cfg: cfg, born: time.Now(), writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
 	}
 	if err := s.recover(); err != nil {
 		return nil, err
@@ -175,8 +176,12 @@ func (s *Store) watch() {
 
 // late reports whether the disk was asked too long ago.
 func (s *Store) late(since int64) bool {
-	return since != 0 && s.cfg.Now().UnixNano()-since > int64(s.cfg.HangAfter)
+	return since != 0 && s.clock()-since > int64(s.cfg.HangAfter)
 }
+
+// clock is what the disk is measured by. A wall clock that is set must end no
+// session, and Config.Now is what stands in recordings.
+func (s *Store) clock() int64 { return int64(time.Since(s.born)) + 1 }
 
 // Written is how many bytes the store wrote since it was opened.
 func (s *Store) Written() uint64 { return s.written.Load() }
@@ -279,7 +284,7 @@ func (s *Store) keep() {
 		case <-s.stop:
 			return
 		}
-		s.round.Store(s.cfg.Now().UnixNano())
+		s.round.Store(s.clock())
 		for _, w := range s.open() {
 			w.tick()
 		}

@@ -82,7 +82,7 @@ func (w *Writer) Append(e access.Event, sync bool) error {
 
 // ask has the disk do something, under the eyes of Store.watch.
 func (w *Writer) ask(do func() error) error {
-	w.busy.Store(w.store.cfg.Now().UnixNano())
+	w.busy.Store(w.store.clock())
 	defer w.busy.Store(0)
 	return do()
 }
@@ -265,7 +265,7 @@ func (w *Writer) write() error {
 	if w.buf.Len() == 0 {
 		return nil
 	}
-	w.busy.Store(w.store.cfg.Now().UnixNano()) // as ask does, without a closure for each event
+	w.busy.Store(w.store.clock()) // as ask does, without a closure for each event
 	_, err := w.file.Write(w.buf.Bytes())
 	w.busy.Store(0)
 	if err != nil {
