@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -114,9 +113,7 @@ func encodeAll[T any](w io.Writer, all []T) error {
 
 // encodeOne writes one line of JSON, with <, > and & as they are.
 func encodeOne(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := record.EncodeVisible(w, v); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

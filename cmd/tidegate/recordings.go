@@ -253,12 +253,9 @@ func anchored(ctx context.Context, f io.Reader, i installation) (heads []access.
 	if i.Config == "" && !isFile(filepath.Join(i.Dir, ledgerFile)) {
 		return nil, nil
 	}
-	session := ""
-	for e, err := range record.Read(f) {
-		if err == nil && e.Session != nil {
-			session = e.Session.ID
-		}
-		break
+	session, err := record.SessionOf(f)
+	if err != nil {
+		return nil, err
 	}
 	if session == "" {
 		return nil, nil // Verify names what is wrong with it

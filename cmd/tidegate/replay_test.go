@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway/record"
 )
 
@@ -75,5 +79,58 @@ recordings {
 	keys := put(t, filepath.Join(dir, "keys.pem"), string(record.MarshalKey(recorder.Public().(ed25519.PublicKey))), 0o600)
 	if s := cli(t, "", "verify", "--dir", dir, "--keys", keys, "other"); s.code != exitFailed || !strings.Contains(s.err, "put in the place of this one") {
 		t.Errorf("another session's: exit code %d\n%s%s", s.code, s.out, s.err)
+	}
+}
+
+// TestACutBeginningShows: whose recording it is says its header, not an event
+// that can be taken away: else nothing would be compared with the ledger.
+func TestACutBeginningShows(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.ReadFile("../../gateway/record/testdata/v1.tgr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(file), "\n")
+	recorder := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	put(t, filepath.Join(dir, keysDir, publicKeys), string(record.MarshalKey(recorder.Public().(ed25519.PublicKey))), 0o600)
+	l, err := ledger.Open(t.Context(), ledger.Config{URL: "sqlite:" + filepath.Join(dir, ledgerFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := strings.Fields(lines[5])[1]
+	if err := errors.Join(l.Anchor(t.Context(), access.Head{Session: "golden", Hash: hash}), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		text string
+		code int
+		says string
+	}{
+		"whole":                       {string(file), exitOK, "1 anchored heads agree"},
+		"the header alone":            {lines[0], exitFailed, "the tail was cut"},
+		"another session's beginning": {lines[0] + strings.Replace(lines[1], `"id":"golden"`, `"id":"gilded"`, 1), exitFailed, "the tail was cut"},
+		"another first event":         {lines[0] + lines[7], exitFailed, "the tail was cut"},
+	} {
+		put(t, filepath.Join(dir, recordingsDir, "2026", "03", "01", "golden.tgr"), c.text, 0o600)
+		if s := cli(t, "", "verify", "--dir", dir, "golden"); s.code != c.code || !strings.Contains(s.out+s.err, c.says) {
+			t.Errorf("%s: exit code %d, want %d with %q\n%s%s", name, s.code, c.code, c.says, s.out, s.err)
+		}
+	}
+}
+
+// TestJSONDrivesNoTerminal: JSON leaves the controls from U+0080 on as they
+// are, and what turns text, and terminals obey both.
+func TestJSONDrivesNoTerminal(t *testing.T) {
+	const text = "a\u009b2J\u202eb\u2066\x7f\U000e0041é<"
+	var out bytes.Buffer
+	if err := encodeOne(&out, map[string]string{"text": text}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"text":"a\u009b2J\u202eb\u2066\u007f\udb40\udc41é<"}` + "\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["text"] != text {
+		t.Errorf("reads as %q, %v, want %q", back["text"], err, text)
 	}
 }

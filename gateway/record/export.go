@@ -2,28 +2,59 @@ package record
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/tidegate/tidegate/access"
 )
 
 // WriteJSON writes a recording's events as JSON lines.
 func WriteJSON(w io.Writer, r io.Reader) error {
-	enc := json.NewEncoder(w)
 	for e, err := range Read(r) {
 		if err != nil {
 			return err
 		}
-		if err := enc.Encode(e); err != nil {
+		if err := EncodeVisible(w, e); err != nil {
 			return fmt.Errorf("write events: %w", err)
 		}
 	}
 	return nil
+}
+
+// EncodeVisible writes one line of JSON that may be looked at: encoding/json
+// leaves characters as they are that a terminal obeys (U+0080 to U+009F), or
+// that turn and hide text. They are escaped here as well.
+func EncodeVisible(w io.Writer, v any) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	line := text.Bytes()[:text.Len()-1]
+	if bytes.IndexFunc(line, harmful) < 0 {
+		_, err := w.Write(text.Bytes())
+		return err
+	}
+	var out []byte
+	for _, r := range string(line) {
+		if !harmful(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	_, err := w.Write(append(out, '\n'))
+	return err
 }
 
 // WriteText writes a recording for a person to read. No control character of

@@ -28,6 +28,21 @@ func Read(r io.Reader) iter.Seq2[access.Event, error] {
 	}
 }
 
+// SessionOf is the session that a recording says it is of, in its first header;
+// empty where none is understood. It does not verify.
+func SessionOf(r io.Reader) (string, error) {
+	tag, body, err := newScanner(r).next()
+	fault := (*Fault)(nil)
+	if errors.Is(err, io.EOF) || errors.As(err, &fault) {
+		return "", nil
+	}
+	var h header
+	if err != nil || tag != 'H' || strict(body, &h) != nil {
+		return "", err
+	}
+	return h.Session, nil
+}
+
 // scanner splits a recording into its lines, within bounds.
 type scanner struct {
 	r       *bufio.Reader

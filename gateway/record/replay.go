@@ -206,7 +206,7 @@ func (s *shower) event(e access.Event) error {
 	early := e.Time.Before(s.from) && s.From > 0
 	switch {
 	case s.JSON && !early:
-		return json.NewEncoder(s.out).Encode(e)
+		return EncodeVisible(s.out, e)
 	case s.JSON:
 		return nil
 	case s.Speed <= 0:

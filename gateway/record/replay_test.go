@@ -52,7 +52,7 @@ func TestTheViewersTerminalIsSafe(t *testing.T) {
 		"one good mode among others": {"\x1b[?1000;25l", "\x1b[?25l"},
 		"keypad, reset":              {"\x1b=\x1b>\x1bc", wipe},
 		"soft reset, cursor's shape": {"\x1b[!p\x1b[5 q", ""},
-		"what stands above":          {"\x1b[3J\x1b[03J\x1b[2J", "\x1b[2J"},
+		"what stands above":          {"\x1b[3J\x1b[03J\x1b[3;0J\x1b[0;3J\x1b[3:1J\x1b[13J\x1b[2J", "\x1b[2J"},
 		"print, media copy":          {"\x1b[i\x1b[5i", ""},
 		"8-bit controls":             {"\u009b6n\u0090x\u009c\x9bc", "6nx\ufffdc"},
 		"a repeat that never ends":   {"x\x1b[999999999b\x1b[99999999999999999999;2H", "x\x1b[1000b\x1b[1000;2H"},

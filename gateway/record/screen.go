@@ -168,7 +168,7 @@ func (s *screen) control(params string, final byte) {
 	if strings.IndexByte(moves, final) < 0 || strings.Trim(params, "0123456789;:") != "" {
 		return
 	}
-	if final == 'J' && strings.Trim(params, "0") == "3" { // what stands above is the viewer's
+	if final == 'J' && strings.Trim(params, "012") != "" { // 3, however it is written: what stands above is the viewer's
 		return
 	}
 	s.buf.WriteString("\x1b[" + bounded(params) + string(final))
