@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	_ "embed"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ func (r relation) String() string { return qualified(r.schema, r.name) }
 // may be anything that the search path can lead to.
 type catalog struct {
 	path   []string            // without the mask schemas: they stand for their sources
+	free   bool                // the path is the server's own: it may lead elsewhere as well
 	source map[string]string   // of each mask schema
 	tables map[relation]*table // those that the role may use
 }
@@ -62,6 +64,9 @@ func newCatalog(b backing.Backing) *catalog {
 			c.path = append(c.path, s)
 		}
 	}
+	if len(b.SearchPath) == 0 { // as PostgreSQL has it where nobody said otherwise
+		c.free, c.path = true, []string{cmp.Or(b.Acts, b.Role), "public"}
+	}
 	return c
 }
 
@@ -84,7 +89,7 @@ func (c *catalog) find(schema, name string) []relation {
 			return out
 		}
 	}
-	if len(out) == 0 {
+	if len(out) == 0 || c.free {
 		out = append(out, relation{"", name})
 	}
 	return out

@@ -429,6 +429,32 @@ func TestHeldStatementMeetsWhatWasShown(t *testing.T) {
 	}
 }
 
+// The same where a session acts as an owner, who may rename what it likes from
+// another session, and whose search path is the server's.
+func TestHeldStatementOfAnOwnerMeetsWhatWasShown(t *testing.T) {
+	r := newRig(t, Config{})
+	plan, err := backing.Backing{Role: "dev", Database: r.admin.Config().Database, Acts: "dev"}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.door.lease.Backing = plan
+	c := r.connect()
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(t.Context(), "delete from t")
+		done <- err
+	}()
+	h := r.takeHeld()
+	r.exec("create table other as select * from t; grant all on other to dev; alter table t rename to t_old; alter table other rename to t")
+	h.answer <- access.Allow
+	if err := <-done; codeOf(err) != "42501" {
+		t.Errorf("got %v, want that it did not run", err)
+	}
+	if n := r.count(); n != 3 {
+		t.Errorf("%d rows are left, want 3", n)
+	}
+}
+
 func TestSecretValuesAreWithheld(t *testing.T) {
 	r := newRig(t, Config{})
 	r.knowing("v")

@@ -75,6 +75,26 @@ func TestNamesResolve(t *testing.T) {
 }
 
 // Whatever PostgreSQL says that a query reads, the room finds.
+// Where the search path is the server's own, a name without a schema may be of
+// any that it usually leads to.
+func TestNamesOnTheServersOwnPath(t *testing.T) {
+	c := newCatalog(backing.Backing{Role: "tg_1", Acts: "app_owner"})
+	for sql, want := range map[string]string{
+		"delete from users":                    "app_owner.users public.users users",
+		"drop table public.users":              "public.users",
+		"select 1 from pg_class":               "pg_catalog.pg_class",
+		"with users as (select 1) table users": "",
+	} {
+		found, err := classify(sql, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(found[0].op.Facts["tables"].([]string), " "); got != want {
+			t.Errorf("%s: got %q, want %q", sql, got, want)
+		}
+	}
+}
+
 func TestNamesResolveAsPostgreSQLResolvesThem(t *testing.T) {
 	s := pgtest.Start(t, pgtest.Options{})
 	c, err := pgx.Connect(t.Context(), s.NewDatabase(t))
