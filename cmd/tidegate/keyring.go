@@ -96,11 +96,21 @@ func pemFile(path, kind string, create func() ([]byte, error)) ([]byte, error) {
 
 // writeNew writes a file that only we may read, whole or not at all.
 func writeNew(path string, data []byte) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // 0600
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return os.Rename(tmp, path)
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync() // or a machine that loses power now has the name without the bytes
+	}
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(tmp.Name())))
+	}
+	return nil
 }
 
 func signingKey(path string) (ed25519.PrivateKey, error) {

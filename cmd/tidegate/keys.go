@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -27,10 +28,18 @@ type keyKind struct {
 	after      string // what is to be done after a rotation
 }
 
+// now is what is to be done after one without a lead.
+func (k keyKind) now() string {
+	if k.lead == 0 {
+		return k.after
+	}
+	return "It signs at once: bring the line of `tidegate keys print " + k.name + "` to all that trust the old one, and take that out. Until then they refuse what is signed."
+}
+
 func keyKinds() []keyKind {
 	return []keyKind{
 		{"user-ca", "ssh-user-ca.pem", true, userCAFile, usualLead, "signs the certificates with which sessions log in at hosts",
-			"Bring both lines to TrustedUserCAKeys of every host before then; nothing is restarted."},
+			"Bring both lines to TrustedUserCAKeys of every host before then, and take the old one out a day later; nothing is restarted."},
 		{"host-ca", "ssh-host-ca.pem", true, hostCAFile, usualLead, "vouches for the gateway's SSH host key",
 			"Bring both lines to your people's known_hosts (a login does it); restart the gateway after that time."},
 		{"host", "ssh-host.pem", true, "", 0, "the gateway's SSH host key", "Restart the gateway; whoever trusts the host CA notices nothing."},
@@ -56,6 +65,7 @@ func runKeys(_ context.Context, args []string, io stdio) error {
 		return err
 	}
 	k := keyVerb{installation: i, now: time.Now(), json: *asJSON, lead: *lead, io: io}
+	flags.Visit(func(f *flag.Flag) { k.leadGiven = k.leadGiven || f.Name == "lead" })
 	switch {
 	case len(words) == 0 || words[0] == "list" && len(words) == 1:
 		return k.list()
@@ -73,6 +83,8 @@ type keyVerb struct {
 	json bool
 	lead time.Duration
 	io   stdio
+
+	leadGiven bool
 }
 
 // keyRow is one key in the list.
@@ -104,6 +116,9 @@ func (v keyVerb) list() error {
 		for _, old := range set.Old {
 			add("old", old, time.Time{})
 		}
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("list keys: there are none in %s; --dir names the folder of a `tidegate dev`, --config the configuration of a `tidegate serve`", v.key(""))
 	}
 	if v.json {
 		return encodeAll(v.io.out, rows)
@@ -171,9 +186,14 @@ func (v keyVerb) rotate(name string) error {
 	k, lead := kinds[i], time.Duration(0)
 	if k.lead > 0 {
 		lead = v.lead
+	} else if v.leadGiven {
+		return fmt.Errorf("%w: --lead is of user-ca and host-ca; a new %s is at work at once", errUsage, k.name)
 	}
 	if lead < 0 || lead > 90*24*time.Hour {
 		return fmt.Errorf("%w: got --lead %s, want 0 to 2160h", errUsage, lead)
+	}
+	if err := ownFolder(v.key("")); err != nil {
+		return fmt.Errorf("rotate key: %w", err)
 	}
 	set, err := rotateKey(v.key(k.file), lead, v.now)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -185,15 +205,37 @@ func (v keyVerb) rotate(name string) error {
 	if err := k.publish(v.installation, set); err != nil {
 		return err
 	}
+	return v.rotated(k, set)
+}
+
+// rotated says what is new.
+func (v keyVerb) rotated(k keyKind, set keySet) error {
+	key, state, after := set.Signs, "signs", k.now()
+	if set.Next != nil {
+		key, state, after = set.Next, "next", k.after
+	}
 	if v.json {
-		return encodeOne(v.io.out, keyRow{k.name, "signs", set.From, record.KeyID(set.Signs.Public().(ed25519.PublicKey)), k.about})
+		return encodeOne(v.io.out, keyRow{k.name, state, set.From, record.KeyID(key.Public().(ed25519.PublicKey)), k.about})
 	}
 	if set.Next != nil {
 		fmt.Fprintf(v.io.out, "the next %s signs from %s; until then the old one does\n", k.name, stamp(set.From))
 	} else {
 		fmt.Fprintf(v.io.out, "%s is new\n", k.name)
 	}
-	fmt.Fprintln(v.io.err, k.after)
+	fmt.Fprintln(v.io.err, after)
+	return nil
+}
+
+// ownFolder refuses to leave files that the folder's owner can't read: root's
+// in a service's, which would open no session any more.
+func ownFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if uid, ok := owner(info); ok && uid != os.Geteuid() {
+		return fmt.Errorf("%s is of user %d and you are %d; its files must stay that user's: sudo -u '#%d' tidegate keys …", dir, uid, os.Geteuid(), uid)
+	}
 	return nil
 }
 

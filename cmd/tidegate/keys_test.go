@@ -269,7 +269,10 @@ func TestKeysVerb(t *testing.T) {
 		t.Errorf("list: %s", s.out)
 	}
 	before := ask(exitOK, "print", "user-ca").out
-	ask(exitOK, "rotate", "user-ca")
+	next := lines[keyRow](t, ask(exitOK, "rotate", "user-ca", "--json").out)
+	if len(next) != 1 || next[0].State != "next" || next[0].From.IsZero() || !strings.Contains(ask(exitOK).out, next[0].ID) {
+		t.Errorf("rotate: %+v; want the next one's id and when it signs", next)
+	}
 	var all map[string][]string
 	if err := json.Unmarshal([]byte(ask(exitOK, "print", "--json").out), &all); err != nil {
 		t.Fatal(err)
@@ -286,13 +289,40 @@ func TestKeysVerb(t *testing.T) {
 	ask(exitFailed, "rotate", "tls")
 	ask(exitUsage, "rotate")
 	ask(exitUsage, "rotate", "recording-ca", "--lead", "soon")
+	ask(exitUsage, "rotate", "recording-ca", "--lead", "1h")
+	row := lines[keyRow](t, ask(exitOK, "rotate", "recording-ca", "--json").out)
+	if len(row) != 1 || row[0].State != "signs" || !strings.Contains(ask(exitOK).out, row[0].ID) {
+		t.Errorf("rotate: %+v", row)
+	}
 	ask(exitOK, "rotate", "recording-ca")
-	if keys, err := trustedKeys(filepath.Join(dir, keysDir))(); err != nil || len(keys) != 2 {
+	if keys, err := trustedKeys(filepath.Join(dir, keysDir))(); err != nil || len(keys) != 3 {
 		t.Errorf("%d recording CAs are trusted, %v; want old and new", len(keys), err)
 	}
 	for _, s := range []said{ask(exitOK), ask(exitOK, "print")} {
 		if strings.Contains(s.out+s.err, "PRIVATE") {
 			t.Error("a private key was printed")
 		}
+	}
+}
+
+// TestKeysVerbRefuses what would leave a service without its keys, and says
+// where it looked.
+func TestKeysVerbRefuses(t *testing.T) {
+	dir := t.TempDir()
+	if s := cli(t, "", "keys", "--dir", dir); s.code != exitFailed || !strings.Contains(s.err, "there are none in "+filepath.Join(dir, keysDir)) {
+		t.Errorf("no keys: exit code %d\n%s%s", s.code, s.out, s.err)
+	}
+	keys := filepath.Join(dir, keysDir)
+	if _, err := openOwnKeys(keys); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	if err := os.Chown(keys, 4711, -1); err != nil {
+		t.Fatal(err)
+	}
+	if s := cli(t, "", "keys", "rotate", "recording-ca", "--dir", dir); s.code != exitFailed || !strings.Contains(s.err, "is of user 4711") {
+		t.Errorf("another user's: exit code %d\n%s%s", s.code, s.out, s.err)
 	}
 }

@@ -174,6 +174,8 @@ func checkReplay(how record.Replay, cast record.Asciicast) error {
 		return errors.New("--asciicast prints the whole of a terminal, for a player that can do the rest; leave --json, --speed, --idle, --from and --follow out")
 	case how.JSON && how.Speed != 0:
 		return errors.New("--json tells all at once; leave --speed and --idle out")
+	case how.Op != 0 && how.Speed == 0 && cast.Version == 0:
+		return errors.New("--op is for what is played: add --speed 1, or --asciicast")
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ func TestReplayVerb(t *testing.T) {
 		{[]string{"--from", "-1s"}, exitUsage, "negative"},
 		{[]string{"--asciicast", "2", "--speed", "2"}, exitUsage, "leave"},
 		{[]string{"--json", "--speed", "2"}, exitUsage, "leave"},
+		{[]string{"--op", "1"}, exitUsage, "add --speed"},
+		{[]string{"--op", "99", "--speed", "1000"}, exitFailed, "nothing of an operation 99"},
+		{[]string{"--from", "1h"}, exitFailed, "Nothing was recorded from 1h"},
 	} {
 		s := cli(t, "", append(append([]string{"replay", "--dir", t.TempDir()}, c.args...), file)...)
 		if s.code != c.code || !strings.Contains(s.out+s.err, c.has) {

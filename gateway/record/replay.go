@@ -38,7 +38,7 @@ func (p Replay) Show(ctx context.Context, w io.Writer, r io.ReaderAt, size int64
 	if p.Follow {
 		from = &follower{ctx: ctx, from: r, at: begin}
 	}
-	show := &shower{Replay: p, ctx: ctx, out: w, from: at}
+	show := &shower{Replay: p, ctx: ctx, out: w, from: at, asked: p.Op}
 	for e, err := range p.events(ctx, from) {
 		if err == nil {
 			err = show.event(e)
@@ -47,7 +47,7 @@ func (p Replay) Show(ctx context.Context, w io.Writer, r io.ReaderAt, size int64
 			return errors.Join(err, show.close())
 		}
 	}
-	return show.close()
+	return errors.Join(show.close(), show.missed())
 }
 
 // events are those of a recording; where it is followed, they end with it.
@@ -199,11 +199,27 @@ type shower struct {
 	from time.Time // what was before is not shown, or only drawn
 	last time.Time // of the event before; zero before the first that is shown
 
+	asked  uint64  // the operation that somebody wants to see; 0 is any
 	screen *screen // of the operation that is played
+	shown  bool    // anything
+}
+
+// missed says why nothing was shown of what was asked for.
+func (s *shower) missed() error {
+	switch {
+	case s.ctx.Err() != nil:
+		return nil
+	case !s.shown && s.From > 0:
+		return access.Errorf(access.CodeNotFound, "Nothing was recorded from %s on.", s.From)
+	case s.asked != 0 && s.screen == nil:
+		return access.Errorf(access.CodeNotFound, "This recording shows nothing of an operation %d.", s.asked)
+	}
+	return nil
 }
 
 func (s *shower) event(e access.Event) error {
 	early := e.Time.Before(s.from) && s.From > 0
+	s.shown = s.shown || !early
 	switch {
 	case s.JSON && !early:
 		return EncodeVisible(s.out, e)
