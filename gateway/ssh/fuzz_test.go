@@ -23,7 +23,7 @@ import (
 // quoted, and holds no character that a shell could read in another way.
 func FuzzWords(f *testing.F) {
 	for _, s := range []string{
-		"uptime", "ls -l '/a b'", `echo "x y" z`, "a;b", "$(id)", "a\nb", "x=1 y", "=ls", "~", "{a,b}", "'a'\"b\"c", "((((", "a#b", "a #b", "\xff", "a\u00a0b", "'$x'",
+		"uptime", "ls -l '/a b'", `echo "x y" z`, "a;b", "$(id)", "a\nb", "x=1 y", "=ls", "~", "{a,b}", "'a'\"b\"c", "((((", "a#b", "a #b", "\xff", "a\u00a0b", "'$x'", "a\\\r\nb",
 	} {
 		f.Add(s)
 	}

@@ -17,7 +17,9 @@ const maxParsed = 32 << 10
 // false for everything else: expansions, lists, redirections, assignments,
 // substitutions, escapes, whatever does not parse.
 func literalWords(command string) (words []string, ok bool) {
-	if len(command) > maxParsed {
+	// The parser takes \ with CR and LF behind it for one line that goes on, and
+	// drops CR; a shell escapes the CR and begins another command after LF.
+	if len(command) > maxParsed || strings.ContainsAny(command, "\\\r\n") {
 		return nil, false
 	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(command), "")

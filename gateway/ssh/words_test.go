@@ -41,3 +41,16 @@ func TestTransfersStartNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// TestLineEndsAreNotSimple: where lines go on, and what a CR is, the parser and
+// shells do not agree on.
+func TestLineEndsAreNotSimple(t *testing.T) {
+	for _, command := range []string{
+		"uptime a\\\r\nsh", "tail /var/log/x\\\n/etc/shadow", "tail '/var/log/x'\\\n/etc/shadow", "tail \"/var/log/x\\\n\"",
+		"uptime\r\n", "uptime\r", "uptime\n", "'a\\\nb'", "upt\\ime",
+	} {
+		if words, ok := literalWords(command); ok {
+			t.Errorf("%q is called simple, as %q", command, words)
+		}
+	}
+}
