@@ -39,6 +39,9 @@ func (b *bridge) parse(body []byte) error {
 	if len(read.stmts) == 1 {
 		v.secret = read.stmts[0].secrets.params
 		v.sql, v.copyOut = read.requests()[0].sql, read.stmts[0].copyOut
+		if use := read.stmts[0].use; use != nil && use.verb == "fetch" {
+			v.fetches = &use.name
+		}
 	}
 	if len(effects) > 0 {
 		v.does = effects[0]
@@ -87,7 +90,7 @@ func (b *bridge) bind(body []byte) error {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
 	sum := sha256.Sum256(values)
-	v := &named{ops: stmt.ops, does: stmt.does, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, params: params, binding: sum[:]}
+	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, params: params, binding: sum[:]}
 	if b.asksFor(stmt.ops) {
 		v.values = string(values[:resultsAt])
 	}
@@ -241,6 +244,9 @@ func (b *bridge) execute(body []byte) error {
 	r := &reply{kind: 'E'}
 	for _, op := range v.ops {
 		op.Params, op.Binding = v.params, v.binding
+		if v.fetches != nil {
+			b.resolveFetch(&op, *v.fetches, nil)
+		}
 		open, err := b.admitRequest(request{op: op, sql: v.sql, types: v.types, values: v.values, inside: true})
 		if err != nil && b.replies.isSkipping() { // a question failed, as the statement itself would have
 			op.Class, op.Guard = nil, &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: "The target refused to plan this, so it did not run."}
@@ -291,7 +297,7 @@ func (b *bridge) closeName(body []byte) error {
 	r := &reply{kind: 'C'}
 	v, ok := n.get(name)
 	if !ok && b.isCursor(body[0], name) {
-		delete(b.cursors, name)
+		b.cursors.close(name, true, r)
 		return b.send(r, 'C', "P", name, "\x00")
 	}
 	if !ok {

@@ -69,7 +69,7 @@ type bridge struct {
 	discard bool   // an extended message was refused: drop up to the Sync
 	copying *reply // a COPY FROM STDIN that the client feeds
 	copies  int    // how many more of them the text has
-	cursors map[string]access.Facts
+	cursors cursors
 
 	declared map[string]access.Facts // cursors of the text that is being read
 	noted    string                  // the last notice

@@ -15,9 +15,6 @@ import (
 // protocol's prepared statements, so they are led to the same names at the
 // target. FETCH, MOVE and CLOSE are of a cursor that DECLARE made here.
 
-// maxCursors bounds the cursors of a session that are known.
-const maxCursors = 1000
-
 // byName is what a statement does by a name.
 type byName struct {
 	verb     string // prepare, execute, deallocate, discard, declare, fetch, close, lock
@@ -110,7 +107,7 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 		if len(read.ops) > 1 && (use.verb == "prepare" || use.verb == "deallocate") {
 			return nil, access.Errorf(access.CodeInvalid, "%s is understood only in a message of its own; send it alone.", strings.ToUpper(use.verb))
 		}
-		e, to, err := b.resolveOne(&read.ops[i], use)
+		e, to, err := b.resolveOne(&read.ops[i], use, len(read.ops) == 1)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +121,7 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 	return effects, nil
 }
 
-func (b *bridge) resolveOne(op *access.Operation, use *byName) (effect, string, error) {
+func (b *bridge) resolveOne(op *access.Operation, use *byName, alone bool) (effect, string, error) {
 	switch use.verb {
 	case "prepare":
 		return b.resolvePrepare(op, use)
@@ -143,14 +140,13 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName) (effect, string, 
 	case "lock":
 		return nil, b.takeLocks(), nil
 	case "declare":
-		facts := op.Facts
-		if b.declared == nil {
-			b.declared = map[string]access.Facts{}
-		}
-		b.declared[use.name] = facts
-		return func(*reply) error { return b.declare(use.name, facts) }, "", nil
+		e, err := b.resolveDeclare(op, use.name, alone)
+		return e, "", err
+	case "close":
+		return func(r *reply) error { b.cursors.close(use.name, alone, r); return nil }, "", nil
 	}
-	return b.resolveCursor(op, use)
+	b.resolveFetch(op, use.name, b.declared)
+	return nil, "", nil
 }
 
 // judgeAs lets an operation be judged as what it runs.
@@ -193,49 +189,4 @@ func (b *bridge) resolveDeallocate(use *byName) (effect, string, error) {
 
 func noStatement(name string) error {
 	return &access.Error{Code: access.CodeNotFound, Message: fmt.Sprintf("prepared statement %q does not exist", name)}
-}
-
-// declare keeps what a cursor reads.
-func (b *bridge) declare(name string, facts access.Facts) error {
-	if len(b.cursors) >= maxCursors {
-		return access.Errorf(access.CodeTooLarge, "This session has declared %d cursors; close some.", maxCursors)
-	}
-	if b.cursors == nil {
-		b.cursors = map[string]access.Facts{}
-	}
-	b.cursors[name] = facts
-	return nil
-}
-
-// resolveCursor lets FETCH, MOVE and CLOSE be judged with what the cursor
-// reads. One that nobody declared here, a function perhaps, is refused.
-func (b *bridge) resolveCursor(op *access.Operation, use *byName) (effect, string, error) {
-	if use.verb == "close" {
-		return func(*reply) error {
-			if delete(b.cursors, use.name); use.name == "" {
-				b.cursors = nil
-			}
-			return nil
-		}, "", nil
-	}
-	op.Class = nil
-	read, ok := b.declared[use.name] // ODBC declares and fetches in one message
-	if !ok {
-		read, ok = b.cursors[use.name]
-	}
-	if !ok {
-		op.Guard = &access.Decision{Verdict: access.Deny, Rule: "cursor", Say: fmt.Sprintf("The cursor %q was not declared in this session, so what it reads is not known.", use.name)}
-		return nil, "", nil
-	}
-	facts := maps.Clone(read)
-	facts["kind"] = op.Facts["kind"]
-	op.Facts = facts
-	return nil, "", nil
-}
-
-// isCursor reports whether a portal is one that DECLARE made: it has the
-// client's own name at the target.
-func (b *bridge) isCursor(kind byte, name string) bool {
-	_, ok := b.cursors[name]
-	return ok && kind == 'P'
 }
