@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // talk sends messages and reads up to each ReadyForQuery: the rows, and the
@@ -30,7 +32,7 @@ func talk(t *testing.T, f *pgproto3.Frontend, msgs ...pgproto3.FrontendMessage) 
 			t.Fatal(err)
 		}
 		switch m := m.(type) {
-		case *pgproto3.DataRow:
+		case *pgproto3.DataRow, *pgproto3.CopyData:
 			rows++
 		case *pgproto3.ErrorResponse:
 			codes = append(codes, m.Code)
@@ -110,5 +112,37 @@ func TestFetchIsJudgedByItsCursor(t *testing.T) {
 	}
 	if op := r.door.last().find("fetch all from c").op; len(op.Facts["tables"].([]string)) > 0 {
 		t.Errorf("after it was closed its name still stands for %v", op.Facts)
+	}
+}
+
+// What the protocol prepared and SQL's EXECUTE runs keeps what it is.
+func TestExecuteOfWhatTheProtocolPrepared(t *testing.T) {
+	r := newRig(t, Config{})
+	r.door.limit = access.Limits{Rows: 2, Rule: "few", Say: "Look at few."}
+	f := r.frontend()
+	if _, codes := talk(t, f, &pgproto3.Parse{Name: "cp", Query: "copy t to stdout"}, &pgproto3.Sync{}); codes != nil {
+		t.Fatal(codes)
+	}
+	for what, run := range map[string][]pgproto3.FrontendMessage{
+		"itself":   {&pgproto3.Bind{PreparedStatement: "cp"}, &pgproto3.Execute{}, &pgproto3.Sync{}},
+		"simple":   {query("execute cp")},
+		"extended": {&pgproto3.Parse{Query: "execute cp"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{}},
+	} {
+		if rows, codes := talk(t, f, run...); rows > 0 || !slices.Equal(codes, []string{"42501"}) {
+			t.Errorf("%s: %d rows of COPY came past the limit, %q", what, rows, codes)
+		}
+	}
+	talk(t, f, query("declare c cursor with hold for select 1"))
+	talk(t, f, &pgproto3.Parse{Name: "f", Query: "fetch all from c"}, &pgproto3.Sync{})
+	talk(t, f, query("close c"))
+	talk(t, f, query("declare c cursor with hold for select id from t"))
+	for what, run := range map[string][]pgproto3.FrontendMessage{
+		"execute f":           {query("execute f")},
+		"execute f /* ext */": {&pgproto3.Parse{Query: "execute f /* ext */"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{}},
+	} {
+		talk(t, f, run...)
+		if op := r.door.last().find(what).op; !slices.Contains(op.Facts["tables"].([]string), "public.t") {
+			t.Errorf("%s is judged by %v", what, op.Facts)
+		}
 	}
 }

@@ -38,7 +38,7 @@ func (b *bridge) parse(body []byte) error {
 	v := &named{name: b.stmts.fresh(), ops: read.ops, types: string(types)}
 	if len(read.stmts) == 1 {
 		v.secret = read.stmts[0].secrets.params
-		v.sql, v.copyOut = read.requests()[0].sql, read.stmts[0].copyOut
+		v.sql, v.copyOut, v.fetches = read.requests()[0].sql, read.copyOut || read.stmts[0].copyOut, read.fetches
 		if use := read.stmts[0].use; use != nil && use.verb == "fetch" {
 			v.fetches = &use.name
 		}

@@ -57,7 +57,7 @@ func (r reading) limitable(l access.Limits) error {
 		return nil
 	}
 	for i := range r.stmts {
-		if r.stmts[i].copyOut {
+		if r.copyOut || r.stmts[i].copyOut {
 			return &access.Error{Code: access.CodeDenied, Rule: l.Rule, Message: l.Say + " COPY can't be limited to some rows; use SELECT."}
 		}
 		if r.stmts[i].returns && len(r.stmts) > 1 {

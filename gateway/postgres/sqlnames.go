@@ -115,6 +115,9 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 			edits = append(append(edits, edit{use.at, use.end, to}), use.also...)
 		}
 		effects[i] = e
+		if v, ok := b.stmts.get(use.name); ok && use.verb == "execute" {
+			read.copyOut, read.fetches = read.copyOut || v.copyOut, v.fetches
+		}
 	}
 	slices.SortFunc(edits, func(a, b edit) int { return a.at - b.at })
 	read.sent = apply(read.text, edits)
@@ -154,6 +157,9 @@ func (b *bridge) judgeAs(op *access.Operation, v *named) {
 	op.Class = nil
 	for _, body := range v.ops {
 		op.Facts, op.Guard, op.Class = maps.Clone(body.Facts), body.Guard, body.Class
+		if v.fetches != nil {
+			b.resolveFetch(op, *v.fetches, nil)
+		}
 		op.Facts["text"] = op.Text + "\n" + body.Text // what rules read is what runs
 		op.Context = append(slices.Clone(op.Context), body.Text)
 	}

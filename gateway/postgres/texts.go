@@ -40,6 +40,9 @@ type reading struct {
 	sent  string   // what the target gets in its place
 	spans [][2]int // where the statements lie in text
 	made  []edit   // of the text, in order
+
+	copyOut bool    // an EXECUTE in it is of COPY TO STDOUT
+	fetches *string // or of a FETCH from that cursor
 }
 
 // planned is a plan with the texts that were read under it. Sessions of one
