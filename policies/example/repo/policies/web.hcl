@@ -20,7 +20,7 @@ target "ssh" "web-1" {
   role "logs" {
     longest  = "8h"
     accounts = ["deploy"]
-    commands = ["uptime", "journalctl -u app **", "tail -n * /var/log/*"]
+    commands = ["uptime", "journalctl --no-pager -u app **", "tail -n * /var/log/*"]
     read     = ["/var/log"]
   }
 }
