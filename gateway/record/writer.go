@@ -30,7 +30,7 @@ type Writer struct {
 	busy     atomic.Int64 // when the disk was asked for what it has not done yet; 0 is nothing
 	hung     atomic.Bool  // it took too long: whatever it says now, the session is over
 	failOnce sync.Once
-	failed   func(error) // nil: nobody asked
+	failed   atomic.Pointer[func(error)] // nil: nobody asked
 
 	mu      sync.Mutex
 	file    *os.File
@@ -90,16 +90,21 @@ func (w *Writer) ask(do func() error) error {
 // OnFailure has f called once when the recording fails by itself, or when the
 // disk hangs: then an Append may never return.
 func (w *Writer) OnFailure(f func(error)) {
+	w.failed.Store(&f)
+	if w.hung.Load() { // before anybody asked, and its lock may never come free
+		w.tell(errHung())
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.failed = f; w.err != nil && !errors.Is(w.err, errSealed) {
+	if w.err != nil && !errors.Is(w.err, errSealed) {
 		w.tell(w.err)
 	}
 }
 
 func (w *Writer) tell(err error) {
-	if w.failed != nil {
-		w.failOnce.Do(func() { w.failed(err) })
+	if f := w.failed.Load(); f != nil {
+		w.failOnce.Do(func() { (*f)(err) })
 	}
 }
 

@@ -62,7 +62,7 @@ func TestForwardNeverLeadsToATarget(t *testing.T) {
 		given bool
 	}{
 		{"192.0.2.7", 22, false}, {"::ffff:192.0.2.7", 22, false}, {"::ffff:c000:207", 22, false}, {"2001:db8::7", 22, false},
-		{"2001:0db8:0:0:0:0:0:7", 22, false}, {"169.254.169.254", 80, false}, {"::ffff:169.254.169.254", 80, false}, {"fe80::1", 80, false},
+		{"2001:0db8:0:0:0:0:0:7", 22, false}, {"169.254.169.254", 80, false}, {"::ffff:169.254.169.254", 80, false}, {"fe80::1", 80, false}, {"fd00:ec2::254", 80, false}, {"fd20:ce::254", 80, false}, {"::ffff:100.100.100.200", 80, false},
 		{"fe80::1%lo", 80, false}, {"0.0.0.0", 80, false}, {"::", 80, false}, {"224.0.0.1", 80, false}, {"localhost", 22, false},
 		{"127.0.0.1", 22, false}, {"::1", 22, false}, {"::ffff:127.0.0.1", 22, false}, {"no-such-name.invalid", 80, false},
 		{"192.0.2.7", 443, true}, {"192.0.2.8", 22, true}, {"localhost", 8080, true},
