@@ -1,5 +1,7 @@
 package postgres
 
+import "bytes"
+
 // Texts that differ in their literals alone mean the same to everything that
 // looks at kinds, tables, columns and functions. shape takes the literals out,
 // so that such texts are parsed once. It is far simpler than PostgreSQL's
@@ -31,7 +33,7 @@ func (s *shaped) shape(text []byte) (ok bool) {
 	}
 	for i := 0; i < len(text); {
 		end, stands := token(text, i)
-		if end <= i {
+		if end <= i || stands == aString && mayHoldPassword(text[i:end]) {
 			return false
 		}
 		if stands == 0 {
@@ -121,6 +123,20 @@ func afterQuoted(text []byte, i int, quote byte) int {
 		}
 	}
 	return i
+}
+
+// mayHoldPassword reports whether a literal may be one that is withheld by what
+// it holds itself: see isPassword.
+func mayHoldPassword(literal []byte) bool {
+	if bytes.Contains(literal, []byte("://")) {
+		return true
+	}
+	for i := 0; i+len("passw") <= len(literal); i++ {
+		if literal[i]|0x20 == 'p' && bytes.EqualFold(literal[i:i+len("passw")], []byte("passw")) {
+			return true
+		}
+	}
+	return false
 }
 
 func afterParameter(text []byte, i int) int {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 func shapeOf(text string) (string, bool) {
@@ -135,4 +138,22 @@ func TestIntake(t *testing.T) {
 		t.Errorf("read %d bytes, want the %d that were sent", len(got), len(all))
 	}
 	in.release()
+}
+
+// A text is not taken for one of the same shape that held no password.
+func TestPasswordsBehindAShape(t *testing.T) {
+	p := newPlanned(backing.Backing{Role: "dev", Database: "d", SearchPath: []string{"public"}})
+	for _, sql := range []string{
+		"insert into conf values ('x', 1)", "insert into conf values ('host=h PassWord=hunter2', 1)", "insert into conf values ('x', 2)",
+		"insert into conf values ('postgres://me:hunter2@db/x', 1)",
+	} {
+		read, err := p.read([]byte(sql))
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.withhold(func([]byte) string { return "[withheld]" })
+		if got := read.ops[0].Text; strings.Contains(got, "hunter2") || strings.Contains(sql, "'x'") && got != sql {
+			t.Errorf("%s is recorded as %s", sql, got)
+		}
+	}
 }
