@@ -146,3 +146,26 @@ func TestExecuteOfWhatTheProtocolPrepared(t *testing.T) {
 		}
 	}
 }
+
+// A DECLARE that the protocol prepared makes its cursor known when EXECUTE
+// runs it, too.
+func TestExecuteOfADeclare(t *testing.T) {
+	r := newRig(t, Config{})
+	f := r.frontend()
+	for _, m := range [][]pgproto3.FrontendMessage{
+		{&pgproto3.Parse{Name: "d", Query: "declare c cursor with hold for select id from t"}, &pgproto3.Sync{}},
+		{query("begin")}, {query("declare c cursor for select 1")}, {query("rollback")},
+		{query("execute d")},
+	} {
+		if _, codes := talk(t, f, m...); codes != nil {
+			t.Fatal(codes)
+		}
+	}
+	rows, codes := talk(t, f, query("fetch all from c"))
+	if op := r.door.last().find("fetch all from c").op; rows != 3 || !slices.Contains(op.Facts["tables"].([]string), "public.t") {
+		t.Errorf("%d rows (%q) came, judged by %v", rows, codes, op.Facts)
+	}
+	if _, codes := talk(t, f, query("close c; execute d")); codes == nil {
+		t.Error("in one message with others, an EXECUTE of a DECLARE was not refused")
+	}
+}

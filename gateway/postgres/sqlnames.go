@@ -136,8 +136,11 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName, alone bool) (effe
 		if len(v.secret) > 0 {
 			op.Text = replaceSpans(op.Text, use.args, b.session.Withhold)
 		}
+		if v.does != nil && !alone {
+			return nil, "", access.Errorf(access.CodeInvalid, "This EXECUTE runs what is understood only in a message of its own; send it alone.")
+		}
 		b.judgeAs(op, v)
-		return nil, v.name, nil
+		return v.does, v.name, nil
 	case "deallocate":
 		return b.resolveDeallocate(use)
 	case "lock":
