@@ -204,6 +204,9 @@ func runVerify(ctx context.Context, args []string, io stdio) error {
 	if report.Whole && !isFile(name) && report.Session != name {
 		report.Whole, report.Fault = false, &record.Fault{What: fmt.Sprintf("it is the recording of session %.64q, put in the place of this one", report.Session)}
 	}
+	if report.Whole && report.Segments == 0 {
+		report.Whole, report.Fault = false, &record.Fault{What: fmt.Sprintf("nothing of it is signed: the session began this second, or anybody wrote its %d events", report.Open)}
+	}
 	if *asJSON {
 		err = encodeOne(io.out, report)
 	} else if report.Whole {

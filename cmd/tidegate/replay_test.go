@@ -121,6 +121,23 @@ func TestACutBeginningShows(t *testing.T) {
 	}
 }
 
+// TestNothingSignedIsNotWhole: whoever knows a key's name can write a recording
+// that begins, and ends before its first signature.
+func TestNothingSignedIsNotWhole(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.ReadFile("../../gateway/record/testdata/v1.tgr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(file), "\n")
+	recorder := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	keys := put(t, filepath.Join(dir, "keys.pem"), string(record.MarshalKey(recorder.Public().(ed25519.PublicKey))), 0o600)
+	path := put(t, filepath.Join(dir, "forged.tgr"), lines[0]+lines[1]+strings.Replace(lines[2], "op.open", "op.close", 1), 0o600)
+	if s := cli(t, "", "verify", "--json", "--dir", dir, "--keys", keys, path); s.code != exitFailed || !strings.Contains(s.out, `"whole":false`) || !strings.Contains(s.err, "nothing of it is signed") {
+		t.Errorf("exit code %d\n%s%s", s.code, s.out, s.err)
+	}
+}
+
 // TestJSONDrivesNoTerminal: JSON leaves the controls from U+0080 on as they
 // are, and what turns text, and terminals obey both.
 func TestJSONDrivesNoTerminal(t *testing.T) {
