@@ -56,6 +56,10 @@ var statistics = []string{"pg_statistic", "pg_stats", "pg_statistic_ext_data", "
 func (g *guarded) visit(m proto.Message) {
 	g.definition(m)
 	switch n := m.(type) {
+	case *pg.ExplainStmt: // the planner's statistics are of all rows, and its guesses tell values of hidden ones
+		if slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool { return t.Limited }) {
+			g.deny("explain-limited", "EXPLAIN is not allowed where rows are limited: what the planner expects also rests on the hidden ones.")
+		}
 	case *pg.ListenStmt: // who sends a notification knows no masks, and often puts the whole changed row in it
 		g.deny("listen-masked", "LISTEN is not allowed where columns are masked: notifications may carry their values.")
 	case *pg.RangeVar:
