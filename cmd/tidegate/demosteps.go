@@ -405,7 +405,7 @@ func (d *demo) proves(ctx context.Context) (string, error) {
 	if err := runVerify(ctx, []string{"--dir", d.dir, id}, stdio{out: &good, err: io.Discard}); err != nil {
 		return "", err
 	}
-	f, err := openRecording(filepath.Join(d.dir, recordingsDir), "", id)
+	f, err := openRecording(ctx, filepath.Join(d.dir, recordingsDir), "", id)
 	if err != nil {
 		return "", err
 	}

@@ -86,7 +86,7 @@ func (w *serveWorld) operate(t *testing.T) {
 		want(ask("replay", id), exitOK, "session "+id)
 		want(ask("verify", id), exitOK, "is whole", "anchored heads agree")
 		keys := filepath.Join(filepath.Dir(w.config), "state", keysDir, publicKeys)
-		f, err := openRecording(filepath.Join(filepath.Dir(w.config), "recordings"), "", id)
+		f, err := openRecording(t.Context(), filepath.Join(filepath.Dir(w.config), "recordings"), "", id)
 		if err != nil {
 			t.Fatal(err)
 		}

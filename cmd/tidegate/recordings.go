@@ -65,7 +65,7 @@ func one(flags *flag.FlagSet, args []string, io stdio, what string) (string, err
 }
 
 // openRecording opens a session's recording by id, or a file by its path.
-func openRecording(dir, bucket, name string) (*os.File, error) {
+func openRecording(ctx context.Context, dir, bucket, name string) (*os.File, error) {
 	path := name
 	if !isFile(name) {
 		if strings.ContainsAny(name, `/\.`) {
@@ -76,7 +76,7 @@ func openRecording(dir, bucket, name string) (*os.File, error) {
 		}
 		found, err := record.Find(dir, name)
 		if access.CodeOf(err) == access.CodeNotFound && err != nil && bucket != "" {
-			return fetchRecording(context.Background(), bucket, name)
+			return fetchRecording(ctx, bucket, name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open recording: %w (`tidegate sessions` lists them)", err)
@@ -107,12 +107,12 @@ func fetchRecording(ctx context.Context, bucket, id string) (*os.File, error) {
 
 // recordingFor opens what replay and verify were asked for, and says of which
 // installation.
-func recordingFor(w which, name string) (*os.File, installation, error) {
+func recordingFor(ctx context.Context, w which, name string) (*os.File, installation, error) {
 	i, err := w.find()
 	if err != nil {
 		return nil, i, err
 	}
-	f, err := openRecording(i.Recordings, i.Bucket, name)
+	f, err := openRecording(ctx, i.Recordings, i.Bucket, name)
 	return f, i, err
 }
 
@@ -141,7 +141,7 @@ func runReplay(ctx context.Context, args []string, io stdio) error {
 	if err := checkReplay(how, cast); err != nil {
 		return fmt.Errorf("%w: %v", errUsage, err)
 	}
-	f, _, err := recordingFor(w, name)
+	f, _, err := recordingFor(ctx, w, name)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func runVerify(ctx context.Context, args []string, io stdio) error {
 	if err != nil {
 		return err
 	}
-	f, i, err := recordingFor(w, name)
+	f, i, err := recordingFor(ctx, w, name)
 	if err != nil {
 		return err
 	}
