@@ -41,7 +41,7 @@ func keyKinds() []keyKind {
 		{"user-ca", "ssh-user-ca.pem", true, userCAFile, usualLead, "signs the certificates with which sessions log in at hosts",
 			"Bring both lines to TrustedUserCAKeys of every host before then, and take the old one out a day later; nothing is restarted."},
 		{"host-ca", "ssh-host-ca.pem", true, hostCAFile, usualLead, "vouches for the gateway's SSH host key",
-			"Bring both lines to your people's known_hosts (a login does it); restart the gateway after that time."},
+			"Give your people a file with both lines before then, for known_hosts and for `tidegate login --host-ca FILE`: a login brings none by itself. Restart the gateway after that time."},
 		{"host", "ssh-host.pem", true, "", 0, "the gateway's SSH host key", "Restart the gateway; whoever trusts the host CA notices nothing."},
 		{"login-ca", "ssh-login-ca.pem", true, "", 0, "signs the certificates of `tidegate login`", "Restart the gateway; people log in again."},
 		{"recording-ca", recordingCAFile, false, publicKeys, 0, "vouches for recorders", "Nothing is restarted. Give auditors the new public keys; the old ones still verify old recordings."},
