@@ -193,9 +193,10 @@ func (b *bridge) understand(text []byte) (reading, []effect, error) {
 		effects, err = b.resolve(&read)
 	}
 	if err != nil && access.CodeOf(err) != access.CodeDenied { // a denial is recorded where it is found
+		shown, say := b.plan.refusedText(string(text[:min(len(text), maxText)]), access.Message(err), b.session.Withhold)
 		b.recordRefusal(access.Operation{
-			Kind: "query", Subject: "statement", Text: withoutPasswords(string(text[:min(len(text), maxText)]), b.session.Withhold), Facts: access.Facts{"kind": "unknown"},
-			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: access.Message(err)},
+			Kind: "query", Subject: "statement", Text: shown, Facts: access.Facts{"kind": "unknown"},
+			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: say},
 		})
 	}
 	if err == nil && read.notice != "" {

@@ -470,6 +470,8 @@ func TestSecretValuesAreWithheld(t *testing.T) {
 		"alter role dev password 'zq7'",
 		"create user mapping for dev server x options (password 'zq7')",
 		"selec password 'zq7'",
+		"selec id from t where v = 'zq7'",
+		"select id from t where v = 'a' 'zq7'",
 		"select 'host=x password=zq7'",
 		"prepare p(text) as select id from t where v = $1",
 		"execute p('zq7')",
@@ -486,6 +488,9 @@ func TestSecretValuesAreWithheld(t *testing.T) {
 	withheld := 0
 	for _, o := range s.opens {
 		shown := fmt.Sprintf("%+v", o.op)
+		if o.op.Guard != nil {
+			shown += o.op.Guard.Say
+		}
 		if strings.Contains(shown, "zq7") {
 			t.Errorf("recorded: %s", shown)
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
+
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 // Values that a recording, and an approver, must not see stand as literals in
@@ -91,13 +93,15 @@ func isPassword(text string, tokens []*pg.ScanToken, i int) bool {
 // quoted is how a string is written, for texts that nothing else understands.
 var quoted = regexp.MustCompile(`'(?:[^']|'')*'?`)
 
-// withoutPasswords is a text of which nothing else is known. If it has a
-// password anywhere, none of its strings is shown.
-func withoutPasswords(text string, withhold func([]byte) string) string {
-	if low := strings.ToLower(text); !strings.Contains(low, "passw") && !credential.MatchString(low) {
-		return text
+// refusedText is what is recorded of a text of which nothing else is known, and
+// of why it was refused. If it has a password anywhere, or columns are masked,
+// none of its strings is shown; nor the parser's words, which repeat one.
+func (p *planned) refusedText(text, why string, withhold func([]byte) string) (shown, say string) {
+	masks := slices.ContainsFunc(p.Masked, func(t backing.MaskedTable) bool { return len(t.Columns) > 0 })
+	if low := strings.ToLower(text); !masks && !strings.Contains(low, "passw") && !credential.MatchString(low) {
+		return text, why
 	}
-	return quoted.ReplaceAllStringFunc(text, func(s string) string { return withhold(unquote(s)) })
+	return quoted.ReplaceAllStringFunc(text, func(s string) string { return withhold(unquote(s)) }), "The text was not understood, or not allowed as it is."
 }
 
 // unquote is the value of a plain literal, so that it is the same as that of a
