@@ -23,6 +23,7 @@ const (
 	allowedMark = "allowed_mark"
 	refusedMark = "refused_mark"
 	heldMark    = "held_mark"
+	heldDelete  = "DELETE FROM orders RETURNING '" + heldMark + "'"
 )
 
 // TestProof tells one story on a whole house and then looks at everything
@@ -51,14 +52,21 @@ func TestProof(t *testing.T) {
 		}
 	})
 	t.Run("what was refused never reached the target", func(t *testing.T) {
+		ran := withoutPlanned(left["target log"])
 		for _, mark := range []string{refusedMark, heldMark} {
-			if bytes.Contains(left["target log"], []byte(mark)) {
-				t.Errorf("%s", around(left["target log"], mark))
+			if bytes.Contains(ran, []byte(mark)) {
+				t.Errorf("%s", around(ran, mark))
 			}
 		}
 	})
 	t.Run("the target's log has verifiers, no passwords", func(t *testing.T) { onlyVerifiers(t, left["target log"]) })
 	t.Run("a session ends on time without Temporal", func(t *testing.T) { p.withoutTemporal(ctx, t) })
+}
+
+// withoutPlanned takes away that the target was asked to plan the held
+// statement, for the estimate that its approver is shown. That runs nothing.
+func withoutPlanned(text []byte) []byte {
+	return bytes.ReplaceAll(text, []byte("explain (format json) "+heldDelete), nil)
 }
 
 // story is what the proof needs to know of the story.
@@ -83,7 +91,7 @@ func (p played) tell(ctx context.Context, t *testing.T) story {
 	done := p.session(ctx, t, "proof-1",
 		"SELECT id, email, '"+allowedMark+"' FROM users ORDER BY id LIMIT 2;",
 		"DROP TABLE public."+refusedMark+";",
-		"DELETE FROM orders RETURNING '"+heldMark+"';",
+		heldDelete+";",
 		"SELECT 'left: ' || count(*) FROM orders;")
 	p.deny(ctx, t, l.number)
 	s := wait(t, done)

@@ -136,7 +136,7 @@ func TestWire(t *testing.T) {
 		want, never []string
 	}{
 		{"what the client received", client, []string{allowedMark, "42501", "left: 100", "****test"}, []string{canary}},
-		{"what went to the target", to, []string{allowedMark, "tidegate-mint", "wire_ok"}, []string{refusedMark, heldMark, canary}},
+		{"what went to the target", withoutPlanned(to), []string{allowedMark, "tidegate-mint", "wire_ok"}, []string{refusedMark, heldMark, canary}},
 		{"what the target answered", from, []string{allowedMark, "****test"}, []string{refusedMark, heldMark, canary, "tap: "}},
 	} {
 		for _, word := range side.want {
@@ -175,7 +175,7 @@ func (w *serveWorld) throughTap(t *testing.T, number int) []byte {
 			"COPY (SELECT email FROM public.users) TO STDOUT;",
 			"SELECT CAST(email AS int) FROM users;",
 			"DROP TABLE public." + refusedMark + ";",
-			"DELETE FROM orders RETURNING '" + heldMark + "';",
+			heldDelete + ";",
 			"SELECT 'left: ' || count(*) AS wire_ok FROM orders;",
 		})
 		done <- ended{out, err, time.Now()}

@@ -235,10 +235,13 @@ func TestHold(t *testing.T) {
 func TestHeldClientLeaves(t *testing.T) {
 	r := newRig(t, Config{})
 	c := r.connect()
-	go func() { _, _ = c.Exec(context.Background(), "delete from t where id=3") }()
+	over := make(chan struct{})
+	go func() { defer close(over); _, _ = c.Exec(context.Background(), "delete from t where id=3") }()
 	h := r.takeHeld()
 	_ = c.PgConn().Conn().Close()
 	wait(t, h.gone)
+	wait(t, over)
+	wait(t, c.PgConn().CleanupDone()) // pgx asks for a cancel over a connection of its own
 	waitClosed(t, r.door.last())
 	if n := r.count(); n != 3 {
 		t.Errorf("table has %d rows, want 3", n)

@@ -49,7 +49,7 @@ func (b *bridge) serveSession(in gossh.NewChannel) {
 	if err != nil {
 		return
 	}
-	s := &stay{b: b, client: ch, host: make(chan hostAsks, 1), answered: make(chan struct{}), exited: make(chan struct{})}
+	s := &stay{b: b, client: &clientChannel{Channel: ch}, host: make(chan hostAsks, 1), answered: make(chan struct{}), exited: make(chan struct{})}
 	s.ctx, s.leave = context.WithCancelCause(b.ctx)
 	defer s.leave(nil)
 	b.addStay(s)
