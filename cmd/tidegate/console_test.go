@@ -74,6 +74,7 @@ func (v visitor) found(page, pattern string) string {
 // TestConsole answers a held statement in the console, looks at what it
 // shows, and revokes there with Temporal down.
 func TestConsole(t *testing.T) {
+	t.Parallel()
 	ctx, p := playHouse(t)
 	p.open(ctx, t, asked{"con-1", "operator", "10m"})
 	if _, came := p.visit(t, "mallory"); !strings.HasPrefix(came, "403 ") || !strings.Contains(came, "name no one person") {

@@ -21,9 +21,6 @@ func needParts(t *testing.T) {
 			missing = append(missing, program)
 		}
 	}
-	if os.Getenv("TIDEGATE_TEMPORAL_BIN") == "" {
-		t.Setenv("TIDEGATE_TEMPORAL_BIN", "../../bin/tidegate-temporal")
-	}
 	if bin := os.Getenv("TIDEGATE_TEMPORAL_BIN"); !isFile(bin) {
 		missing = append(missing, "tidegate-temporal (make build)")
 	}

@@ -49,6 +49,7 @@ func loggedIn(t *testing.T, d *demo, who, gateway, hostCA string) (psql func(ser
 // TestLoginService: who has logged in connects by the target's name alone. The
 // certificate is no authorization: it opens what the grants do, and no longer.
 func TestLoginService(t *testing.T) {
+	t.Parallel()
 	if _, err := sshtest.Find(); err != nil {
 		t.Skip(err)
 	}

@@ -43,10 +43,14 @@ func TestMain(m *testing.M) {
 	testscript.Main(tidyM{m}, map[string]func(){"tidegate": main}) // for the scripts, this binary is the command
 }
 
-// tidyM runs the tests and removes what they shared.
+// tidyM runs the tests and removes what they shared. Stories that mostly wait
+// are parallel, so what the environment must hold is set before any of them.
 type tidyM struct{ *testing.M }
 
 func (m tidyM) Run() int {
+	if os.Getenv("TIDEGATE_TEMPORAL_BIN") == "" {
+		os.Setenv("TIDEGATE_TEMPORAL_BIN", "../../bin/tidegate-temporal")
+	}
 	code := m.M.Run()
 	for _, dir := range removeAtEnd {
 		os.RemoveAll(dir)

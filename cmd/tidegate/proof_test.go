@@ -29,6 +29,7 @@ const (
 // TestProof tells one story on a whole house and then looks at everything
 // that it left behind.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	ctx, p := playHouse(t)
 	p.dev.log.Info("the proof begins") // the log says little of its own when all is well
 	told := p.tell(ctx, t)

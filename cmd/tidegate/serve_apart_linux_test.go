@@ -145,6 +145,7 @@ func (w *apartWorld) setUpLedger(t *testing.T) {
 // approval, merge, a masked read, a refused and a held statement, a stranger,
 // control down and back, the end, and nothing left.
 func TestServeApart(t *testing.T) {
+	t.Parallel()
 	w := newApartWorld(t)
 	for name, p := range map[string]*process{"control": w.control, "gateway": w.gateway} {
 		t.Run("the process "+name, func(t *testing.T) { guarded(t, p) })

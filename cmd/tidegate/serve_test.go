@@ -65,6 +65,7 @@ func (w *serveWorld) fails(t *testing.T, from, to, say string) {
 // TestServe plays short stories on both parts in one process, with a file as
 // ledger, and the operator looks on.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	w := newServeWorld(t)
 	t.Run("a part is down", func(t *testing.T) {
 		w.fails(t, `"@GATEWAY@"`, `"203.0.113.1:5432"`, "listen for the gateway")

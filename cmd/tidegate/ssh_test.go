@@ -12,6 +12,7 @@ import (
 // TestSSHStory: a pull request opens a shell and commands on a host, real ssh
 // uses them, and its end cuts.
 func TestSSHStory(t *testing.T) {
+	t.Parallel()
 	if _, err := sshtest.Find(); err != nil {
 		t.Skip(err)
 	}

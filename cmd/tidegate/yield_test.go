@@ -14,6 +14,7 @@ import (
 // TestYield takes a grant's views out of a migration's way, and has them back
 // afterwards, also where the migration fails.
 func TestYield(t *testing.T) {
+	t.Parallel()
 	ctx, p := playHouse(t)
 	super := p.dev.target.orders()
 	p.open(ctx, t, asked{"inc-1", "readonly", "10m"})

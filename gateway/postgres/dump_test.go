@@ -82,7 +82,7 @@ func TestSetConfig(t *testing.T) {
 }
 
 func TestLocksAndCopiesOfViews(t *testing.T) {
-	b := &bridge{plan: newPlanned(plan)}
+	b := &bridge{plan: newPlanned(plan), stmts: newNames('S', "tg_s"), portals: newNames('P', "tg_p")}
 	for in, want := range map[string]string{
 		"copy public.users (id, \"E\") to stdout":                `copy (SELECT "id", "E" FROM "m"."users") to stdout`,
 		"COPY users TO STDOUT (FORMAT csv)":                      `COPY (SELECT * FROM "users") TO STDOUT (FORMAT csv)`,
