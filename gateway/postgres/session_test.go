@@ -241,7 +241,6 @@ func TestHeldClientLeaves(t *testing.T) {
 	_ = c.PgConn().Conn().Close()
 	wait(t, h.gone)
 	wait(t, over)
-	wait(t, c.PgConn().CleanupDone()) // pgx asks for a cancel over a connection of its own
 	waitClosed(t, r.door.last())
 	if n := r.count(); n != 3 {
 		t.Errorf("table has %d rows, want 3", n)
