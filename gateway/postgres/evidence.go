@@ -16,7 +16,7 @@ import (
 func (b *bridge) admitRequest(q request) (gateway.Open, error) {
 	q, d := b.weigh(q)
 	if d.Verdict != access.Hold {
-		return b.admit(q.op)
+		return b.admit(q.op, d)
 	}
 	before, err := b.generation(q)
 	if err != nil {
@@ -24,7 +24,7 @@ func (b *bridge) admitRequest(q request) (gateway.Open, error) {
 	}
 	q.op.Context = append(slices.Clone(q.op.Context), b.evidence(q)...)
 	q.op.Class = nil
-	open, err := b.admit(q.op)
+	open, err := b.admit(q.op, d)
 	if err != nil {
 		return nil, err
 	}

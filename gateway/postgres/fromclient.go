@@ -216,7 +216,7 @@ func (b *bridge) note(text string) {
 
 // recordRefusal asks for what the guard already denies.
 func (b *bridge) recordRefusal(op access.Operation) {
-	open, err := b.admit(op)
+	open, err := b.admit(op, b.session.Judge(op))
 	if err == nil {
 		_ = open.Close(access.Outcome{Status: "refused"})
 	}
@@ -256,10 +256,11 @@ func (b *bridge) admitAll(requests []request, r *reply) error {
 // admitDenied finds one that is denied, and has it recorded and refused.
 func (b *bridge) admitDenied(ops []access.Operation) error {
 	for _, op := range ops {
-		if b.session.Judge(op).Verdict != access.Deny || b.undecided(op) {
+		d := b.session.Judge(op)
+		if d.Verdict != access.Deny || b.undecided(op) {
 			continue
 		}
-		open, err := b.admit(op)
+		open, err := b.admit(op, d)
 		if err != nil {
 			return err
 		}
@@ -274,10 +275,10 @@ func (b *bridge) undecided(op access.Operation) bool {
 	return !known && op.Guard == nil && b.session.Reads("rows")
 }
 
-// admit asks the session. It may wait for a person: then what the client sent
-// before goes out first, and the client is watched meanwhile.
-func (b *bridge) admit(op access.Operation) (gateway.Open, error) {
-	d := b.session.Judge(op)
+// admit asks the session, whose Judge expects d. It may wait for a person: then
+// what the client sent before goes out first, and the client is watched
+// meanwhile.
+func (b *bridge) admit(op access.Operation, d access.Decision) (gateway.Open, error) {
 	if d.Sync || d.Verdict == access.Hold {
 		b.line.Yield() // it waits for the disk, or for a person
 	}
