@@ -209,10 +209,9 @@ func (j *job) giveCalls() (out []string) {
 
 // heldRoutinesSQL is the statements that take roles' rights on functions away.
 const heldRoutinesSQL = `
-select format('revoke execute on routine %s from %I', d.objid::regprocedure, r.rolname)
-from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a'
-	and d.classid = 'pg_proc'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
-where r.rolname = any($1)`
+with ` + theirsCTE + `
+select format('revoke execute on routine %s from %I', objid::regprocedure, rolname)
+from theirs where deptype = 'a' and classid = 'pg_proc'::regclass`
 
 const (
 	laterBuiltinsSQL = `select distinct proname::text from pg_proc where pronamespace = 'pg_catalog'::regnamespace and proname <> all($1) order by 1`

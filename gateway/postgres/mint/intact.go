@@ -33,9 +33,10 @@ order by 1 limit 100`
 // schemas begin with $3.
 const strayedSQL = `
 with given as (select w.schema, w.name from jsonb_to_recordset($2::jsonb) as w(schema text, name text)),
-holds as (select d.objid as oid from pg_shdepend d
-	where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1) and d.deptype = 'a'
-		and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
+mine as materialized (select * from pg_shdepend
+	where refclassid = 'pg_authid'::regclass and refobjid = (select oid from pg_roles where rolname = $1) offset 0),
+holds as (select objid as oid from mine
+	where deptype = 'a' and classid = 'pg_class'::regclass and dbid = (select oid from pg_database where datname = current_database())
 	union
 	select d.refobjid from pg_namespace m join pg_class v on v.relnamespace = m.oid and v.relkind = 'v' join pg_rewrite w on w.ev_class = v.oid
 		join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass and d.refobjid <> v.oid

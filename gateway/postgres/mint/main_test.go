@@ -128,7 +128,8 @@ func (b *bench) ask(t testing.TB, role access.Role, masks ...access.Mask) access
 // mint mints and makes the grant active.
 func (b *bench) mint(t testing.TB, g *access.Grant) {
 	t.Helper()
-	minted, err := b.Mint(t.Context(), *g)
+	var minted access.Minted
+	err := patiently(func() (err error) { minted, err = b.Mint(t.Context(), *g); return err })
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -191,12 +192,25 @@ func masks() []access.Mask {
 
 func (b *bench) end(t testing.TB, g access.Grant) {
 	t.Helper()
-	if err := b.Revoke(t.Context(), g); err != nil {
+	if err := patiently(func() error { return b.Revoke(t.Context(), g) }); err != nil {
 		t.Fatalf("revoke: %v", err)
 	}
-	if err := b.Prove(t.Context(), g); err != nil {
+	if err := patiently(func() error { return b.Prove(t.Context(), g) }); err != nil {
 		t.Fatalf("prove: %v", err)
 	}
+}
+
+// patiently tries again where a target is busy, as workflows do: a loaded
+// machine may not even connect in time.
+func patiently(f func() error) error {
+	err := f()
+	for range 5 {
+		if access.CodeOf(err) != access.CodeUnavailable {
+			break
+		}
+		err = f()
+	}
+	return err
 }
 
 func adminOf(l AdminLogin) func(context.Context, access.Target) (AdminLogin, error) {

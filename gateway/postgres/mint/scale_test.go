@@ -147,14 +147,7 @@ func (b *bench) eachOf100(t testing.TB, g access.Grant, f func(access.Grant) err
 		g := g
 		g.Key.ID += fmt.Sprint("-", i)
 		wg.Go(func() {
-			err := f(g)
-			for range 5 { // a loaded machine may not even connect in time; then its workflow tries again
-				if access.CodeOf(err) != access.CodeUnavailable {
-					break
-				}
-				err = f(g)
-			}
-			if err != nil {
+			if err := patiently(func() error { return f(g) }); err != nil {
 				t.Error(err)
 			}
 		})
