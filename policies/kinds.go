@@ -14,7 +14,7 @@ var kinds = map[string]kindWords{
 	"ssh": {
 		target: []string{"host_key", "host_ca"},
 		role: []string{
-			"accounts", "shell", "exec", "commands", "transfers", "max_file", "forward", "listen",
+			"accounts", "shell", "exec", "terminal", "commands", "transfers", "max_file", "forward", "listen",
 			"env", "subsystems", "agent", "x11",
 		},
 	},

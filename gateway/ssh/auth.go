@@ -19,6 +19,8 @@ type authenticator struct {
 	ctx  context.Context
 	late *time.Timer // cuts a client that is too slow
 	door gateway.Door
+
+	triedDevice bool
 }
 
 // shownKey is where the permissions of a connection keep what was shown.
@@ -77,35 +79,4 @@ func (a *authenticator) publicKey(c gossh.ConnMetadata, key gossh.PublicKey) (*g
 		return nil, errors.New("a certificate of somebody else")
 	}
 	return a.permit(c, shown{certificate: cert.Marshal()})
-}
-
-const (
-	deviceTime = 5 * time.Minute // how long a person may take in the browser
-	maxDevices = 32              // how many may be there at once: nobody knows yet who they are
-)
-
-// device shows where to log in, and waits until that is done.
-func (a *authenticator) device(c gossh.ConnMetadata, ask gossh.KeyboardInteractiveChallenge) (*gossh.Permissions, error) {
-	select {
-	case a.room.devices <- struct{}{}:
-		defer func() { <-a.room.devices }()
-	default:
-		return nil, errors.New("too many log in by a browser at the moment")
-	}
-	prompt, wait, err := a.room.cfg.Device(a.ctx)
-	if err != nil {
-		a.room.log.Warn("device login not started", "error", err)
-		return nil, errors.New("the login in a browser could not be started")
-	}
-	a.late.Reset(deviceTime)
-	a.door.Linger(deviceTime)
-	defer a.late.Reset(startupTime)
-	if _, err := ask("", prompt, []string{"Press Enter when you have logged in there. "}, []bool{true}); err != nil {
-		return nil, err
-	}
-	token, err := wait(a.ctx)
-	if err != nil {
-		return nil, errors.New("the login in a browser was not finished")
-	}
-	return a.permit(c, shown{token: token})
 }

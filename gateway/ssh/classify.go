@@ -53,10 +53,27 @@ func (s *stay) operation(req *gossh.Request) (access.Operation, error) {
 	if len(p.Command) > maxCommand || !utf8.ValidString(p.Command) || strings.IndexByte(p.Command, 0) >= 0 {
 		return access.Operation{}, access.Errorf(access.CodeInvalid, "The command has more than %d bytes, or is not UTF-8 without zero bytes; only that is understood here.", maxCommand)
 	}
+	var op access.Operation
 	if req.Type == "subsystem" {
-		return s.subsystemOperation(p.Command), nil
+		op = s.subsystemOperation(p.Command)
+	} else {
+		op = s.execOperation(p.Command)
 	}
-	return s.execOperation(p.Command), nil
+	if op.Guard == nil {
+		op.Guard = s.guardTerminal()
+	}
+	return op, nil
+}
+
+// guardTerminal lets a program have a terminal where the role says so, or
+// where a shell would open as well. A program was judged by its words, and on a
+// terminal many take orders from the keyboard, which nobody judges: a pager
+// opens a shell.
+func (s *stay) guardTerminal() *access.Decision {
+	if s.pty == nil || s.b.plan.Terminal || s.b.session.Judge(s.shellOperation()).Verdict == access.Allow {
+		return nil
+	}
+	return deny("no-terminal", "Your grant gives commands no terminal here: run it without -t.")
 }
 
 func (s *stay) describe(kind, text string) access.Operation {
@@ -123,6 +140,7 @@ func (s *stay) guardExec(kind string, words []string) *access.Decision {
 
 func (s *stay) subsystemOperation(name string) access.Operation {
 	if name == "sftp" {
+		s.pty = nil // packets on a terminal would not arrive as they are, and what waits in them is no keys
 		op := s.describe(kindSession, "sftp")
 		op.Facts["name"], op.Facts["words"], op.Facts["simple"] = "sftp", []string{"sftp"}, true
 		op.Facts["writes"] = len(s.b.plan.Write) > 0

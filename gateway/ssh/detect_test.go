@@ -71,7 +71,7 @@ func TestDetectedValuesAreMasked(t *testing.T) {
 // TestPromptComesWithoutALineEnd: what may be the beginning of a value is not
 // withheld for ever.
 func TestPromptComesWithoutALineEnd(t *testing.T) {
-	h := detecting(t, houseOptions{role: map[string]string{"exec": "true"}, record: "input", config: Config{Quiet: 50 * time.Millisecond}})
+	h := detecting(t, houseOptions{role: map[string]string{"exec": "true", "terminal": "true"}, record: "input", config: Config{Quiet: 50 * time.Millisecond}})
 	s, err := h.mustDial().NewSession()
 	if err != nil {
 		t.Fatal(err)

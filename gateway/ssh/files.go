@@ -90,8 +90,10 @@ func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
 	if outcome.Status != "ok" {
 		code = 1
 	}
-	_, _ = s.client.SendRequest("exit-status", false, exitStatus(code))
-	_ = s.client.Close()
+	if !s.ending() {
+		_, _ = s.client.SendRequest("exit-status", false, exitStatus(code))
+	}
+	s.closeClient()
 	return open.Close(outcome)
 }
 
@@ -112,7 +114,9 @@ func (c *courier) run() access.Outcome {
 	answers := make(chan error, 1)
 	go func() { // ends with the target's channel, which runFiles closes
 		err := c.serveAnswers()
-		_ = c.client.CloseWrite()
+		if !c.s.ending() {
+			_ = c.client.CloseWrite()
+		}
 		answers <- err
 	}()
 	err := c.prepare()

@@ -130,6 +130,8 @@ func (openAll) Resize(int, int) error                            { return nil }
 
 type sessionAll struct{ gateway.Session }
 
+func (sessionAll) Context() context.Context { return context.Background() }
+
 func (sessionAll) Judge(op access.Operation) access.Decision {
 	if op.Guard != nil {
 		return *op.Guard
@@ -162,7 +164,7 @@ func FuzzFiles(f *testing.F) {
 		h := newHost()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
-		b := &bridge{log: discard, session: sessionAll{}, plan: backing.Backing{Read: []string{"/srv/app"}, Write: []string{"/srv/app"}}}
+		b := &bridge{log: discard, ctx: ctx, session: sessionAll{}, plan: backing.Backing{Read: []string{"/srv/app"}, Write: []string{"/srv/app"}}}
 		s := &stay{b: b, client: &paper{Reader: bytes.NewReader(sent)}, ctx: ctx, leave: cancel}
 		c := newCourier(s, h)
 		done := make(chan struct{})

@@ -61,7 +61,7 @@ func TestHoldCancelledByLeaving(t *testing.T) {
 // TestHoldAtATerminal: Ctrl-C on a raw terminal ends the wait, and what was
 // typed while it lasted is not lost.
 func TestHoldAtATerminal(t *testing.T) {
-	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}, gate: gatewaytest.Options{
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "terminal": "true"}, gate: gatewaytest.Options{
 		Judge: func(access.Operation) access.Decision {
 			return access.Decision{Verdict: access.Hold, Rule: "two", Say: "Two people.", Ask: []access.Party{gatewaytest.Team("ops", "bob")}}
 		},

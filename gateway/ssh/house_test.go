@@ -45,6 +45,9 @@ type houseOptions struct {
 	config Config
 	gate   gatewaytest.Options
 	static access.Secret // the target's static credential; empty: certificates
+
+	// host runs another host than sshd, which trusts the user CA.
+	host func(t testing.TB, userCA gossh.PublicKey) (address, hostKey string)
 }
 
 func newKey(t testing.TB) ed25519.PrivateKey {
@@ -83,6 +86,10 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	o.gate.Target = access.Target{
 		TargetRef: access.TargetRef{Kind: "ssh", Name: "web-1"}, Address: h.host.Address,
 		Settings: map[string]string{"host_key": h.host.HostKey},
+	}
+	if o.host != nil {
+		address, hostKey := o.host(t, ca.PublicKey())
+		o.gate.Target.Address, o.gate.Target.Settings = address, map[string]string{"host_key": hostKey}
 	}
 	if o.static.Reveal() != "" {
 		o.gate.Target.Static = "web-1-login"

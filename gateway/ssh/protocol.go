@@ -50,7 +50,7 @@ type bridge struct {
 	mu       sync.Mutex
 	stays    []*stay // the session channels that are open
 	channels int
-	listens  []*listen
+	listens  []*listening
 }
 
 func newBridge(r *Room, door gateway.Door, client *gossh.ServerConn, ins <-chan gossh.NewChannel, asks <-chan *gossh.Request) *bridge {
@@ -71,6 +71,7 @@ func (b *bridge) run(parent context.Context) error {
 	b.serve()
 	<-shut
 	b.work.Wait()
+	b.leavePorts()
 	cause := context.Cause(b.ctx)
 	if b.session == nil {
 		return worthLogging(cause)
@@ -159,6 +160,14 @@ func (b *bridge) ready(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// hurry ends the bridge if the host has not answered in time: it is as good as
+// gone, and a request can't be given up otherwise, since answers are told apart
+// by their order alone. The caller says when there is an answer.
+func (b *bridge) hurry() (answered func()) {
+	late := time.AfterFunc(b.room.cfg.HostTime, func() { b.end(unavailable("The host does not answer.", nil)) })
+	return func() { late.Stop() }
 }
 
 // shut says the last words and closes both connections.

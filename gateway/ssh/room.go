@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
-	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
 )
 
@@ -28,24 +28,22 @@ const (
 
 // Config is what a room needs.
 type Config struct {
-	HostKeys  []gossh.Signer                             // the gateway's own, with its host certificate first
-	HostKey   func(names []string) (gossh.Signer, error) // with a certificate for a target's names, for SSH inside SSH; nil: HostKeys
-	Authority func(signer gossh.PublicKey) bool          // whether a client's certificate is of our login CA; nil: none is taken
-	Device    DeviceLogin                                // lets a bare client log in in a browser; nil: not offered
-	Quiet     time.Duration                              // how long text that may be masked is withheld while nothing more comes; gateway.Quiet
-	Log       *slog.Logger                               // default: none
+	HostKeys   []gossh.Signer                             // the gateway's own, with its host certificate first
+	HostKey    func(names []string) (gossh.Signer, error) // with a certificate for a target's names, for SSH inside SSH; nil: HostKeys
+	Authority  func(signer gossh.PublicKey) bool          // whether a client's certificate is of our login CA; nil: none is taken
+	Device     DeviceLogin                                // lets a bare client log in in a browser; nil: not offered
+	DeviceTime time.Duration                              // how long a person may take there; 5 min
+	HostTime   time.Duration                              // how long the host may take to answer a request; 30 s
+	Quiet      time.Duration                              // how long text that may be masked is withheld while nothing more comes; gateway.Quiet
+	Log        *slog.Logger                               // default: none
 }
-
-// DeviceLogin starts a login that is finished in a browser elsewhere. The
-// prompt tells the person where; wait answers with the token, and ends with
-// its context.
-type DeviceLogin func(ctx context.Context) (prompt string, wait func(context.Context) (access.Secret, error), err error)
 
 // Room serves SSH clients. It implements gateway.Room.
 type Room struct {
 	cfg     Config
 	log     *slog.Logger
-	devices chan struct{} // logins in a browser that go on
+	devices *tally // logins in a browser that go on, by source
+	ports   *tally // at which hosts listen for clients, by grant
 }
 
 var _ gateway.Room = (*Room)(nil)
@@ -55,10 +53,10 @@ func New(cfg Config) (*Room, error) {
 	if len(cfg.HostKeys) == 0 {
 		return nil, errors.New("make ssh room: no host key")
 	}
-	r := &Room{cfg: cfg, log: cfg.Log, devices: make(chan struct{}, maxDevices)}
-	if r.cfg.Quiet == 0 {
-		r.cfg.Quiet = gateway.Quiet
-	}
+	r := &Room{cfg: cfg, log: cfg.Log, devices: newTally(maxDevices, maxSourceDevices), ports: newTally(0, maxListens)}
+	r.cfg.Quiet = cmp.Or(r.cfg.Quiet, gateway.Quiet)
+	r.cfg.DeviceTime = cmp.Or(r.cfg.DeviceTime, 5*time.Minute)
+	r.cfg.HostTime = cmp.Or(r.cfg.HostTime, 30*time.Second)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -195,7 +195,7 @@ func (s *stay) run(req *gossh.Request) error {
 	s.begin(target, open)
 	_ = req.Reply(true, nil)
 	outcome := s.carry(target, answers, open)
-	_ = s.client.Close()
+	s.closeClient()
 	_ = target.Close()
 	return open.Close(outcome)
 }
@@ -219,7 +219,7 @@ func (s *stay) admit(op access.Operation) (gateway.Open, error) {
 	defer s.setHeld(false)
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	if s.pty != nil && op.Kind != kindFile && s.b.session.Judge(op).Verdict == access.Hold {
+	if s.pty != nil && s.b.session.Judge(op).Verdict == access.Hold {
 		typed := newTypeahead(s.ctx, s.client, cancel)
 		defer typed.release()
 		s.input = typed
@@ -235,6 +235,7 @@ func (s *stay) setHeld(held bool) {
 
 // openTarget opens the channel at the host and starts the program there.
 func (s *stay) openTarget(req *gossh.Request) (gossh.Channel, <-chan *gossh.Request, error) {
+	defer s.b.hurry()()
 	target, answers, err := s.b.target.OpenChannel("session", nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open channel at target: %w", err)
@@ -306,7 +307,9 @@ func (s *stay) resize(payload []byte) bool {
 	return err == nil
 }
 
-// pass hands a request on to a program that runs.
+// pass hands a signal or a break on to a program that runs. Nobody waits for
+// the host's word on it: not every host has one, and the channel's requests are
+// answered one after the other.
 func (s *stay) pass(req *gossh.Request) bool {
 	s.mu.Lock()
 	target := s.target
@@ -314,8 +317,8 @@ func (s *stay) pass(req *gossh.Request) bool {
 	if target == nil {
 		return false
 	}
-	ok, err := target.SendRequest(req.Type, req.WantReply, req.Payload)
-	return err == nil && (ok || !req.WantReply)
+	_, err := target.SendRequest(req.Type, false, req.Payload)
+	return err == nil
 }
 
 // cut says the last words and ends the channel.
@@ -369,9 +372,22 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	s.failed(s.carryText(s.client, target, open, s.watch))
 	errOut.Wait()
 	s.awaitExit()
-	_ = s.client.CloseWrite()
+	if !s.ending() {
+		_ = s.client.CloseWrite()
+	}
 	<-s.answered
 	return outcome
+}
+
+// ending reports whether the session is being ended: then cut has the last
+// words, and closes the client's channel.
+func (s *stay) ending() bool { return s.b.ctx.Err() != nil || s.b.session.Context().Err() != nil }
+
+// closeClient closes the client's channel when the program is over.
+func (s *stay) closeClient() {
+	if !s.ending() {
+		_ = s.client.Close()
+	}
 }
 
 // exitTime is how long the end of a program's output waits for the program's

@@ -9,8 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/gateway/record"
 )
 
 // TestSoak is a part of `make soak`: 200 channels of one connection at once,
@@ -28,9 +31,11 @@ func TestSoak(t *testing.T) {
 		}
 		size = n << 20
 	}
-	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}})
+	k := newTrack(t)
+	h := k.house
 	t.Run("200 channels", func(t *testing.T) { h.channels(t, 200) })
 	t.Run("download", func(t *testing.T) {
+		defer k.figures(t, size)()
 		cmd := h.client("alice", "ssh", "web-1@127.0.0.1", fmt.Sprintf("head -c %d /dev/zero", size))
 		got := &counter{}
 		cmd.Stdout = got
@@ -39,12 +44,57 @@ func TestSoak(t *testing.T) {
 		}
 	})
 	t.Run("upload", func(t *testing.T) {
+		defer k.figures(t, size)()
 		cmd := h.client("alice", "ssh", "web-1@127.0.0.1", "wc -c")
 		cmd.Stdin = io.LimitReader(zeros{}, size)
 		if r := h.run(cmd); strings.TrimSpace(r.out) != fmt.Sprint(size) || r.code != 0 {
 			t.Errorf("of %d bytes came %s, code %d: %s", size, strings.TrimSpace(r.out), r.code, r.err)
 		}
 	})
+	t.Run("sftp get", func(t *testing.T) {
+		sparse := h.write("sparse", "")
+		if err := os.Truncate(sparse, size); err != nil {
+			t.Fatal(err)
+		}
+		defer k.figures(t, size)()
+		if r := h.sftp("get " + sparse + " /dev/null"); r.code != 0 {
+			t.Errorf("code %d: %s", r.code, r.err)
+		}
+	})
+}
+
+// figures logs what a transfer took of time, of this process's memory, which is
+// the gateway's, and of the disk.
+func (k *track) figures(t *testing.T, size int64) func() {
+	began, before := time.Now(), k.recordedBytes(t)
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // Linux: the peak begins anew
+	return func() {
+		peak := "unknown"
+		status, _ := os.ReadFile("/proc/self/status")
+		for line := range strings.Lines(string(status)) {
+			if text, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+				peak = strings.TrimSpace(text)
+			}
+		}
+		took := time.Since(began)
+		t.Logf("%d MiB in %s, %.0f MB/s, peak of resident memory %s, %d bytes recorded",
+			size>>20, took.Round(time.Second), float64(size)/1e6/took.Seconds(), peak, k.recordedBytes(t)-before)
+	}
+}
+
+// recordedBytes is how much the recordings take on the disk.
+func (k *track) recordedBytes(t *testing.T) (n int64) {
+	t.Helper()
+	paths, err := record.List(k.spool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		if info, err := os.Stat(p); err == nil { // it may be sealed meanwhile
+			n += info.Size()
+		}
+	}
+	return n
 }
 
 type counter struct{ n int64 }

@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,32 +47,15 @@ func TestStaticPassword(t *testing.T) {
 		return nil, nil
 	}}
 	cfg.AddHostKey(hostKey)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() { // ends with the listener
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, channels, requests, err := gossh.NewServerConn(conn, cfg)
-				if err != nil {
-					return
-				}
-				go gossh.DiscardRequests(requests)
-				for in := range channels {
-					_ = in.Reject(gossh.Prohibited, "nothing here")
-				}
-			}()
+	address := serveSSH(t, cfg, func(in <-chan gossh.NewChannel, asks <-chan *gossh.Request) {
+		go gossh.DiscardRequests(asks)
+		for one := range in {
+			_ = one.Reject(gossh.Prohibited, "nothing here")
 		}
-	}()
+	})
 	plan := backing.Backing{Accounts: []string{"admin"}, Static: true, HostKeys: []string{string(gossh.MarshalAuthorizedKey(hostKey.PublicKey()))}}
 	for password, ok := range map[string]bool{"hunter2": true, "hunter3": false} {
-		up, err := dialTarget(t.Context(), access.Lease{Address: l.Addr().String(), Password: access.NewSecret(password)}, plan, "admin")
+		up, err := dialTarget(t.Context(), access.Lease{Address: address, Password: access.NewSecret(password)}, plan, "admin")
 		if ok != (err == nil) {
 			t.Errorf("%v: %v", ok, err)
 		}

@@ -357,7 +357,7 @@ func TestTwentyChannelsAtOnce(t *testing.T) {
 }
 
 func TestSignalsAndWindow(t *testing.T) {
-	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "env": "LC_*"}, sshd: []string{"LogLevel DEBUG1"}})
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "terminal": "true", "env": "LC_*"}, sshd: []string{"LogLevel DEBUG1"}})
 	c := h.mustDial()
 	s, err := c.NewSession()
 	if err != nil {

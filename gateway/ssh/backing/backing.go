@@ -26,6 +26,7 @@ type Backing struct {
 
 	Shell      bool     `json:"shell,omitempty"`
 	Exec       bool     `json:"exec,omitempty"`       // any command, subject to rules
+	Terminal   bool     `json:"terminal,omitempty"`   // a command may have a terminal, without a shell's being given
 	Commands   []string `json:"commands,omitempty"`   // only these commands; see Matches in package ssh
 	Transfers  []string `json:"transfers,omitempty"`  // scp, rsync, git: programs over exec
 	Read       []string `json:"read,omitempty"`       // sftp: folders

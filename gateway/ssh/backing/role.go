@@ -35,7 +35,7 @@ func FromRole(t access.Target, role access.Role) (Backing, error) {
 	}
 	b := Backing{
 		Accounts: r.list("accounts", accountPattern.MatchString, `an account such as "deploy"`),
-		Shell:    r.flag("shell"), Exec: r.flag("exec"), Agent: r.flag("agent"), X11: r.flag("x11"),
+		Shell:    r.flag("shell"), Exec: r.flag("exec"), Terminal: r.flag("terminal"), Agent: r.flag("agent"), X11: r.flag("x11"),
 		Commands:   r.list("commands", isCommand, `a command such as "systemctl restart app" or "journalctl -u app *"`),
 		Transfers:  r.list("transfers", func(s string) bool { return slices.Contains(transfers, s) }, "git, rsync or scp"),
 		Forward:    r.list("forward", isAddress, `an address such as "db.internal:5432" or "10.0.0.0/8:*"`),
@@ -151,6 +151,9 @@ func (r *reader) whole(b Backing) {
 	if len(b.Commands) > 0 && (b.Shell || b.Exec) {
 		r.wrong("commands beside shell or exec: in a shell a list of commands can't be enforced, and exec is any command")
 	}
+	if b.Terminal && !b.Exec && len(b.Commands)+len(b.Transfers)+len(b.Subsystems) == 0 {
+		r.wrong("terminal without anything to run on one; write exec or commands, too (a shell has its terminal anyway)")
+	}
 	if !b.RunsPrograms() && !b.MovesFiles() && len(b.Forward)+len(b.Listen) == 0 {
 		r.wrong("it gives nothing; write shell, exec, commands, transfers, read, write, forward, listen or subsystems")
 	}
@@ -192,6 +195,7 @@ func (b Backing) Summary() []string {
 	add(b.Shell, "opens shells: what is typed there is recorded, not judged")
 	add(b.Exec, "runs any command, subject to rules")
 	list("runs only: ", b.Commands)
+	add(b.Terminal, "gives commands a terminal: what is typed to a program that runs is not judged")
 	list("moves files by the programs ", b.Transfers)
 	list("reads by sftp below ", b.Read)
 	list("writes by sftp below ", b.Write)

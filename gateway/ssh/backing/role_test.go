@@ -29,6 +29,7 @@ func TestRoleRefuses(t *testing.T) {
 		{"commands with a shell", pinned, map[string]string{"accounts": "deploy", "shell": "true", "commands": "id"}, nil, nil, "can't be enforced"},
 		{"commands with exec", pinned, map[string]string{"accounts": "deploy", "exec": "true", "commands": "id"}, nil, nil, "exec is any command"},
 		{"a command with a list", pinned, map[string]string{"accounts": "deploy", "commands": "id; id"}, nil, nil, `commands has "id; id"`},
+		{"a terminal for nothing", pinned, map[string]string{"accounts": "deploy", "terminal": "true", "forward": "db:1"}, nil, nil, "terminal without anything to run"},
 		{"a relative folder", pinned, map[string]string{"accounts": "deploy"}, []string{"srv"}, nil, `read has "srv"`},
 		{"a folder with dots", pinned, map[string]string{"accounts": "deploy"}, nil, []string{"/srv/../etc"}, `write has "/srv/../etc"`},
 		{"sftp as a subsystem", pinned, map[string]string{"accounts": "deploy", "subsystems": "sftp"}, nil, nil, `subsystems has "sftp"`},

@@ -226,7 +226,7 @@ func (m *Minter) options(b backing.Backing) map[string]string {
 func extensions(b backing.Backing) map[string]string {
 	out := map[string]string{}
 	for name, given := range map[string]bool{
-		"permit-pty":              b.Shell || b.Exec || len(b.Commands) > 0,
+		"permit-pty":              b.Shell || b.Terminal,
 		"permit-port-forwarding":  len(b.Forward)+len(b.Listen) > 0,
 		"permit-agent-forwarding": b.Agent,
 		"permit-X11-forwarding":   b.X11,

@@ -68,7 +68,8 @@ func TestCertificateGivesWhatTheRoleGives(t *testing.T) {
 		extensions []string
 	}{
 		{"shell", access.Role{Settings: map[string]string{"accounts": "deploy", "shell": "true"}}, "", []string{"permit-pty"}},
-		{"everything", access.Role{Settings: map[string]string{"accounts": "deploy", "exec": "true", "agent": "true", "x11": "true", "forward": "*:*"}}, "",
+		{"commands", access.Role{Settings: map[string]string{"accounts": "deploy", "exec": "true"}}, "", nil},
+		{"everything", access.Role{Settings: map[string]string{"accounts": "deploy", "exec": "true", "terminal": "true", "agent": "true", "x11": "true", "forward": "*:*"}}, "",
 			[]string{"permit-X11-forwarding", "permit-agent-forwarding", "permit-port-forwarding", "permit-pty"}},
 		{"reads files", access.Role{Read: []string{"/srv"}, Settings: map[string]string{"accounts": "deploy"}}, "internal-sftp -R", nil},
 		{"writes files", access.Role{Write: []string{"/srv"}, Settings: map[string]string{"accounts": "deploy"}}, "internal-sftp", nil},
