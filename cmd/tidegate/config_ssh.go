@@ -67,11 +67,12 @@ func (h *serveHouse) sshMinters() ([]leaser, error) {
 	if h.cfg.SSH == nil {
 		return nil, nil
 	}
-	ca, err := openUserCA(h.keysDir())
+	ca, err := openUserCA(h.keysDir(), time.Now, h.log.With("part", "keys"))
 	if err != nil {
 		return nil, err
 	}
-	m, err := sshmint.New(sshmint.Config{Installation: h.cfg.Installation, CA: ca, Sources: h.cfg.SSH.Sources, Static: logins(h.cfg.Secrets).session})
+	h.keepLive(ca.keys)
+	m, err := sshmint.New(sshmint.Config{Installation: h.cfg.Installation, CA: ca.signer, Sources: h.cfg.SSH.Sources, Static: logins(h.cfg.Secrets).session})
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +84,11 @@ func (h *serveHouse) sshDoor() (sshDoor, error) {
 	if h.cfg.SSH == nil {
 		return sshDoor{}, nil
 	}
-	keys, err := openSSHKeys(h.keysDir(), h.cfg.SSH.Names, time.Now())
+	keys, err := openSSHKeys(h.keysDir(), h.cfg.SSH.Names, time.Now, h.log.With("part", "keys"))
 	if err != nil {
 		return sshDoor{}, err
 	}
+	h.keepLive(keys.keys)
 	d := sshDoor{Listen: h.cfg.SSH.Listen, Keys: keys}
 	for _, i := range h.cfg.Issuers {
 		if i.Name == h.cfg.SSH.Device {

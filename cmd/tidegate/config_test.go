@@ -5,9 +5,11 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,17 +92,28 @@ func enrolFiles(t *testing.T) {
 // gatewayFiles writes a gateway's certificate, key and CA.
 func gatewayFiles(t *testing.T, dir string) {
 	t.Helper()
-	k, err := openKeyring(filepath.Join(dir, "test-ca"), time.Now())
+	cert, caPEM := loopbackTLS(t, filepath.Join(dir, "test-ca"))
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(k.server.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(t, filepath.Join(dir, "gateway.crt"), pemText("CERTIFICATE", k.server.Certificate[0]), 0o644)
+	put(t, filepath.Join(dir, "gateway.crt"), pemText("CERTIFICATE", cert.Certificate[0]), 0o644)
 	put(t, filepath.Join(dir, "gateway.key"), pemText("PRIVATE KEY", key), 0o600)
-	put(t, filepath.Join(dir, "ca.crt"), string(k.caPEM), 0o644)
+	put(t, filepath.Join(dir, "ca.crt"), string(caPEM), 0o644)
+}
+
+// loopbackTLS is a certificate for this machine, with its CA, which stays in dir.
+func loopbackTLS(t *testing.T, dir string) (*tls.Certificate, []byte) {
+	t.Helper()
+	live, err := openLiveKeys(dir, time.Now, slog.New(slog.DiscardHandler), tlsCAKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := (&ownTLS{keys: live}).certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, contents(t, filepath.Join(dir, live.at(tlsCAKey).kind.public))
 }
 
 // TestConfigGolden holds every complaint about a configuration, with its place.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -98,7 +97,7 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 	if h.state, err = openDevState(opts.Dir); err != nil {
 		return nil, err
 	}
-	if h.keys, err = openKeyring(filepath.Join(opts.Dir, keysDir), time.Now()); err != nil {
+	if h.keys, err = openKeyring(filepath.Join(opts.Dir, keysDir)); err != nil {
 		return nil, err
 	}
 	for _, start := range []func(context.Context) error{
@@ -304,13 +303,15 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 		return err
 	}
 	h.onClose(store.Close)
-	h.ready.CA = filepath.Join(h.opts.Dir, keysDir, "gateway-ca.pem")
-	if err := writeNew(h.ready.CA, h.keys.caPEM); err != nil {
+	live, err := openLiveKeys(ca.dir, time.Now, h.log, tlsCAKey)
+	if err != nil {
 		return err
 	}
+	h.keepLive(live)
+	h.ready.CA = filepath.Join(ca.dir, keyKindOf(tlsCAKey).public)
 	h.ready.Postgres = h.state.addr("gateway")
 	return h.openGate(ctx, gatePart{
-		State: h.opts.Dir, Listen: h.ready.Postgres, TLS: &tls.Config{Certificates: []tls.Certificate{h.keys.server}, MinVersion: tls.VersionTLS12},
+		State: h.opts.Dir, Listen: h.ready.Postgres, TLS: (&ownTLS{keys: live}).config(),
 		SSH:    h.ssh.door(h.ready.SSH),
 		Ledger: h.ledger, Store: store,
 		Base: gateway.Config{

@@ -24,12 +24,17 @@ type devSSH struct {
 // startSSHTarget starts the host that dev gives access to, if sshd is there.
 func (h *devHouse) startSSHTarget(ctx context.Context) error {
 	dir := filepath.Join(h.opts.Dir, keysDir)
-	ca, err := openUserCA(dir)
+	ca, err := openUserCA(dir, time.Now, h.log)
 	if err != nil {
 		return err
 	}
+	signs, err := ca.signer()
+	if err != nil {
+		return err
+	}
+	h.keepLive(ca.keys)
 	host, err := sshtest.Run(ctx, sshtest.Options{
-		UserCA: ca.PublicKey(), Dir: filepath.Join(h.opts.Dir, "sshd"), Port: h.state.Ports["sshd"],
+		UserCA: signs.PublicKey(), Dir: filepath.Join(h.opts.Dir, "sshd"), Port: h.state.Ports["sshd"],
 	})
 	if errors.Is(err, sshtest.ErrMissing) {
 		h.log.Warn("no SSH target", "error", err)
@@ -41,15 +46,18 @@ func (h *devHouse) startSSHTarget(ctx context.Context) error {
 	h.onClose(host.Close)
 	h.ssh.host = host
 	h.ssh.minter, err = sshmint.New(sshmint.Config{
-		Installation: h.state.Installation, CA: ca, Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Installation: h.state.Installation, CA: ca.signer, Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Ahead: 10 * time.Second, // one clock, and nobody wants to wait for the proof
 	})
 	if err != nil {
 		return err
 	}
-	h.ssh.keys, err = openSSHKeys(dir, []string{"127.0.0.1", "localhost"}, time.Now())
+	if h.ssh.keys, err = openSSHKeys(dir, []string{"127.0.0.1", "localhost"}, time.Now, h.log); err != nil {
+		return err
+	}
+	h.keepLive(h.ssh.keys.keys)
 	h.ready.SSH, h.ready.SSHHostCA = h.state.addr("gateway-ssh"), filepath.Join(dir, hostCAFile)
-	return err
+	return nil
 }
 
 func (s devSSH) minters() []leaser {

@@ -3,73 +3,19 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
-	"github.com/tidegate/tidegate/gateway/record"
 	"github.com/tidegate/tidegate/policies"
 	"github.com/tidegate/tidegate/workflows"
 	"github.com/tidegate/tidegate/workflows/forge"
 )
-
-// keys looks at the state folder: who may use it, and what is in it.
-func (p *patient) keys(context.Context) []access.Finding {
-	f := &access.Findings{Part: "keys"}
-	if p.Dir == "" {
-		f.Fail("Name it in the configuration.", "there is no state_dir")
-		return f.List
-	}
-	dir := filepath.Join(p.Dir, keysDir)
-	info, err := os.Lstat(dir)
-	if err == nil {
-		err = private(dir, info, "700")
-	}
-	if err != nil {
-		f.Fail("The first start makes it; else run this as the user that runs tidegate.", "%s: %s", dir, plainly(err))
-		return f.List
-	}
-	bad := 0
-	for _, name := range p.keyFiles() {
-		path := filepath.Join(dir, name)
-		info, err := os.Lstat(path)
-		if err == nil {
-			err = onlyOurs(path, info)
-		}
-		if err != nil {
-			bad++
-			f.Fail("If it was lost, bring it back from your copy: a new one believes no old grant.", "%s: %s", path, plainly(err))
-		}
-	}
-	if bad == 0 {
-		f.OK("%s holds every key, for nobody else to read", dir)
-	}
-	return f.List
-}
-
-// keyFiles are what the parts that run here need of the state folder.
-func (p *patient) keyFiles() []string {
-	files := []string{publicKeys}
-	if p.parts.Control {
-		files = append(files, "control.pem", "mint.pem", recordingCAFile)
-	}
-	if !p.parts.apart() {
-		files = append(files, "recorder.pem", recorderFile)
-	}
-	return files
-}
 
 // asksLedger also reads what others wait for.
 func (p *patient) asksLedger(ctx context.Context) (found []access.Finding) {
@@ -288,85 +234,4 @@ func (p *patient) control(ctx context.Context) []access.Finding {
 		f.Fail("Look at address in the block control, and whether the control side runs: nothing new opens meanwhile.", "%s: %v", p.door, err)
 	}
 	return f.List
-}
-
-// certificates looks at when those that we show, and those that we trust, end.
-func (p *patient) certificates(context.Context) []access.Finding {
-	f := &access.Findings{Part: "certificates"}
-	paths := map[string]string{}
-	for what, path := range p.cas {
-		paths[path] = what
-	}
-	for _, t := range p.files {
-		if t.Certificate != "" {
-			paths[t.Certificate] = t.Certificate
-		}
-	}
-	for path, what := range paths {
-		text, err := readBounded(path, maxSecret)
-		if err != nil {
-			f.Fail("Look at its path.", "%s can't be read: %s", what, plainly(err))
-			continue
-		}
-		end, err := firstToEnd(text)
-		if err != nil {
-			f.Fail("Want certificates as PEM.", "%s: %v", what, err)
-			continue
-		}
-		f.Expiry(what, end, time.Now(), "Put a renewed one in its place; no restart is needed.")
-	}
-	if p.enrolled != nil {
-		f.Expiry("our enrolment at control", p.enrolled.Certificate.Leaf.NotAfter, time.Now(), "Enrol the gateway again: `tidegate setup gateway`.")
-	}
-	p.ownKeys(f)
-	if len(f.List) == 0 {
-		f.OK("none are configured")
-	}
-	slices.SortFunc(f.List, func(a, b access.Finding) int { return strings.Compare(a.Say, b.Say) })
-	return f.List
-}
-
-// ownKeys looks at what our own CAs signed, at the CAs, and at rotations.
-func (p *patient) ownKeys(f *access.Findings) {
-	now := time.Now()
-	if text, err := readBounded(p.key(recorderCert), maxSecret); err == nil {
-		if c, err := record.ReadCertificate(string(text)); err != nil {
-			f.Warn("Move it away: the next session gets another.", "%s: %v", p.key(recorderCert), err)
-		} else {
-			f.Expiry("the recorder's certificate", c.Until, now, "It renews itself in half its time: see the recorder's log, and whether control answers.")
-		}
-	}
-	for _, name := range []string{"ca.crt", "client-ca.crt", enrolmentCACert} {
-		text, err := readBounded(p.key(name), maxSecret)
-		if err != nil {
-			continue // of another part, or never needed
-		}
-		if end, err := firstToEnd(text); err != nil {
-			f.Fail("Bring it back from your copy.", "%s: %v", p.key(name), err)
-		} else {
-			f.Expiry("our CA "+name, end, now, "Move it and its key away, restart, and hand out the new one.")
-		}
-	}
-	for _, k := range keyKinds() {
-		if set, err := readKeySet(p.key(k.file), now); err == nil && set.Next != nil {
-			f.OK("a rotation of %s is under way: the next one signs from %s. %s", k.name, stamp(set.From), k.after)
-		}
-	}
-}
-
-// firstToEnd is when the first certificate of a file ends.
-func firstToEnd(text []byte) (end time.Time, err error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return end, fmt.Errorf("read certificate: %w", err)
-		}
-		if end.IsZero() || c.NotAfter.Before(end) {
-			end = c.NotAfter
-		}
-	}
-	if end.IsZero() {
-		return end, errors.New("it holds no certificate")
-	}
-	return end, nil
 }

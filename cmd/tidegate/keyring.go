@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -15,7 +14,6 @@ import (
 	"io/fs"
 	"iter"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,20 +26,16 @@ type keyring struct {
 	recorder ed25519.PrivateKey // a gateway's: signs held operations, and recordings until there were certificates
 	mint     []byte             // derives the passwords of minted roles
 	webhook  []byte             // the webhook's shared secret
-	caPEM    []byte             // what clients trust
-	server   tls.Certificate    // the gateway's, of our CA
 }
 
-// openKeyring reads all keys in dir and makes those that are missing.
-func openKeyring(dir string, now time.Time) (*keyring, error) {
+// openKeyring reads a dev's own keys in dir and makes those that are missing.
+func openKeyring(dir string) (*keyring, error) {
 	k, err := openOwnKeys(dir)
 	if err != nil {
 		return nil, err
 	}
-	if k.webhook, err = randomKey(filepath.Join(dir, "webhook.pem")); err != nil {
-		return nil, err
-	}
-	return k, k.openTLS(dir, now)
+	k.webhook, err = randomKey(filepath.Join(dir, "webhook.pem"))
+	return k, err
 }
 
 // openOwnKeys reads or makes the keys that nobody else may choose.
@@ -114,10 +108,7 @@ func writeNew(path string, data []byte) error {
 }
 
 func signingKey(path string) (ed25519.PrivateKey, error) {
-	key, err := privateKey(path, func() (crypto.Signer, error) {
-		_, key, err := ed25519.GenerateKey(rand.Reader)
-		return key, err
-	})
+	key, err := privateKey(path, newSigningKey)
 	if err != nil {
 		return nil, err
 	}
@@ -136,16 +127,21 @@ func pemBlocks(text []byte) iter.Seq[*pem.Block] {
 	}
 }
 
-func parseSigner(block *pem.Block) (ed25519.PrivateKey, error) {
+func parseSigner(block *pem.Block) (crypto.Signer, error) {
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
-	signer, ok := key.(ed25519.PrivateKey)
+	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("got %T, want Ed25519", key)
+		return nil, fmt.Errorf("a %T cannot sign", key)
 	}
 	return signer, nil
+}
+
+func newSigningKey() (crypto.Signer, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	return key, err
 }
 
 func privateKey(path string, create func() (crypto.Signer, error)) (crypto.Signer, error) {
@@ -178,16 +174,6 @@ func randomKey(path string) ([]byte, error) {
 	})
 }
 
-// openTLS makes a CA for the gateway's own certificate, both kept.
-func (k *keyring) openTLS(dir string, now time.Time) error {
-	root, err := openCA(caFiles{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.crt")}, "Tidegate gateway CA", now)
-	if err != nil {
-		return err
-	}
-	k.caPEM = root.pem()
-	return k.issueServer(root, now)
-}
-
 // ca is a certificate authority of ours.
 type ca struct {
 	cert *x509.Certificate
@@ -198,17 +184,16 @@ type caFiles struct{ key, certificate string }
 
 // openCA reads a CA, or makes it, for ten years.
 func openCA(files caFiles, name string, now time.Time) (*ca, error) {
-	key, err := privateKey(files.key, func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	key, err := privateKey(files.key, newCAKey)
 	if err != nil {
 		return nil, err
 	}
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, MaxPathLenZero: true,
-	}
 	der, err := pemFile(files.certificate, "CERTIFICATE", func() ([]byte, error) {
-		return x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+		cert, err := selfSigned(key, name, now)
+		if err != nil {
+			return nil, err
+		}
+		return cert.Raw, nil
 	})
 	if err != nil {
 		return nil, err
@@ -218,6 +203,23 @@ func openCA(files caFiles, name string, now time.Time) (*ca, error) {
 		return nil, fmt.Errorf("read CA certificate %s: %w", files.certificate, err)
 	}
 	return &ca{cert, key}, nil
+}
+
+func newCAKey() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// selfSigned is the certificate of a new CA. One subject has several keys when
+// they are rotated: key ids tell which.
+func selfSigned(key crypto.Signer, name string, now time.Time) (*x509.Certificate, error) {
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, MaxPathLenZero: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("sign CA certificate: %w", err)
+	}
+	return x509.ParseCertificate(der)
 }
 
 func (c *ca) pem() []byte {
@@ -236,23 +238,4 @@ func (c *ca) sign(leaf *x509.Certificate, key crypto.PublicKey) ([]byte, error) 
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
 	return der, nil
-}
-
-// issueServer makes the gateway's certificate anew with each start: it lives
-// for 90 days and nobody pins it.
-func (k *keyring) issueServer(root *ca, now time.Time) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("make server key: %w", err)
-	}
-	der, err := root.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "localhost"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 90),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, key.Public())
-	if err != nil {
-		return err
-	}
-	k.server = tls.Certificate{Certificate: [][]byte{der, root.cert.Raw}, PrivateKey: key}
-	return nil
 }

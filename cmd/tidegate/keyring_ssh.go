@@ -5,25 +5,17 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
-	"path/filepath"
+	"log/slog"
+	"sync"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/identify"
 )
 
-// sshKeys are the gateway's keys for SSH, and for logins over it.
-type sshKeys struct {
-	login  gossh.Signer // the login CA: this gateway alone trusts it
-	client *ca          // its like for TLS clients
-	ca     gossh.Signer // the host CA: clients trust it
-	host   gossh.Signer // the gateway's host key, with a certificate of ca
-	bare   gossh.Signer // the same without one
-}
-
-// hostCertificateLasts is how long a host certificate is good. The gateway's
-// own is made anew with each start.
+// hostCertificateLasts is how long a host certificate is good.
 const hostCertificateLasts = 90 * 24 * time.Hour
 
 // The public halves that others need, in keysDir: hosts the user CA, clients
@@ -33,92 +25,150 @@ const (
 	hostCAFile = "ssh-host-ca.pub"
 )
 
-// openUserCA reads or makes the CA that hosts trust. It is the minter's.
-func openUserCA(dir string) (gossh.Signer, error) {
-	path := filepath.Join(dir, "ssh-user-ca.pem")
-	ca, err := sshKey(path)
+// userCA is the CA that hosts trust, as it is at each moment. It is the
+// minter's.
+type userCA struct{ keys *liveKeys }
+
+// openUserCA reads or makes it.
+func openUserCA(dir string, now clock, log *slog.Logger) (userCA, error) {
+	keys, err := openLiveKeys(dir, now, log, userCAKey)
+	return userCA{keys}, err
+}
+
+// signer is who signs now.
+func (u userCA) signer() (gossh.Signer, error) { return u.keys.at(userCAKey).Signs.sshSigner() }
+
+// sshKeys are the gateway's keys for SSH, and for logins over it: host key and
+// host CA, which clients trust; the login CA and its like for TLS clients, which
+// this gateway alone trusts.
+type sshKeys struct {
+	keys  *liveKeys
+	names []string // what clients call the gateway
+
+	mu    sync.Mutex
+	of    [2]keyHalf // the host key and the CA of shown
+	until time.Time
+	shown []gossh.Signer
+}
+
+var gatewaySSHKeys = []string{hostCAKey, hostKey, loginCAKey, clientCAKey}
+
+// openSSHKeys reads the gateway's keys in dir and makes those that are missing.
+func openSSHKeys(dir string, names []string, now clock, log *slog.Logger) (*sshKeys, error) {
+	keys, err := openLiveKeys(dir, now, log, gatewaySSHKeys...)
 	if err != nil {
 		return nil, err
 	}
-	return turningSigner{path, time.Now, ca}, writeTrusted(path, filepath.Join(dir, userCAFile))
+	k := &sshKeys{keys: keys, names: names}
+	_, err = k.hostKeys(nil)
+	return k, err
 }
 
-// openSSHKeys reads the gateway's keys in dir and makes those that are
-// missing; names are what clients call it.
-func openSSHKeys(dir string, names []string, now time.Time) (*sshKeys, error) {
-	k := &sshKeys{}
-	for _, one := range []struct {
-		file string
-		into *gossh.Signer
-	}{{"ssh-login-ca.pem", &k.login}, {"ssh-host-ca.pem", &k.ca}, {"ssh-host.pem", &k.bare}} {
-		key, err := sshKey(filepath.Join(dir, one.file))
-		if err != nil {
-			return nil, err
-		}
-		*one.into = key
+// hostKeys are what ssh.Config wants: for the gateway's own names, or for those
+// of a target.
+func (k *sshKeys) hostKeys(names []string) ([]gossh.Signer, error) {
+	now := k.keys.now()
+	of := [2]keyHalf{k.keys.at(hostKey).Signs, k.keys.at(hostCAKey).Signs}
+	if names != nil {
+		certified, _, err := certifyHost(of, names, now)
+		return []gossh.Signer{certified}, err
 	}
-	var err error
-	if k.client, err = openCA(caFiles{filepath.Join(dir, "client-ca.pem"), filepath.Join(dir, "client-ca.crt")}, "Tidegate client CA", now); err != nil {
-		return nil, err
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.shown != nil && of[0].is(k.of[0]) && of[1].is(k.of[1]) && now.Before(k.until.Add(-hostCertificateLasts/2)) {
+		return k.shown, nil
 	}
-	if k.host, err = k.certifyHost(names, now); err != nil {
-		return nil, err
-	}
-	return k, writeTrusted(filepath.Join(dir, "ssh-host-ca.pem"), filepath.Join(dir, hostCAFile))
-}
-
-// sshKey reads the key that signs now, or makes it.
-func sshKey(path string) (gossh.Signer, error) {
-	if _, err := signingKey(path); err != nil {
-		return nil, err
-	}
-	set, err := readKeySet(path, time.Now())
+	certified, bare, err := certifyHost(of, k.names, now)
 	if err != nil {
 		return nil, err
 	}
-	return gossh.NewSignerFromKey(set.Signs)
+	k.of, k.until, k.shown = of, now.Add(hostCertificateLasts), []gossh.Signer{certified, bare}
+	return k.shown, nil
 }
 
-// writeTrusted writes the public halves that are trusted: in a rotation, two.
-func writeTrusted(path, to string) error {
-	set, err := readKeySet(path, time.Now())
+// certifyHost signs a host key by a CA for the names, and answers with the key
+// as it is as well.
+func certifyHost(of [2]keyHalf, names []string, now time.Time) (certified, bare gossh.Signer, err error) {
+	bare, err = of[0].sshSigner()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	lines, err := set.authorizedKeys()
+	by, err := of[1].sshSigner()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return writeNew(to, lines)
-}
-
-// certifyHost signs the host key for the names.
-func (k *sshKeys) certifyHost(names []string, now time.Time) (gossh.Signer, error) {
 	cert := &gossh.Certificate{
-		Key: k.bare.PublicKey(), CertType: gossh.HostCert, KeyId: "tidegate gateway", ValidPrincipals: names,
+		Key: bare.PublicKey(), CertType: gossh.HostCert, KeyId: "tidegate gateway", ValidPrincipals: names,
 		ValidAfter: uint64(now.Add(-time.Hour).Unix()), ValidBefore: uint64(now.Add(hostCertificateLasts).Unix()),
 	}
-	if err := cert.SignCert(rand.Reader, k.ca); err != nil {
-		return nil, fmt.Errorf("certify host key: %w", err)
+	if err := cert.SignCert(rand.Reader, by); err != nil {
+		return nil, nil, fmt.Errorf("certify host key: %w", err)
 	}
-	signer, err := gossh.NewCertSigner(cert, k.bare)
+	if certified, err = gossh.NewCertSigner(cert, bare); err != nil {
+		return nil, nil, fmt.Errorf("certify host key: %w", err)
+	}
+	return certified, bare, nil
+}
+
+// hostCAs are those that clients should trust now: in a rotation, several.
+func (k *sshKeys) hostCAs() ([]gossh.PublicKey, error) {
+	return sshPublic(k.keys.at(hostCAKey).trusted())
+}
+
+// loginCertificates are those of the login CAs as they are at each moment. It
+// implements gateway.Certificates.
+type loginCertificates struct{ keys *liveKeys }
+
+func (k *sshKeys) certificates() loginCertificates { return loginCertificates{k.keys} }
+
+// present takes of the CAs before what they signed until it ends.
+func (c loginCertificates) present() (identify.Certificates, error) {
+	login, client := c.keys.at(loginCAKey), c.keys.at(clientCAKey)
+	now := identify.Certificates{Client: &identify.ClientCA{Certificate: client.Signs.Cert, Key: client.Signs.Key}, Now: c.keys.now}
+	var err error
+	if now.CA, err = login.Signs.sshSigner(); err != nil {
+		return now, err
+	}
+	if now.OldCAs, err = sshPublic(login.trusted()[1:]); err != nil {
+		return now, err
+	}
+	for _, old := range client.trusted()[1:] {
+		now.OldClients = append(now.OldClients, old.Cert)
+	}
+	return now, nil
+}
+
+// Certify implements gateway.Certificates.
+func (c loginCertificates) Certify(id access.Identity, key []byte) ([]byte, error) {
+	now, err := c.present()
 	if err != nil {
-		return nil, fmt.Errorf("certify host key: %w", err)
+		return nil, err
 	}
-	return signer, nil
+	return now.Certify(id, key)
 }
 
-func (k *sshKeys) certificates() identify.Certificates {
-	return identify.Certificates{CA: k.login, Client: &identify.ClientCA{Certificate: k.client.cert, Key: k.client.key}}
+// IdentifyCertificate implements gateway.Certificates.
+func (c loginCertificates) IdentifyCertificate(wire []byte) (access.Identity, error) {
+	now, err := c.present()
+	if err != nil {
+		return access.Identity{}, err
+	}
+	return now.IdentifyCertificate(wire)
 }
 
-// clientCA is the certificate of the client CA; nil without SSH, over which
-// alone its certificates are given.
+// Authority reports whether a certificate's signer is a login CA of ours.
+func (c loginCertificates) Authority(signer gossh.PublicKey) bool {
+	now, err := c.present()
+	return err == nil && now.Authority(signer)
+}
+
+// clientCA is a certificate of the client CA, whose name each of them has; nil
+// without SSH, over which alone its certificates are given.
 func (d sshDoor) clientCA() *x509.Certificate {
 	if d.Listen == "" {
 		return nil
 	}
-	return d.Keys.client.cert
+	return d.Keys.keys.at(clientCAKey).Signs.Cert
 }
 
 // newSSHKey makes a key for one login.

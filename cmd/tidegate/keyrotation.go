@@ -1,243 +1,394 @@
 package main
 
 import (
-	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	gossh "golang.org/x/crypto/ssh"
 )
 
-// A key that others must learn of before it signs is rotated in two steps, of
-// which the second needs nobody: NAME.next.pem is made beside NAME.pem and says
-// in its head when it takes over. From the first moment both are trusted where
-// public halves are printed; the old one until a day after that.
+// A key lies in NAME.pem. A rotation with a lead makes NAME.next.pem beside it,
+// which says in its head from when it signs; the second step needs nobody. What
+// signed before stands in NAME.old.pem: of most keys the public half alone, each
+// with the moment until which it is trusted. So the files say everything, and
+// whoever reads them anew from time to time needs no word about a rotation.
 const (
 	nextSuffix = ".next.pem"
 	oldSuffix  = ".old.pem"
-	signsFrom  = "Signs-From" // of a PEM block, RFC 3339
 )
 
-// keySet is a key with those before and after it.
-type keySet struct {
-	Signs ed25519.PrivateKey   // now
-	Next  ed25519.PrivateKey   // nil unless a rotation is under way
-	From  time.Time            // when Next signs
-	Old   []ed25519.PrivateKey // signed before; the latest first
-	Grace bool                 // the first of Old was at work until a moment ago
+// Heads of PEM blocks, RFC 3339.
+const (
+	headMade  = "Made"
+	headFrom  = "Signs-From"
+	headUntil = "Trusted-Until"
+)
+
+// maxOldHalves bounds what is kept of the keys before.
+const maxOldHalves = 8
+
+// keyHalf is one key with what its file says of it. The times are zero where
+// nothing is said.
+type keyHalf struct {
+	Key    crypto.Signer // nil where the private half is gone
+	Public crypto.PublicKey
+	Cert   *x509.Certificate // of a CA for TLS
+	Made   time.Time
+	From   time.Time // a next one's: when it begins to sign
+	Until  time.Time // an old one's: when it is trusted no more; zero is already
 }
 
-// rotationGrace is how long the key before is trusted where others take over
-// public halves: a part that has not turned yet still signs with it.
-const rotationGrace = 24 * time.Hour
+func (h keyHalf) is(other keyHalf) bool {
+	equal, ok := h.Public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && equal.Equal(other.Public)
+}
 
-// trusted are all, the one that signs first.
-func (s keySet) trusted() []ed25519.PrivateKey {
-	all := []ed25519.PrivateKey{s.Signs}
-	if s.Next != nil {
-		all = append(all, s.Next)
+// keySet is a key with those before and after it, as the files say.
+type keySet struct {
+	kind    keyKind
+	current keyHalf
+	next    *keyHalf
+	old     []keyHalf // the latest first
+}
+
+// keyView is a set as it is at one moment.
+type keyView struct {
+	Signs keyHalf
+	Next  *keyHalf  // nil unless a rotation is under way
+	Old   []keyHalf // signed before, trusted or not; the latest first
+	now   time.Time
+	kind  keyKind
+}
+
+// at is the set at a moment: a next key whose time has come signs, whether or
+// not somebody has moved the files.
+func (s keySet) at(now time.Time) keyView {
+	v := keyView{Signs: s.current, Next: s.next, Old: s.old, now: now, kind: s.kind}
+	if v.Next != nil && !now.Before(v.Next.From) {
+		last := s.current
+		last.Until = s.kind.trustedUntil(v.Next.From)
+		v.Old = append([]keyHalf{last}, v.Old...)
+		v.Signs, v.Next = *v.Next, nil
 	}
-	return append(all, s.Old...)
+	// Whoever moved the files may have been killed in between: then some say the same.
+	seen := []keyHalf{v.Signs}
+	v.Old = slices.DeleteFunc(slices.Clone(v.Old), func(h keyHalf) bool {
+		known := slices.ContainsFunc(seen, h.is)
+		seen = append(seen, h)
+		return known
+	})
+	if v.Next != nil && v.Next.is(v.Signs) {
+		v.Next = nil
+	}
+	return v
+}
+
+// trusts reports whether what an old half signed is still taken.
+func (v keyView) trusts(old keyHalf) bool { return v.kind.forever || v.now.Before(old.Until) }
+
+// trusted are all whose public halves others should have now, the one that
+// signs first. One that is gone is not among them: it may be why the key was
+// rotated.
+func (v keyView) trusted() []keyHalf {
+	all := []keyHalf{v.Signs}
+	if v.Next != nil {
+		all = append(all, *v.Next)
+	}
+	for _, old := range v.Old {
+		if v.trusts(old) {
+			all = append(all, old)
+		}
+	}
+	return all
 }
 
 func besideKey(path, suffix string) string { return strings.TrimSuffix(path, ".pem") + suffix }
 
-// readKeySet reads what lies at path and beside it, as it is at that time. It
-// makes nothing.
-func readKeySet(path string, now time.Time) (s keySet, err error) {
-	current, err := readSigners(path)
+// readKeySet reads what lies in dir of a key. It makes nothing.
+func readKeySet(dir string, kind keyKind) (s keySet, err error) {
+	path := filepath.Join(dir, kind.file)
+	s.kind = kind
+	current, err := readHalves(path)
 	if err != nil {
 		return s, err
 	}
-	if len(current) != 1 {
-		return s, fmt.Errorf("read key %s: %w", path, fs.ErrNotExist)
+	if len(current) != 1 || current[0].Key == nil {
+		return s, fmt.Errorf("read key %s: want one private key; bring the file back from your copy", path)
 	}
-	s.Signs = current[0]
-	if s.Old, err = readSigners(besideKey(path, oldSuffix)); err != nil {
+	s.current = current[0]
+	if err := s.complete(dir, path); err != nil {
 		return s, err
 	}
-	slices.Reverse(s.Old)
-	text, err := readBounded(besideKey(path, nextSuffix), maxSecret)
+	if s.old, err = readHalves(besideKey(path, oldSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	slices.Reverse(s.old)
+	next, err := readHalves(besideKey(path, nextSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
+	if err == nil && (len(next) != 1 || next[0].Key == nil || next[0].From.IsZero()) {
+		err = fmt.Errorf("read key %s: want one private key, and %s in its head", besideKey(path, nextSuffix), headFrom)
+	}
 	if err != nil {
-		return s, fmt.Errorf("read key: %w", err)
+		return s, err
 	}
-	return s.with(text, besideKey(path, nextSuffix), now)
-}
-
-// with takes the next key in: it signs if its time has come.
-func (s keySet) with(text []byte, path string, now time.Time) (keySet, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return s, fmt.Errorf("read key %s: no PEM in it", path)
-	}
-	next, err := parseSigner(block)
-	if err != nil {
-		return s, fmt.Errorf("read key %s: %w", path, err)
-	}
-	from, err := time.Parse(time.RFC3339, block.Headers[signsFrom])
-	if err != nil {
-		return s, fmt.Errorf("read key %s: want %s in its head", path, signsFrom)
-	}
-	if now.Before(from) {
-		s.Next, s.From = next, from
-		return s, nil
-	}
-	s.Old = append([]ed25519.PrivateKey{s.Signs}, s.Old...)
-	s.Signs, s.Grace = next, now.Before(from.Add(rotationGrace))
+	s.next = &next[0]
 	return s, nil
 }
 
-// rotateKey makes a new key for path that signs after the lead, or at once.
-// Each step leaves files with which everything goes on.
-func rotateKey(path string, lead time.Duration, now time.Time) (keySet, error) {
-	s, err := readKeySet(path, now)
-	if err != nil {
-		return s, err
-	}
-	if s.Next != nil {
-		return s, fmt.Errorf("rotate %s: a rotation is under way; the next key signs from %s", filepath.Base(path), stamp(s.From))
-	}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return s, fmt.Errorf("make key: %w", err)
-	}
-	if err := s.settle(path, lead > 0); err != nil {
-		return s, err
-	}
-	if lead <= 0 {
-		text, err := encodeKey(key, time.Time{})
+// complete adds what files of before there were rotations do not say.
+func (s *keySet) complete(dir, path string) error {
+	if s.current.Made.IsZero() {
+		info, err := os.Stat(path)
 		if err != nil {
-			return s, err
+			return fmt.Errorf("read key: %w", err)
 		}
-		if err := writeNew(path, text); err != nil {
-			return s, err
-		}
-		return readKeySet(path, now)
+		s.current.Made = info.ModTime()
 	}
-	text, err := encodeKey(key, now.Add(lead))
+	if s.kind.form != formX509 || s.current.Cert != nil {
+		return nil
+	}
+	certs, err := readHalves(besideKey(filepath.Join(dir, s.kind.file), ".crt"))
 	if err != nil {
-		return s, err
+		return err
 	}
-	if err := writeNew(besideKey(path, nextSuffix), text); err != nil {
-		return s, err
+	i := slices.IndexFunc(certs, func(c keyHalf) bool { return c.Cert != nil && c.is(s.current) })
+	if i < 0 {
+		return fmt.Errorf("read key %s: there is no certificate of it, neither in it nor in the .crt beside it", path)
 	}
-	return readKeySet(path, now)
+	s.current.Cert = certs[i].Cert
+	return nil
+}
+
+// readHalves reads a file of keys, each with its certificate behind it.
+func readHalves(path string) (out []keyHalf, err error) {
+	text, err := readBounded(path, maxSecret)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	for block := range pemBlocks(text) {
+		h, err := readHalf(block)
+		if err != nil {
+			return nil, fmt.Errorf("read key %s: %w", path, err)
+		}
+		if n := len(out); h.Cert != nil && n > 0 && out[n-1].Cert == nil && out[n-1].is(h) {
+			out[n-1].Cert = h.Cert
+			continue
+		}
+		out = append(out, h)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("read key %s: no PEM in it; bring the file back from your copy", path)
+	}
+	return out, nil
+}
+
+func readHalf(block *pem.Block) (h keyHalf, err error) {
+	switch block.Type {
+	case "PRIVATE KEY":
+		h.Key, err = parseSigner(block)
+		if err == nil {
+			h.Public = h.Key.Public()
+		}
+	case "PUBLIC KEY":
+		h.Public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "CERTIFICATE":
+		h.Cert, err = x509.ParseCertificate(block.Bytes)
+		if err == nil {
+			h.Public = h.Cert.PublicKey
+		}
+	default:
+		err = fmt.Errorf("got a PEM block %q, want a key or a certificate", block.Type)
+	}
+	for head, to := range map[string]*time.Time{headMade: &h.Made, headFrom: &h.From, headUntil: &h.Until} {
+		text, said := block.Headers[head]
+		if !said || err != nil {
+			continue
+		}
+		if *to, err = time.Parse(time.RFC3339, text); err != nil {
+			err = fmt.Errorf("got %s: %.40q, want a time", head, text)
+		}
+	}
+	return h, err
+}
+
+// encode is a half as a file has it. An old one loses its private half, unless
+// something that it began is ended with it.
+func (h keyHalf) encode(old, private bool) ([]byte, error) {
+	heads := map[string]string{}
+	for head, at := range map[string]time.Time{headMade: h.Made, headFrom: h.From, headUntil: h.Until} {
+		if !at.IsZero() {
+			heads[head] = at.UTC().Format(time.RFC3339)
+		}
+	}
+	if old && !private && h.Cert != nil {
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: heads, Bytes: h.Cert.Raw}), nil
+	}
+	block := &pem.Block{Type: "PRIVATE KEY", Headers: heads}
+	var err error
+	if old && (!private || h.Key == nil) {
+		block.Type = "PUBLIC KEY"
+		block.Bytes, err = x509.MarshalPKIXPublicKey(h.Public)
+	} else {
+		block.Bytes, err = x509.MarshalPKCS8PrivateKey(h.Key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	text := pem.EncodeToMemory(block)
+	if h.Cert != nil {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Cert.Raw})...)
+	}
+	return text, nil
+}
+
+// rotation is what is asked of a key.
+type rotation struct {
+	lead time.Duration // until the new one signs; 0 is at once
+
+	// compromised: somebody else may have the present key, and so the next,
+	// which lies beside it. What either signed is taken no more.
+	compromised bool
+}
+
+// rotateKey makes a new key. Each step leaves files with which everything goes
+// on. The caller holds the lock of the folder.
+func rotateKey(dir string, kind keyKind, r rotation, now time.Time) (keyView, error) {
+	set, err := readKeySet(dir, kind)
+	if err != nil {
+		return keyView{}, err
+	}
+	v := set.at(now)
+	if v.Next != nil && !r.compromised {
+		return v, fmt.Errorf("rotate %s: a rotation is under way; the next key signs from %s", kind.name, stamp(v.Next.From))
+	}
+	fresh, err := kind.make(now)
+	if err != nil {
+		return v, err
+	}
+	if r.lead > 0 && !r.compromised {
+		fresh.From = now.Add(r.lead)
+		err = errors.Join(v.settle(dir), writeHalf(besideKey(filepath.Join(dir, kind.file), nextSuffix), fresh))
+	} else {
+		err = v.replace(dir, fresh, r.compromised)
+	}
+	if err != nil {
+		return v, err
+	}
+	if set, err = readKeySet(dir, kind); err != nil {
+		return v, err
+	}
+	return set.at(now), nil
+}
+
+// replace puts a key in the place of the one that signs.
+func (v keyView) replace(dir string, fresh keyHalf, compromised bool) error {
+	last := v.Signs
+	last.From, last.Until = time.Time{}, v.kind.trustedUntil(v.now)
+	v.Old = append([]keyHalf{last}, v.Old...)
+	if compromised {
+		v.Next = nil
+		for i := range v.Old {
+			v.Old[i].Until = time.Time{}
+		}
+	}
+	path := filepath.Join(dir, v.kind.file)
+	if err := v.writeOld(path); err != nil {
+		return err
+	}
+	if err := removeNext(path); err != nil {
+		return err
+	}
+	return writeHalf(path, fresh)
+}
+
+// unsettled reports whether the files say more than they need to.
+func (s keySet) unsettled(now time.Time) bool {
+	v := s.at(now)
+	return (s.next != nil && v.Next == nil) || len(v.kept()) != len(s.old)
 }
 
 // settle writes the files as they are meant now: a next key whose time has come
-// becomes the key, and what signed before is kept. Where the present key stays,
-// it is not among the old.
-func (s keySet) settle(path string, stays bool) error {
-	old := s.Old
-	if !stays {
-		old = append([]ed25519.PrivateKey{s.Signs}, old...)
+// becomes the key, and what is trusted no more is forgotten.
+func (v keyView) settle(dir string) error {
+	path := filepath.Join(dir, v.kind.file)
+	if err := v.writeOld(path); err != nil {
+		return err
+	}
+	v.Signs.From = time.Time{}
+	if err := writeHalf(path, v.Signs); err != nil {
+		return err
+	}
+	if v.Next != nil {
+		return nil
+	}
+	return removeNext(path)
+}
+
+// kept are the old halves that files hold.
+func (v keyView) kept() []keyHalf {
+	old := slices.DeleteFunc(slices.Clone(v.Old), func(h keyHalf) bool { return !v.trusts(h) })
+	return old[:min(len(old), maxOldHalves)]
+}
+
+func (v keyView) writeOld(path string) error {
+	old := v.kept()
+	if len(old) == 0 {
+		return removeFile(besideKey(path, oldSuffix))
 	}
 	var all []byte
-	for _, key := range slices.Backward(old[:min(len(old), maxOldSigners)]) {
-		text, err := encodeKey(key, time.Time{})
+	for _, h := range slices.Backward(old) {
+		text, err := h.encode(true, v.kind.keepsPrivate)
 		if err != nil {
 			return err
 		}
 		all = append(all, text...)
 	}
-	if len(all) > 0 {
-		if err := writeNew(besideKey(path, oldSuffix), all); err != nil {
-			return err
-		}
-	}
-	text, err := encodeKey(s.Signs, time.Time{})
+	return writeNew(besideKey(path, oldSuffix), all)
+}
+
+func writeHalf(path string, h keyHalf) error {
+	text, err := h.encode(false, true)
 	if err != nil {
 		return err
 	}
-	if err := writeNew(path, text); err != nil {
-		return err
-	}
-	if err := os.Remove(besideKey(path, nextSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return writeNew(path, text)
+}
+
+func removeNext(path string) error { return removeFile(besideKey(path, nextSuffix)) }
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("rotate key: %w", err)
 	}
 	return nil
 }
 
-func encodeKey(key ed25519.PrivateKey, from time.Time) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode key: %w", err)
-	}
-	block := &pem.Block{Type: "PRIVATE KEY", Bytes: der}
-	if !from.IsZero() {
-		block.Headers = map[string]string{signsFrom: from.UTC().Format(time.RFC3339)}
-	}
-	return pem.EncodeToMemory(block), nil
-}
+// Whoever changes the files of keys holds this lock.
+const (
+	keysLock     = "keys.lock"
+	keysLockWait = 5 * time.Second
+)
 
-// turningSigner is an SSH CA whose key changes while it is used. Its files are
-// read for each certificate.
-type turningSigner struct {
-	path string
-	now  clock
-	last gossh.Signer // as it was opened: files that can't be read stop nothing that goes on
-}
-
-func (t turningSigner) all() []gossh.Signer {
-	set, err := readKeySet(t.path, t.now())
-	if err != nil {
-		return []gossh.Signer{t.last}
-	}
-	var out []gossh.Signer
-	for _, key := range set.trusted() {
-		if s, err := gossh.NewSignerFromKey(key); err == nil {
-			out = append(out, s)
+// lockKeys waits for whoever changes files at the moment.
+func lockKeys(dir string) (unlock func(), err error) {
+	path, until := filepath.Join(dir, keysLock), time.Now().Add(keysLockWait)
+	for {
+		f, err := lockFile(path)
+		switch {
+		case err == nil:
+			return func() { _ = f.Close() }, nil
+		case !errors.Is(err, errLocked) || time.Now().After(until):
+			return nil, fmt.Errorf("lock keys: %w", err)
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	return out
-}
-
-// PublicKey implements ssh.Signer.
-func (t turningSigner) PublicKey() gossh.PublicKey { return t.all()[0].PublicKey() }
-
-// Sign implements ssh.Signer. A certificate names whose it is in what is
-// signed: that key signs, even where another took over meanwhile.
-func (t turningSigner) Sign(random io.Reader, data []byte) (*gossh.Signature, error) {
-	all := t.all()
-	for _, s := range all {
-		if bytes.Contains(data, s.PublicKey().Marshal()) {
-			return s.Sign(random, data)
-		}
-	}
-	return all[0].Sign(random, data)
-}
-
-// authorizedKeys are the public halves that SSH should trust now, one a line.
-// A CA that is gone is not among them: it may be why the key was rotated.
-func (s keySet) authorizedKeys() ([]byte, error) {
-	keys := []ed25519.PrivateKey{s.Signs}
-	if s.Next != nil {
-		keys = append(keys, s.Next)
-	}
-	if s.Grace {
-		keys = append(keys, s.Old[0])
-	}
-	var out []byte
-	for _, key := range keys {
-		signer, err := gossh.NewSignerFromKey(key)
-		if err != nil {
-			return nil, fmt.Errorf("read SSH key: %w", err)
-		}
-		out = append(out, gossh.MarshalAuthorizedKey(signer.PublicKey())...)
-	}
-	return out, nil
 }

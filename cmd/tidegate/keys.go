@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,43 +10,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/tidegate/tidegate/gateway/record"
 )
 
-// usualLead is how long before it signs a new key is made known.
-const usualLead = 24 * time.Hour
-
-// keyKind is one of the installation's keys that people may rotate.
-type keyKind struct {
-	name, file string
-	ssh        bool          // printed as SSH has it, else as PEM
-	public     string        // the file with its public halves, kept up to date; none if empty
-	lead       time.Duration // others must learn of a new one before it signs
-	about      string
-	after      string // what is to be done after a rotation
-}
-
-// now is what is to be done after one without a lead.
-func (k keyKind) now() string {
-	if k.lead == 0 {
-		return k.after
-	}
-	return "It signs at once: bring the line of `tidegate keys print " + k.name + "` to all that trust the old one, and take that out. Until then they refuse what is signed."
-}
-
-func keyKinds() []keyKind {
-	return []keyKind{
-		{"user-ca", "ssh-user-ca.pem", true, userCAFile, usualLead, "signs the certificates with which sessions log in at hosts",
-			"Bring both lines to TrustedUserCAKeys of every host before then, and take the old one out a day later; nothing is restarted."},
-		{"host-ca", "ssh-host-ca.pem", true, hostCAFile, usualLead, "vouches for the gateway's SSH host key",
-			"Give your people a file with both lines before then, for known_hosts and for `tidegate login --host-ca FILE`: a login brings none by itself. Restart the gateway after that time."},
-		{"host", "ssh-host.pem", true, "", 0, "the gateway's SSH host key", "Restart the gateway; whoever trusts the host CA notices nothing."},
-		{"login-ca", "ssh-login-ca.pem", true, "", 0, "signs the certificates of `tidegate login`", "Restart the gateway; people log in again."},
-		{"recording-ca", recordingCAFile, false, publicKeys, 0, "vouches for recorders", "Nothing is restarted. Give auditors the new public keys; the old ones still verify old recordings."},
-		{"recorder", recorderFile, false, "", 0, "signs recordings", "Nothing is restarted: the next session is signed with it, and old recordings verify as before."},
-	}
-}
+// maxLead bounds how long a rotation may be under way.
+const maxLead = 90 * 24 * time.Hour
 
 // runKeys lists, rotates and prints the keys of an installation's state folder.
 func runKeys(_ context.Context, args []string, io stdio) error {
@@ -55,7 +21,8 @@ func runKeys(_ context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("keys", flag.ContinueOnError)
 	w.addFlags(flags)
 	asJSON := flags.Bool("json", false, "print JSON")
-	lead := flags.Duration("lead", usualLead, "rotate user-ca or host-ca: how `long` until the new one signs")
+	lead := flags.Duration("lead", usualLead, "rotate: how `long` until the new one signs, of those that others must learn of")
+	compromised := flags.Bool("compromised", false, "rotate: somebody else may have the old one; nothing that it signed is taken any more")
 	words, err := mixed(flags, args, io)
 	if err != nil {
 		return err
@@ -64,7 +31,7 @@ func runKeys(_ context.Context, args []string, io stdio) error {
 	if err != nil {
 		return err
 	}
-	k := keyVerb{installation: i, now: time.Now(), json: *asJSON, lead: *lead, io: io}
+	k := keyVerb{installation: i, now: time.Now(), json: *asJSON, asked: rotation{*lead, *compromised}, io: io}
 	flags.Visit(func(f *flag.Flag) { k.leadGiven = k.leadGiven || f.Name == "lead" })
 	switch {
 	case len(words) == 0 || words[0] == "list" && len(words) == 1:
@@ -79,42 +46,93 @@ func runKeys(_ context.Context, args []string, io stdio) error {
 
 type keyVerb struct {
 	installation
-	now  time.Time
-	json bool
-	lead time.Duration
-	io   stdio
+	now   time.Time
+	json  bool
+	asked rotation
+	io    stdio
 
 	leadGiven bool
 }
 
+// The states of keys in the list.
+const (
+	keySigns = "signs"
+	keyNext  = "next"
+	keyOld   = "old"   // what it signed is still taken
+	keyFixed = "fixed" // is not rotated
+)
+
 // keyRow is one key in the list.
 type keyRow struct {
 	Name  string    `json:"name"`
-	State string    `json:"state"` // signs, next, old
-	From  time.Time `json:"from,omitzero"`
-	ID    string    `json:"id"`
+	State string    `json:"state"`
+	File  string    `json:"file"`
+	Made  time.Time `json:"made,omitzero"`
+	From  time.Time `json:"from,omitzero"`  // a next one's: when it signs
+	Until time.Time `json:"until,omitzero"` // an old one's: when it goes; of a CA that signs, when its certificate ends
+	ID    string    `json:"id,omitempty"`
 	About string    `json:"about"`
+}
+
+func (k keyKind) row(state string, h keyHalf) keyRow {
+	file := k.file
+	r := keyRow{Name: k.name, State: state, Made: h.Made, ID: h.id(), About: k.about}
+	switch {
+	case state == keyNext:
+		file, r.From = besideKey(file, nextSuffix), h.From
+	case state == keyOld:
+		file, r.Until = besideKey(file, oldSuffix), h.Until
+	case h.Cert != nil:
+		r.Until = h.Cert.NotAfter
+	}
+	r.File = file
+	return r
+}
+
+// when is what is going to happen to a key.
+func (r keyRow) when() string {
+	switch {
+	case r.State == keyNext:
+		return "signs from " + stamp(r.From)
+	case r.State == keyOld && r.Until.IsZero():
+		return "stays"
+	case r.State == keyOld:
+		return "goes " + stamp(r.Until)
+	case !r.Until.IsZero():
+		return "ends " + stamp(r.Until)
+	}
+	return "-"
+}
+
+// rows are those of a kind.
+func (v keyView) rows() []keyRow {
+	all := []keyRow{v.kind.row(keySigns, v.Signs)}
+	if v.Next != nil {
+		all = append(all, v.kind.row(keyNext, *v.Next))
+	}
+	for _, old := range v.Old {
+		if v.trusts(old) {
+			all = append(all, v.kind.row(keyOld, old))
+		}
+	}
+	return all
 }
 
 func (v keyVerb) list() error {
 	var rows []keyRow
 	for _, k := range keyKinds() {
-		set, err := readKeySet(v.key(k.file), v.now)
+		set, err := readKeySet(v.key(""), k)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // of another part, or not made yet
 		}
 		if err != nil {
 			return err
 		}
-		add := func(state string, key ed25519.PrivateKey, from time.Time) {
-			rows = append(rows, keyRow{k.name, state, from, record.KeyID(key.Public().(ed25519.PublicKey)), k.about})
-		}
-		add("signs", set.Signs, time.Time{})
-		if set.Next != nil {
-			add("next", set.Next, set.From)
-		}
-		for _, old := range set.Old {
-			add("old", old, time.Time{})
+		rows = append(rows, set.at(v.now).rows()...)
+	}
+	for _, k := range fixedKeys() {
+		if info, err := os.Stat(v.key(k.file)); err == nil {
+			rows = append(rows, keyRow{Name: k.name, State: keyFixed, File: k.file, Made: info.ModTime(), About: k.about})
 		}
 	}
 	if len(rows) == 0 {
@@ -123,29 +141,50 @@ func (v keyVerb) list() error {
 	if v.json {
 		return encodeAll(v.io.out, rows)
 	}
-	t := table(v.io.out, "KEY", "STATE", "FROM", "ID", "WHAT FOR")
+	t := table(v.io.out, "KEY", "STATE", "FILE", "AGE", "WHEN", "ID", "WHAT FOR")
 	for _, r := range rows {
-		row(t, r.Name, r.State, stamp(r.From), r.ID, r.About)
+		row(t, r.Name, r.State, r.File, age(r.Made, v.now), r.when(), dash(r.ID), r.About)
 	}
 	return t.Flush()
 }
 
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// age is how old something is, in its largest unit.
+func age(made, now time.Time) string {
+	d := now.Sub(made)
+	switch {
+	case made.IsZero():
+		return "-"
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", max(0, d/time.Minute))
+}
+
 // print prints public halves: for a template, one kind's; as JSON all, each a
-// list, since a rotation has two.
+// list, since a rotation has several.
 func (v keyVerb) print(names []string) error {
 	all := map[string][]string{}
 	for _, k := range keyKinds() {
 		if len(names) == 1 && names[0] != k.name {
 			continue
 		}
-		set, err := readKeySet(v.key(k.file), v.now)
+		set, err := readKeySet(v.key(""), k)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if all[k.name], err = k.publicHalves(set); err != nil {
+		if all[k.name], err = set.at(v.now).publicHalves(); err != nil {
 			return err
 		}
 	}
@@ -166,61 +205,85 @@ func (v keyVerb) print(names []string) error {
 	return nil
 }
 
-func (k keyKind) publicHalves(set keySet) (out []string, err error) {
-	if k.ssh {
-		lines, err := set.authorizedKeys()
-		return strings.Split(strings.TrimSpace(string(lines)), "\n"), err
+// rotatable finds the kind and says why a name is none.
+func (v keyVerb) rotatable(name string) (keyKind, error) {
+	is := func(k keyKind) bool { return k.name == name }
+	kinds, fixed := keyKinds(), fixedKeys()
+	if i := slices.IndexFunc(kinds, is); i >= 0 {
+		return kinds[i], nil
 	}
-	for _, key := range set.trusted() {
-		out = append(out, strings.TrimSpace(string(record.MarshalKey(key.Public().(ed25519.PublicKey)))))
+	if i := slices.IndexFunc(fixed, is); i >= 0 {
+		return keyKind{}, fmt.Errorf("rotate key: %s is not rotated: it %s", name, fixed[i].about)
 	}
-	return out, nil
+	return keyKind{}, fmt.Errorf("rotate key: there is no %q to rotate; `tidegate keys` lists them. TLS certificates of the configuration are files of yours: put new ones in their place", name)
+}
+
+// demands checks what is asked against the kind.
+func (v keyVerb) demands(k keyKind) (rotation, error) {
+	r := v.asked
+	switch {
+	case r.compromised && k.forever:
+		return r, fmt.Errorf("%w: --compromised is not of %s: what the old one signed must verify for ever. Its anchors in the ledger show what was changed since", errUsage, k.name)
+	case r.compromised && v.leadGiven && r.lead > 0:
+		return r, fmt.Errorf("%w: --compromised makes the new one sign at once, and --lead %s later; want one of them", errUsage, r.lead)
+	case r.compromised || k.lead == 0 && !v.leadGiven:
+		r.lead = 0
+	case k.lead == 0:
+		return r, fmt.Errorf("%w: --lead is of keys that others must learn of; a new %s is at work at once", errUsage, k.name)
+	}
+	if r.lead < 0 || r.lead > maxLead {
+		return r, fmt.Errorf("%w: got --lead %s, want 0 to %s", errUsage, r.lead, maxLead)
+	}
+	return r, nil
 }
 
 func (v keyVerb) rotate(name string) error {
-	kinds := keyKinds()
-	i := slices.IndexFunc(kinds, func(k keyKind) bool { return k.name == name })
-	if i < 0 {
-		return fmt.Errorf("rotate key: there is no %q to rotate; `tidegate keys` lists them. TLS certificates of the configuration are files of yours: put new ones in their place", name)
+	k, err := v.rotatable(name)
+	if err != nil {
+		return err
 	}
-	k, lead := kinds[i], time.Duration(0)
-	if k.lead > 0 {
-		lead = v.lead
-	} else if v.leadGiven {
-		return fmt.Errorf("%w: --lead is of user-ca and host-ca; a new %s is at work at once", errUsage, k.name)
-	}
-	if lead < 0 || lead > 90*24*time.Hour {
-		return fmt.Errorf("%w: got --lead %s, want 0 to 2160h", errUsage, lead)
+	r, err := v.demands(k)
+	if err != nil {
+		return err
 	}
 	if err := ownFolder(v.key("")); err != nil {
 		return fmt.Errorf("rotate key: %w", err)
 	}
-	set, err := rotateKey(v.key(k.file), lead, v.now)
+	unlock, err := lockKeys(v.key(""))
+	if err != nil {
+		return fmt.Errorf("rotate key: %w", err)
+	}
+	defer unlock()
+	is, err := rotateKey(v.key(""), k, r, v.now)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("rotate key: %s is not in %s; the part that has it makes it on its first start", k.file, v.key(""))
 	}
 	if err != nil {
 		return err
 	}
-	if err := k.publish(v.installation, set); err != nil {
+	if err := is.publish(v.key("")); err != nil {
 		return err
 	}
-	return v.rotated(k, set)
+	return v.rotated(is)
 }
 
 // rotated says what is new.
-func (v keyVerb) rotated(k keyKind, set keySet) error {
-	key, state, after := set.Signs, "signs", k.now()
-	if set.Next != nil {
-		key, state, after = set.Next, "next", k.after
+func (v keyVerb) rotated(is keyView) error {
+	name, after := is.kind.name, is.kind.now
+	row := is.kind.row(keySigns, is.Signs)
+	if is.Next != nil {
+		row, after = is.kind.row(keyNext, *is.Next), is.kind.after
 	}
 	if v.json {
-		return encodeOne(v.io.out, keyRow{k.name, state, set.From, record.KeyID(key.Public().(ed25519.PublicKey)), k.about})
+		return encodeOne(v.io.out, row)
 	}
-	if set.Next != nil {
-		fmt.Fprintf(v.io.out, "the next %s signs from %s; until then the old one does\n", k.name, stamp(set.From))
+	if is.Next != nil {
+		fmt.Fprintf(v.io.out, "the next %s signs from %s; until then the old one does\n", name, stamp(is.Next.From))
 	} else {
-		fmt.Fprintf(v.io.out, "%s is new\n", k.name)
+		fmt.Fprintf(v.io.out, "%s is new\n", name)
+	}
+	if v.asked.compromised {
+		after = strings.TrimSpace(strings.TrimSuffix(after, oldTaken) + " " + oldRefused)
 	}
 	fmt.Fprintln(v.io.err, after)
 	return nil
@@ -237,19 +300,4 @@ func ownFolder(dir string) error {
 		return fmt.Errorf("%s is of user %d and you are %d; its files must stay that user's: sudo -u '#%d' tidegate keys …", dir, uid, os.Geteuid(), uid)
 	}
 	return nil
-}
-
-// publish brings the file with the public halves up to date.
-func (k keyKind) publish(i installation, set keySet) error {
-	switch {
-	case k.public == "":
-		return nil
-	case !k.ssh:
-		return addPublicKey(i.key(""), set.Signs.Public().(ed25519.PublicKey))
-	}
-	lines, err := set.authorizedKeys()
-	if err != nil {
-		return err
-	}
-	return writeNew(i.key(k.public), lines)
 }

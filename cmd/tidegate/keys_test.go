@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,93 +19,368 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/record"
 )
 
 var keysNoon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
-func lineCount(t *testing.T, set keySet) int {
+// keysWorld is a folder of keys with a clock.
+type keysWorld struct {
+	dir  string
+	now  time.Time
+	log  bytes.Buffer
+	live *liveKeys
+}
+
+func newKeysWorld(t *testing.T, names ...string) *keysWorld {
 	t.Helper()
-	lines, err := set.authorizedKeys()
+	w := &keysWorld{dir: t.TempDir(), now: keysNoon}
+	var err error
+	w.live, err = openLiveKeys(w.dir, func() time.Time { return w.now }, slog.New(slog.NewTextHandler(&w.log, nil)), names...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bytes.Count(lines, []byte("\n"))
+	return w
+}
+
+// rotate does what the verb does.
+func (w *keysWorld) rotate(t *testing.T, name string, r rotation) keyView {
+	t.Helper()
+	v, err := rotateKey(w.dir, keyKindOf(name), r, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// printed are the public halves in the file for others.
+func (w *keysWorld) printed(t *testing.T, name string) int {
+	t.Helper()
+	text := contents(t, filepath.Join(w.dir, keyKindOf(name).public))
+	return bytes.Count(text, []byte("ssh-ed25519 ")) + bytes.Count(text, []byte("BEGIN CERTIFICATE"))
 }
 
 // TestRotationOfACA: the new key is known a day before it signs, the old one a
-// day longer, and never is there a moment with neither.
+// day longer, and never is there a moment with neither. The running part and
+// its files take it up by themselves.
 func TestRotationOfACA(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ssh-user-ca.pem")
-	if _, err := rotateKey(path, time.Hour, keysNoon); err == nil {
-		t.Error("a key that is not there was rotated")
+	for _, name := range []string{userCAKey, tlsCAKey} {
+		t.Run(name, func(t *testing.T) {
+			w := newKeysWorld(t, name)
+			first := w.live.at(name).Signs
+			next := w.rotate(t, name, rotation{lead: time.Hour}).Next
+			if next == nil {
+				t.Fatal("there is no next key")
+			}
+			if _, err := rotateKey(w.dir, keyKindOf(name), rotation{lead: time.Hour}, w.now); err == nil || !strings.Contains(err.Error(), "under way") {
+				t.Errorf("rotated twice: %v", err)
+			}
+			for _, at := range []struct {
+				after   time.Duration
+				old     bool
+				printed int
+			}{{0, true, 2}, {59 * time.Minute, true, 2}, {time.Hour, false, 2}, {24 * time.Hour, false, 2}, {25 * time.Hour, false, 1}} {
+				w.now = keysNoon.Add(at.after)
+				before := w.live.at(name) // the time alone turns it
+				w.live.look()
+				for _, v := range []keyView{before, w.live.at(name)} {
+					if at.after > 0 && v.Signs.is(first) != at.old || !at.old && !v.Signs.is(*next) {
+						t.Errorf("after %s another key signs than the one whose time it is", at.after)
+					}
+				}
+				if n := w.printed(t, name); n != at.printed {
+					t.Errorf("after %s: %d public halves, want %d", at.after, n, at.printed)
+				}
+			}
+			if isFile(besideKey(filepath.Join(w.dir, keyKindOf(name).file), nextSuffix)) || isFile(besideKey(filepath.Join(w.dir, keyKindOf(name).file), oldSuffix)) {
+				t.Error("files of a rotation that is over are still there")
+			}
+			if n := strings.Count(w.log.String(), "another key signs now"); n != 1 {
+				t.Errorf("told %d times, want once:\n%s", n, w.log.String())
+			}
+		})
 	}
-	first, err := signingKey(path)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestOldHalves: of a CA that signs no more only the public half is kept; a
+// second rotation leaves the first one's overlap as it is; a compromised key is
+// gone at once, with the next one that lay beside it.
+func TestOldHalves(t *testing.T) {
+	w := newKeysWorld(t, userCAKey)
+	w.rotate(t, userCAKey, rotation{})
+	w.now = w.now.Add(time.Hour)
+	v := w.rotate(t, userCAKey, rotation{})
+	if len(v.trusted()) != 3 || !v.Old[1].Until.Equal(keysNoon.Add(usualOverlap)) || !v.Old[0].Until.Equal(w.now.Add(usualOverlap)) {
+		t.Errorf("after two rotations: %+v; want both old ones, each with its own end", v.Old)
 	}
-	now := keysNoon
-	signer := turningSigner{path: path, now: func() time.Time { return now }}
-	set, err := rotateKey(path, time.Hour, now)
-	if err != nil || set.Next == nil || !set.Signs.Equal(first) || lineCount(t, set) != 2 {
-		t.Fatalf("got %+v, %v; want the old key to sign and both to be printed", set, err)
+	if old := string(contents(t, filepath.Join(w.dir, "ssh-user-ca.old.pem"))); strings.Contains(old, "PRIVATE") || strings.Count(old, "PUBLIC KEY") != 4 {
+		t.Errorf("want two public halves alone, got\n%s", old)
 	}
-	if _, err := rotateKey(path, time.Hour, now); err == nil || !strings.Contains(err.Error(), "under way") {
-		t.Errorf("rotated twice: %v", err)
+	w.now = keysNoon.Add(usualOverlap)
+	w.live.look()
+	if n := w.printed(t, userCAKey); n != 2 {
+		t.Errorf("the first one's time is over: %d are printed, want 2", n)
 	}
-	for _, at := range []struct {
-		after time.Duration
-		old   bool
-		lines int
-	}{{59 * time.Minute, true, 2}, {time.Hour, false, 2}, {26 * time.Hour, false, 1}} {
-		now = keysNoon.Add(at.after)
-		if set, err = readKeySet(path, now); err != nil || set.Signs.Equal(first) != at.old || lineCount(t, set) != at.lines {
-			t.Errorf("after %s: got %+v, %v", at.after, set, err)
+	w.rotate(t, userCAKey, rotation{lead: time.Hour})
+	v = w.rotate(t, userCAKey, rotation{lead: time.Hour, compromised: true})
+	if len(v.trusted()) != 1 || v.Next != nil {
+		t.Errorf("after a compromise: %+v; want the new one alone", v)
+	}
+	w.live.look()
+	if w.printed(t, userCAKey) != 1 || !w.live.at(userCAKey).Signs.is(v.Signs) {
+		t.Error("the running part does not use the new one alone")
+	}
+}
+
+// TestKilledInARotation: whatever step was the last, the same key signs.
+func TestKilledInARotation(t *testing.T) {
+	for _, name := range []string{userCAKey, clientCAKey} {
+		w := newKeysWorld(t, name)
+		path := filepath.Join(w.dir, keyKindOf(name).file)
+		first := w.live.at(name).Signs
+		next := w.rotate(t, name, rotation{lead: time.Hour}).Next
+		w.now = keysNoon.Add(2 * time.Hour)
+		set, err := readKeySet(w.dir, keyKindOf(name))
+		if err != nil {
+			t.Fatal(err)
 		}
-		wantCertificateOf(t, signer, set.Signs)
-	}
-	second := set.Signs
-	if set, err = rotateKey(path, 0, now); err != nil || set.Signs.Equal(second) || len(set.Old) != 2 || lineCount(t, set) != 1 {
-		t.Errorf("at once: got %+v, %v; want a third key, and it alone printed", set, err)
+		view := set.at(w.now)
+		for step, do := range []func() error{
+			func() error { return nil },
+			func() error { return view.writeOld(path) },
+			func() error { s := view.Signs; s.From = time.Time{}; return writeHalf(path, s) },
+			func() error { return removeNext(path) },
+		} {
+			if err := do(); err != nil {
+				t.Fatal(err)
+			}
+			set, err := readKeySet(w.dir, keyKindOf(name))
+			if err != nil {
+				t.Fatalf("%s, step %d: %v", name, step, err)
+			}
+			if v := set.at(w.now); !v.Signs.is(*next) || v.Next != nil || len(v.Old) != 1 || !v.Old[0].is(first) || !v.trusts(v.Old[0]) {
+				t.Errorf("%s, step %d: %+v", name, step, v)
+			}
+		}
 	}
 }
 
-func wantCertificateOf(t *testing.T, ca gossh.Signer, key ed25519.PrivateKey) {
-	t.Helper()
-	cert := &gossh.Certificate{Key: ca.PublicKey(), CertType: gossh.UserCert, ValidBefore: gossh.CertTimeInfinity}
-	if err := cert.SignCert(rand.Reader, ca); err != nil {
-		t.Fatal(err)
+// TestUnreadableKeys: what was read holds on, its time included; that is told
+// once, and when it is over.
+func TestUnreadableKeys(t *testing.T) {
+	w := newKeysWorld(t, userCAKey)
+	next := w.rotate(t, userCAKey, rotation{lead: time.Hour}).Next
+	w.live.look()
+	path := filepath.Join(w.dir, keyKindOf(userCAKey).file)
+	good := contents(t, path)
+	for _, text := range []string{"", "no key", string(good) + string(good), "-----BEGIN PRIVATE KEY-----\nMade: yesterday\n\nAAAA\n-----END PRIVATE KEY-----\n"} {
+		w.log.Reset()
+		put(t, path, text, 0o600)
+		w.live.look()
+		w.live.look()
+		if n := strings.Count(w.log.String(), "level=ERROR"); n != 1 {
+			t.Errorf("with %q: told %d times, want once:\n%s", text, n, w.log.String())
+		}
+		w.now = keysNoon.Add(2 * time.Hour)
+		if !w.live.at(userCAKey).Signs.is(*next) {
+			t.Errorf("with %q the next key did not take over", text)
+		}
+		w.now = keysNoon
+		put(t, path, string(good), 0o600)
+		w.live.look()
+		if !strings.Contains(w.log.String(), "can be used again") {
+			t.Errorf("with %q: nothing said that it is over", text)
+		}
 	}
-	want, err := gossh.NewSignerFromKey(key)
+}
+
+// TestKeysOfBefore: files of before there were heads and one file for a CA are
+// read as they are, and brought forward by a rotation.
+func TestKeysOfBefore(t *testing.T) {
+	dir := t.TempDir()
+	root, err := openCA(caFiles{filepath.Join(dir, "client-ca.pem"), filepath.Join(dir, "client-ca.crt")}, "Tidegate client CA", keysNoon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := gossh.CertChecker{IsUserAuthority: func(k gossh.PublicKey) bool { return bytes.Equal(k.Marshal(), want.PublicKey().Marshal()) }}
-	if !check.IsUserAuthority(cert.SignatureKey) {
-		t.Error("another key signed than the one whose time it is")
+	user, err := signingKey(filepath.Join(dir, "ssh-user-ca.pem"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := check.CheckCert("", cert); err != nil {
-		t.Errorf("the certificate does not verify: %v", err)
+	old, err := newSigningKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeHalf(filepath.Join(dir, "ssh-user-ca.old.pem"), keyHalf{Key: old}); err != nil {
+		t.Fatal(err)
+	}
+	live, err := openLiveKeys(dir, func() time.Time { return keysNoon }, slog.New(slog.DiscardHandler), clientCAKey, userCAKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := live.at(clientCAKey); !bytes.Equal(v.Signs.Cert.Raw, root.cert.Raw) || v.Signs.Made.IsZero() {
+		t.Errorf("got %+v, want the CA of before", v.Signs)
+	}
+	if v := live.at(userCAKey); !user.Equal(v.Signs.Key) || len(v.trusted()) != 1 {
+		t.Errorf("got %+v, want the key of before alone", v)
+	}
+	for _, name := range []string{clientCAKey, userCAKey} {
+		v, err := rotateKey(dir, keyKindOf(name), rotation{}, keysNoon)
+		if err != nil || len(v.trusted()) != 2 {
+			t.Errorf("%s: %+v, %v; want the new one and the one of before", name, v, err)
+		}
+	}
+	if again, err := signingKey(filepath.Join(dir, "ssh-user-ca.pem")); err != nil || again.Equal(user) {
+		t.Errorf("an older program would not read the new key: %v", err)
 	}
 }
 
-// TestSignsWithTheKeyThatIsNamed: the key turns between a certificate's body
-// and its signature.
-func TestSignsWithTheKeyThatIsNamed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ca.pem")
-	if _, err := signingKey(path); err != nil {
+// TestSignerTurns: the minter's next certificate is of the key whose time it is.
+func TestSignerTurns(t *testing.T) {
+	w := newKeysWorld(t, userCAKey)
+	ca := userCA{w.live}
+	first, err := ca.signer()
+	if err != nil {
 		t.Fatal(err)
 	}
-	signer := turningSigner{path: path, now: time.Now}
-	old := signer.PublicKey()
-	if _, err := rotateKey(path, 0, time.Now()); err != nil {
+	w.rotate(t, userCAKey, rotation{lead: time.Hour})
+	w.live.look()
+	w.now = w.now.Add(time.Hour)
+	second, err := ca.signer()
+	if err != nil || bytes.Equal(first.PublicKey().Marshal(), second.PublicKey().Marshal()) {
+		t.Errorf("the old key signs on: %v", err)
+	}
+}
+
+// TestHostKeysTurn: the gateway shows the host key whose time it is, with a
+// certificate of the CA whose time it is, and one that has not ended.
+func TestHostKeysTurn(t *testing.T) {
+	w := &keysWorld{dir: t.TempDir(), now: keysNoon}
+	k, err := openSSHKeys(w.dir, []string{"gate.acme.test"}, func() time.Time { return w.now }, slog.New(slog.DiscardHandler))
+	if err != nil {
 		t.Fatal(err)
 	}
-	data := append([]byte("body of "), old.Marshal()...)
-	sig, err := signer.Sign(rand.Reader, data)
-	if err != nil || old.Verify(data, sig) != nil {
-		t.Errorf("got a signature of another key: %v", err)
+	w.live = k.keys
+	shows := func(names []string, principal string) *gossh.Certificate {
+		t.Helper()
+		keys, err := k.hostKeys(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := keys[0].PublicKey().(*gossh.Certificate)
+		cas, err := k.hostCAs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := gossh.CertChecker{Clock: func() time.Time { return w.now }, IsHostAuthority: func(key gossh.PublicKey, _ string) bool {
+			return bytes.Equal(key.Marshal(), cas[0].Marshal())
+		}}
+		if !check.IsHostAuthority(cert.SignatureKey, "") {
+			t.Error("another CA signed than the one that signs now")
+		}
+		if err := check.CheckCert(principal, cert); err != nil {
+			t.Error(err)
+		}
+		return cert
+	}
+	first := shows(nil, "gate.acme.test")
+	if again := shows(nil, "gate.acme.test"); again != first {
+		t.Error("each connection has a certificate made")
+	}
+	w.now = keysNoon.Add(hostCertificateLasts * 3)
+	shows(nil, "gate.acme.test")
+	for _, name := range []string{hostCAKey, hostKey} {
+		w.rotate(t, name, rotation{})
+		w.live.look()
+		shows(nil, "gate.acme.test")
+		shows([]string{"web-1"}, "web-1")
+	}
+	if last := shows(nil, "gate.acme.test"); bytes.Equal(last.Key.Marshal(), first.Key.Marshal()) {
+		t.Error("the host key did not turn")
+	}
+}
+
+// TestLoginsOutliveTheirCA: certificates of the CA before are taken until they
+// end, SSH's and TLS's; after a compromise none is.
+func TestLoginsOutliveTheirCA(t *testing.T) {
+	w := &keysWorld{dir: t.TempDir(), now: keysNoon}
+	k, err := openSSHKeys(w.dir, []string{"gate"}, func() time.Time { return w.now }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.live = k.keys
+	certs := k.certificates()
+	id := access.Identity{Issuer: "https://okta.test", Subject: "1", Expires: keysNoon.Add(100 * time.Hour)}
+	_, signer, err := newSSHKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := newClientKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func() (all [][]byte) {
+		for _, key := range [][]byte{signer.PublicKey().Marshal(), client.public} {
+			cert, err := certs.Certify(id, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, cert)
+		}
+		return all
+	}
+	taken := func(when string, all [][]byte, want bool) {
+		t.Helper()
+		for i, cert := range all {
+			if _, err := certs.IdentifyCertificate(cert); (err == nil) != want {
+				t.Errorf("%s: certificate %d: %v, want it taken: %v", when, i, err, want)
+			}
+		}
+	}
+	both := func(r rotation) {
+		w.rotate(t, loginCAKey, r)
+		w.rotate(t, clientCAKey, r)
+		w.live.look()
+	}
+	first := issue()
+	both(rotation{})
+	second := issue()
+	taken("after a rotation", append(first, second...), true)
+	w.now = keysNoon.Add(59 * time.Minute)
+	both(rotation{})
+	taken("after two", append(first, second...), true)
+	third := issue()
+	w.now = keysNoon.Add(identify.CertificateLasts + time.Second)
+	taken("after an hour", append(first, second...), false)
+	taken("after an hour", third, true)
+	both(rotation{compromised: true})
+	taken("after a compromise", third, false)
+	taken("after a compromise", issue(), true)
+}
+
+// TestTLSTurns: a client that has the file with both is served before and after.
+func TestTLSTurns(t *testing.T) {
+	w := newKeysWorld(t, tlsCAKey)
+	own := &ownTLS{keys: w.live}
+	w.rotate(t, tlsCAKey, rotation{lead: time.Hour})
+	w.live.look()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(contents(t, filepath.Join(w.dir, "gateway-ca.pem")))
+	var seen []*tls.Certificate
+	for _, after := range []time.Duration{0, time.Hour, 80 * 24 * time.Hour} {
+		w.now = keysNoon.Add(after)
+		cert, err := own.certificate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cert.Leaf.Verify(x509.VerifyOptions{DNSName: "localhost", Roots: roots, CurrentTime: w.now}); err != nil {
+			t.Errorf("after %s: %v", after, err)
+		}
+		seen = append(seen, cert)
+	}
+	if seen[0] == seen[1] || seen[1] == seen[2] {
+		t.Error("the certificate did not change with its CA, or in time")
 	}
 }
 
@@ -166,11 +443,11 @@ func TestRecordersKeysComeAndGo(t *testing.T) {
 	if w.told != 1 {
 		t.Errorf("%d certificates, want one", w.told)
 	}
-	if _, err := rotateKey(filepath.Join(w.keys.dir, recorderFile), 0, w.now); err != nil {
+	if _, err := rotateKey(w.keys.dir, keyKindOf(recorderKey), rotation{}, w.now); err != nil {
 		t.Fatal(err)
 	}
 	one("another-recorder")
-	if _, err := rotateKey(filepath.Join(w.ca.dir, recordingCAFile), 0, w.now); err != nil {
+	if _, err := rotateKey(w.ca.dir, keyKindOf(recordingCAKey), rotation{}, w.now); err != nil {
 		t.Fatal(err)
 	}
 	one("old-ca")
@@ -223,7 +500,7 @@ func TestACrashBetweenTwoRecorders(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := rotateKey(filepath.Join(w.keys.dir, recorderFile), 0, w.now); err != nil {
+	if _, err := rotateKey(w.keys.dir, keyKindOf(recorderKey), rotation{}, w.now); err != nil {
 		t.Fatal(err)
 	}
 	again := t.TempDir()
@@ -255,7 +532,7 @@ func TestKeysVerb(t *testing.T) {
 	if _, err := openOwnKeys(filepath.Join(dir, keysDir)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openUserCA(filepath.Join(dir, keysDir)); err != nil {
+	if _, err := openUserCA(filepath.Join(dir, keysDir), time.Now, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(code int, args ...string) said {
@@ -297,6 +574,31 @@ func TestKeysVerb(t *testing.T) {
 	ask(exitOK, "rotate", "recording-ca")
 	if keys, err := trustedKeys(filepath.Join(dir, keysDir))(); err != nil || len(keys) != 3 {
 		t.Errorf("%d recording CAs are trusted, %v; want old and new", len(keys), err)
+	}
+	list := map[string]keyRow{}
+	for _, r := range lines[keyRow](t, ask(exitOK, "--json").out) {
+		list[r.Name+" "+r.State] = r
+	}
+	for name, file := range map[string]string{
+		"user-ca signs": "ssh-user-ca.pem", "user-ca next": "ssh-user-ca.next.pem", "recording-ca old": "recording-ca.old.pem", "control fixed": "control.pem",
+	} {
+		if r := list[name]; r.File != file || r.Made.IsZero() || r.About == "" {
+			t.Errorf("%s: got %+v, want %s with its age and what it is for", name, r, file)
+		}
+	}
+	if s := ask(exitFailed, "rotate", "control"); !strings.Contains(s.err, "every grant that there is stands on it") {
+		t.Errorf("rotate control: %s", s.err)
+	}
+	ask(exitUsage, "rotate", "recorder", "--compromised")
+	ask(exitUsage, "rotate", "user-ca", "--compromised", "--lead", "1h")
+	if s := ask(exitOK, "rotate", "user-ca", "--compromised"); !strings.Contains(s.err, oldRefused) {
+		t.Errorf("compromised: %s", s.err)
+	}
+	if s := ask(exitOK, "print", "user-ca"); strings.Count(s.out, "\n") != 1 || s.out == before {
+		t.Errorf("after a compromise: %q; want a new key alone", s.out)
+	}
+	if _, err := rotateKey(filepath.Join(dir, keysDir), keyKindOf(loginCAKey), rotation{}, keysNoon); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("rotated what is not there: %v", err)
 	}
 	for _, s := range []said{ask(exitOK), ask(exitOK, "print")} {
 		if strings.Contains(s.out+s.err, "PRIVATE") {

@@ -23,6 +23,7 @@ import (
 type patient struct {
 	installation
 	parts    parts
+	ssh      bool // it has SSH keys
 	forge    forge.Config
 	temporal client.Options
 	issuers  []identify.Issuer
@@ -88,7 +89,7 @@ func ofServe(path string) (*patient, error) {
 	}
 	p := &patient{
 		installation: installation{Config: path, Name: cfg.Installation, Dir: cfg.StateDir, Ledger: cfg.Ledger, Recordings: cfg.Recordings.Dir},
-		parts:        cfg.Parts, forge: cfg.Forge, temporal: cfg.Temporal, issuers: cfg.Issuers, admin: logins(cfg.Secrets).find,
+		parts:        cfg.Parts, ssh: cfg.SSH != nil, forge: cfg.Forge, temporal: cfg.Temporal, issuers: cfg.Issuers, admin: logins(cfg.Secrets).find,
 		record: record.Config{Dir: cfg.Recordings.Dir, MinFree: cfg.Recordings.MinFree},
 		files:  []tlsFiles{cfg.Gateway.TLS, cfg.Webhook.TLS}, config: f.List, read: make(chan struct{}),
 		door: cfg.Gateway.Control, enrolled: cfg.Gateway.Enrolment, cas: map[string]string{},
@@ -124,7 +125,7 @@ func ofDevFolder(i installation) (*patient, error) {
 		installation: i, parts: parts{Control: true, Gateway: true}, forge: h.forgeConfig(), temporal: h.temporalOptions(), issuers: h.issuers(), config: f.List,
 		admin:  func(_ context.Context, t access.Target) (mint.AdminLogin, error) { return h.adminOf(t, ca) },
 		record: record.Config{Dir: i.Recordings}, read: make(chan struct{}),
-		cas: map[string]string{"the gateway's CA": filepath.Join(i.Dir, keysDir, "gateway-ca.pem")},
+		cas: map[string]string{},
 	}, nil
 }
 

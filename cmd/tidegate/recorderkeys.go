@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -75,10 +74,9 @@ type recorderKeys struct {
 // How the CA is asked. While the old certificate is good, a CA that is away
 // holds up one session a minute, and not for long.
 const (
-	certifyAgain  = time.Minute
-	certifyWait   = 5 * time.Second // less than a recording's disk may take: else that would be blamed
-	certifyHurry  = 2 * time.Second
-	maxOldSigners = 8
+	certifyAgain = time.Minute
+	certifyWait  = 5 * time.Second // less than a recording's disk may take: else that would be blamed
+	certifyHurry = 2 * time.Second
 )
 
 // prepare makes the first key: a copy of the folder that is made before the
@@ -95,20 +93,27 @@ func (k *recorderKeys) signers() ([]record.Signer, error) {
 	if err := k.prepare(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(k.dir, recorderFile)
-	set, err := readKeySet(path, k.now())
+	set, err := readKeySet(k.dir, keyKindOf(recorderKey))
 	if err != nil {
 		return nil, err
 	}
-	text, err := k.certificate(set.Signs.Public().(ed25519.PublicKey))
+	v := set.at(k.now())
+	key, ok := v.Signs.Key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read key %s: got %T, want Ed25519", recorderFile, v.Signs.Key)
+	}
+	text, err := k.certificate(key.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, err
 	}
-	all := []record.Signer{{Key: set.Signs, Certificate: text}}
-	for _, one := range append(set.Old, k.before) {
-		if one != nil {
-			all = append(all, record.Signer{Key: one})
+	all := []record.Signer{{Key: key, Certificate: text}}
+	for _, old := range v.Old {
+		if key, ok := old.Key.(ed25519.PrivateKey); ok {
+			all = append(all, record.Signer{Key: key})
 		}
+	}
+	if k.before != nil {
+		all = append(all, record.Signer{Key: k.before})
 	}
 	return all, nil
 }
@@ -153,25 +158,6 @@ func (k *recorderKeys) renew(key ed25519.PublicKey, path string, wait time.Durat
 		return "", err
 	}
 	return got.Certificate, writeNew(path, []byte(got.Certificate))
-}
-
-// readSigners reads a file of several private keys; none if there is no file.
-func readSigners(path string) (out []ed25519.PrivateKey, err error) {
-	text, err := readBounded(path, maxSecret)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read keys: %w", err)
-	}
-	for block := range pemBlocks(text) {
-		key, err := parseSigner(block)
-		if err != nil {
-			return nil, fmt.Errorf("read keys %s: %w", path, err)
-		}
-		out = append(out, key)
-	}
-	return out, nil
 }
 
 // trustedKeys reads by which keys recordings here are verified, each time anew:

@@ -3,9 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"log/slog"
-	"time"
-
-	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/gateway"
 	"github.com/tidegate/tidegate/gateway/postgres"
@@ -46,8 +43,7 @@ func newRooms(cfg roomConfig) ([]openRoom, error) {
 	}
 	if cfg.SSH.Listen != "" {
 		room, err := ssh.New(ssh.Config{
-			HostKeys:  []gossh.Signer{cfg.SSH.Keys.host, cfg.SSH.Keys.bare},
-			HostKey:   func(names []string) (gossh.Signer, error) { return cfg.SSH.Keys.certifyHost(names, time.Now()) },
+			HostKeys: cfg.SSH.Keys.hostKeys, HostCAs: cfg.SSH.Keys.hostCAs,
 			Authority: cfg.SSH.Keys.certificates().Authority, Device: cfg.SSH.Device, Log: cfg.Log.With("part", "ssh"),
 		})
 		if err != nil {

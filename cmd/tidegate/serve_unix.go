@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -37,13 +38,27 @@ func noCores() error {
 // lockFolder lets one process use a state folder. The kernel gives the lock
 // back when the process ends, however it ends.
 func lockFolder(path string) (*os.File, error) {
+	f, err := lockFile(path)
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("another `tidegate serve` uses this state_dir: %w", err)
+	}
+	return f, err
+}
+
+var errLocked = errors.New("somebody else holds it")
+
+func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errLocked
+	}
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: another `tidegate serve` uses this state_dir: %w", path, err)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return f, nil
 }

@@ -45,17 +45,14 @@ func (k *kept) Write(b []byte) (int, error) {
 // of its own, which takes the place of the target's.
 func tapTarget(t *testing.T, target *devTarget) *targetTap {
 	t.Helper()
-	k, err := openKeyring(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert, caPEM := loopbackTLS(t, t.TempDir())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address, database, _ := strings.Cut(target.address, "/")
-	tap := &targetTap{listener: l, target: address, conf: &tls.Config{Certificates: []tls.Certificate{k.server}}}
-	target.address, target.CAPEM = l.Addr().String()+"/"+database, k.caPEM
+	tap := &targetTap{listener: l, target: address, conf: &tls.Config{Certificates: []tls.Certificate{*cert}}}
+	target.address, target.CAPEM = l.Addr().String()+"/"+database, caPEM
 	tap.conns.Go(func() { tap.accept(t.Context()) })
 	t.Cleanup(func() { tap.Close() })
 	return tap

@@ -1,11 +1,14 @@
 package identify
 
 import (
+	"bytes"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -36,6 +39,10 @@ type Certificates struct {
 	CA     ssh.Signer       // the login CA: no host trusts it
 	Client *ClientCA        // its like for TLS clients; nil: they get none
 	Now    func() time.Time // default: time.Now
+
+	// Those that signed before: what is of them is taken until it ends.
+	OldCAs     []ssh.PublicKey
+	OldClients []*x509.Certificate
 }
 
 func (c Certificates) now() time.Time {
@@ -91,9 +98,10 @@ func (c Certificates) Certify(id access.Identity, key []byte) ([]byte, error) {
 	return nil, tooLarge()
 }
 
-// Authority reports whether a certificate's signer is the login CA.
+// Authority reports whether a certificate's signer is the login CA, or was.
 func (c Certificates) Authority(signer ssh.PublicKey) bool {
-	return string(signer.Marshal()) == string(c.CA.PublicKey().Marshal())
+	is := func(ca ssh.PublicKey) bool { return bytes.Equal(signer.Marshal(), ca.Marshal()) }
+	return is(c.CA.PublicKey()) || slices.ContainsFunc(c.OldCAs, is)
 }
 
 // IdentifyCertificate verifies a certificate in SSH's wire form or in DER. That

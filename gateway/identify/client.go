@@ -103,26 +103,38 @@ func (c Certificates) identifyClient(der []byte) (access.Identity, error) {
 	if err != nil {
 		return access.Identity{}, errors.New("it is not understood")
 	}
-	if !bytes.Equal(cert.RawIssuer, c.Client.Certificate.RawSubject) || cert.CheckSignatureFrom(c.Client.Certificate) != nil {
+	root := c.clientRoot(cert)
+	if root == nil {
 		return access.Identity{}, errors.New("it is not of this gateway's client CA")
 	}
 	if until := cert.NotAfter; c.now().After(until) {
 		return access.Identity{}, fmt.Errorf("it ended at %s", until.UTC().Format(time.RFC3339))
 	}
-	if err := c.verifyClient(cert); err != nil {
+	if err := c.verifyClient(cert, root); err != nil {
 		return access.Identity{}, errors.New("it does not verify")
 	}
 	return certifiedIdentity(cert)
 }
 
+// clientRoot is the client CA that signed a certificate, the present one or one
+// before; nil if none did.
+func (c Certificates) clientRoot(cert *x509.Certificate) *x509.Certificate {
+	for _, root := range append([]*x509.Certificate{c.Client.Certificate}, c.OldClients...) {
+		if bytes.Equal(cert.RawIssuer, root.RawSubject) && cert.CheckSignatureFrom(root) == nil {
+			return root
+		}
+	}
+	return nil
+}
+
 // verifyClient leaves nothing critical unread: the identity alone may be.
-func (c Certificates) verifyClient(cert *x509.Certificate) error {
+func (c Certificates) verifyClient(cert, root *x509.Certificate) error {
 	if cert.IsCA || len(cert.UnhandledCriticalExtensions) != 1 || !cert.UnhandledCriticalExtensions[0].Equal(identityExtension) {
 		return errors.New("want a client's certificate that names an identity")
 	}
 	cert.UnhandledCriticalExtensions = nil
 	roots := x509.NewCertPool()
-	roots.AddCert(c.Client.Certificate)
+	roots.AddCert(root)
 	_, err := cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: c.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	return err
 }

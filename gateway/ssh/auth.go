@@ -41,7 +41,7 @@ func (a *authenticator) permit(c gossh.ConnMetadata, s shown) (*gossh.Permission
 	return &gossh.Permissions{ExtraData: map[any]any{shownKey{}: s}}, nil
 }
 
-func (a *authenticator) config(client string) *gossh.ServerConfig {
+func (a *authenticator) config(client string, hostKeys []gossh.Signer) *gossh.ServerConfig {
 	cfg := &gossh.ServerConfig{
 		Config:        gossh.Config{Ciphers: ciphersFor(client)},
 		ServerVersion: version, MaxAuthTries: maxAuthTries,
@@ -53,7 +53,7 @@ func (a *authenticator) config(client string) *gossh.ServerConfig {
 	if a.room.cfg.Device != nil {
 		cfg.KeyboardInteractiveCallback = a.device
 	}
-	for _, key := range a.room.cfg.HostKeys {
+	for _, key := range hostKeys {
 		cfg.AddHostKey(key)
 	}
 	return cfg

@@ -272,16 +272,8 @@ func (b *bridge) serveInner(in gossh.NewChannel, target access.Target) {
 }
 
 func (r *Room) serveInner(ctx context.Context, conn net.Conn, door gateway.Door, target access.Target) error {
-	room := *r
-	if r.cfg.HostKey != nil {
-		host, _, _ := net.SplitHostPort(target.Address)
-		key, err := r.cfg.HostKey([]string{target.Name, host})
-		if err != nil {
-			return err
-		}
-		room.cfg.HostKeys = []gossh.Signer{key}
-	}
-	b, err := room.enter(ctx, conn, door)
+	host, _, _ := net.SplitHostPort(target.Address)
+	b, err := r.enter(ctx, conn, door, []string{target.Name, host})
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	ca := newSigner(t)
 	h := &house{t: t, hostKey: newSigner(t), hostCA: newSigner(t), userCA: ca, dir: t.TempDir()}
 	h.host = sshtest.Start(t, sshtest.Options{UserCA: ca.PublicKey(), Config: o.sshd})
-	minter, err := mint.New(mint.Config{Installation: "test1", CA: ca, Static: func(context.Context, access.Target) (mint.Login, error) {
+	minter, err := mint.New(mint.Config{Installation: "test1", CA: func() (gossh.Signer, error) { return ca, nil }, Static: func(context.Context, access.Target) (mint.Login, error) {
 		return mint.Login{User: h.host.Account, Secret: o.static}, nil
 	}})
 	if err != nil {
@@ -112,12 +112,14 @@ func newHouse(t testing.TB, o houseOptions) *house {
 
 // serve opens the room's door on loopback.
 func (h *house) serve(cfg Config) {
-	certified, err := h.certifyHost("127.0.0.1")
-	if err != nil {
-		h.t.Fatal(err)
+	cfg.HostKeys = func(names []string) ([]gossh.Signer, error) {
+		if names != nil {
+			certified, err := h.certifyHost(names...)
+			return []gossh.Signer{certified}, err
+		}
+		certified, err := h.certifyHost("127.0.0.1")
+		return []gossh.Signer{certified, h.hostKey}, err
 	}
-	cfg.HostKeys = append(cfg.HostKeys, certified, h.hostKey)
-	cfg.HostKey = func(names []string) (gossh.Signer, error) { return h.certifyHost(names...) }
 	room, err := New(cfg)
 	if err != nil {
 		h.t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 // TestDetectAndFiles: where values are to be masked in flight, no right moves
 // files past the masking.
 func TestDetectAndFiles(t *testing.T) {
-	m, err := New(Config{Installation: "test1", CA: signer(t)})
+	m, err := New(Config{Installation: "test1", CA: fixed(signer(t))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestDetectAndFiles(t *testing.T) {
 }
 
 func TestNarrowedByDetect(t *testing.T) {
-	m, err := New(Config{Installation: "test1", CA: signer(t)})
+	m, err := New(Config{Installation: "test1", CA: fixed(signer(t))})
 	if err != nil {
 		t.Fatal(err)
 	}

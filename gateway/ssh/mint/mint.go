@@ -28,9 +28,9 @@ const behind = 2 * time.Minute
 
 // Config is what a Minter needs.
 type Config struct {
-	Installation string         // stands in each certificate's key id
-	CA           ssh.Signer     // the user CA that hosts trust
-	Sources      []netip.Prefix // the gateway's addresses as hosts see them; none: not bound
+	Installation string                     // stands in each certificate's key id
+	CA           func() (ssh.Signer, error) // the user CA that hosts trust, as it is now
+	Sources      []netip.Prefix             // the gateway's addresses as hosts see them; none: not bound
 	Now          func() time.Time
 
 	// Static answers with the login of a target that has a static credential;
@@ -186,7 +186,11 @@ func (m *Minter) sign(g access.Grant, b backing.Backing, session string, now tim
 		ValidPrincipals: b.Accounts, ValidAfter: uint64(now.Add(-behind).Unix()), ValidBefore: uint64(until.Unix()),
 		Permissions: ssh.Permissions{CriticalOptions: m.options(b), Extensions: extensions(b)},
 	}
-	if err := cert.SignCert(rand.Reader, m.cfg.CA); err != nil {
+	ca, err := m.cfg.CA()
+	if err != nil {
+		return access.Secret{}, fmt.Errorf("find the user CA: %w", err)
+	}
+	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		return access.Secret{}, fmt.Errorf("sign certificate: %w", err)
 	}
 	m.mu.Lock()

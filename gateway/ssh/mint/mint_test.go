@@ -56,7 +56,7 @@ func grant(t *testing.T, m *Minter, now time.Time, role access.Role) access.Gran
 func TestCertificateGivesWhatTheRoleGives(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	m, err := New(Config{
-		Installation: "acme1", CA: signer(t), Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")}, Now: func() time.Time { return now },
+		Installation: "acme1", CA: fixed(signer(t)), Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")}, Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestCertificateGivesWhatTheRoleGives(t *testing.T) {
 // TestEndIsProvedWhenTheLastCertificateEnds, also after a restart.
 func TestEndIsProvedWhenTheLastCertificateEnds(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
-	cfg := Config{Installation: "acme1", CA: signer(t), Now: func() time.Time { return now }}
+	cfg := Config{Installation: "acme1", CA: fixed(signer(t)), Now: func() time.Time { return now }}
 	m, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestEndIsProvedWhenTheLastCertificateEnds(t *testing.T) {
 func TestStaticCredential(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	login := Login{User: "admin", Secret: access.NewSecret("hunter2")}
-	m, err := New(Config{Installation: "acme1", CA: signer(t), Now: func() time.Time { return now }, Static: func(_ context.Context, t access.Target) (Login, error) {
+	m, err := New(Config{Installation: "acme1", CA: fixed(signer(t)), Now: func() time.Time { return now }, Static: func(_ context.Context, t access.Target) (Login, error) {
 		if t.Static != "switch" {
 			return Login{}, access.Errorf(access.CodeDenied, "no such secret")
 		}
@@ -199,4 +199,8 @@ func TestStaticCredential(t *testing.T) {
 	if _, err := m.Expand(context.Background(), g.Plan); access.CodeOf(err) != access.CodeDenied {
 		t.Errorf("a secret that is not for the target: %v", err)
 	}
+}
+
+func fixed(ca ssh.Signer) func() (ssh.Signer, error) {
+	return func() (ssh.Signer, error) { return ca, nil }
 }
