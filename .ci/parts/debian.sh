@@ -21,6 +21,8 @@ if [ "$what" = test ]; then
   need ssh openssh-client
   need rsync rsync
   need plink putty-tools
+  need ansible-playbook ansible-core # runs the playbook of docs/guides/keys.md
+  need jq jq
   need xauth xauth # sshd wants it to lend a display
   [ -e /usr/include/libssh/libssh.h ] || packages+=(libssh-dev)
   /usr/bin/python3 -c 'import paramiko' 2>/dev/null || packages+=(python3-paramiko)

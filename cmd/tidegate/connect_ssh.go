@@ -122,7 +122,16 @@ func (g sshGateway) exchange(ctx context.Context, dir string, want ssh.Login) (g
 	if got, err = want.Exchange(ctx); err != nil {
 		return got, err
 	}
+	g.hostCA = hostCALines(got.HostCAs)
 	return got, g.files(dir, key, got.Certificate)
+}
+
+// hostCALines are host CAs as authorized_keys lines.
+func hostCALines(keys []gossh.PublicKey) (out []byte) {
+	for _, key := range keys {
+		out = append(out, gossh.MarshalAuthorizedKey(key)...)
+	}
+	return out
 }
 
 func parseHostCAs(text []byte) (out []gossh.PublicKey, err error) {

@@ -12,9 +12,11 @@ import (
 	"regexp"
 	"time"
 
+	gossh "golang.org/x/crypto/ssh"
 	"golang.org/x/oauth2"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/record"
 	"github.com/tidegate/tidegate/gateway/ssh"
 )
 
@@ -148,16 +150,30 @@ func (l *login) keep(ctx context.Context, dir string, token *oauth2.Token, say f
 		return err
 	}
 	gate := sshGateway{address: l.Gateway, hostCA: []byte(l.HostCA), token: id}
-	until, services, err := l.certify(ctx, gate, dir)
+	got, err := l.certify(ctx, gate, dir)
 	if err != nil {
 		return err
 	}
+	if err := l.trust(dir, got.HostCAs); err != nil {
+		return err
+	}
 	say(fmt.Sprintf("Logged in until %s. Connect with: ssh -F %s TARGET@gate",
-		until.UTC().Format(time.RFC3339), filepath.Join(dir, sshConfigFile)))
+		loginEnds(got).UTC().Format(time.RFC3339), filepath.Join(dir, sshConfigFile)))
 	if l.Postgres != nil {
-		say(l.Postgres.howTo(dir, services))
+		say(l.Postgres.howTo(dir, got.Named))
 	}
 	return nil
+}
+
+// trust keeps the host CAs of the moment, so that a rotation of them locks
+// nobody out who has logged in meanwhile.
+func (l *login) trust(dir string, cas []gossh.PublicKey) error {
+	lines := string(hostCALines(cas))
+	if lines == l.HostCA {
+		return nil
+	}
+	l.HostCA = lines
+	return l.save(dir)
 }
 
 func (l *login) save(dir string) error {
@@ -169,28 +185,86 @@ func (l *login) save(dir string) error {
 }
 
 // certify gets what ssh needs, and psql where its port is known.
-func (l *login) certify(ctx context.Context, gate sshGateway, dir string) (until time.Time, services []string, err error) {
+func (l *login) certify(ctx context.Context, gate sshGateway, dir string) (got ssh.Exchanged, err error) {
 	if l.Postgres == nil {
-		got, err := gate.exchange(ctx, dir, ssh.Login{})
-		if err != nil {
-			return until, nil, err
-		}
-		return time.Unix(int64(got.Certificate.ValidBefore), 0), nil, nil
+		return gate.exchange(ctx, dir, ssh.Login{})
 	}
 	key, err := newClientKey()
 	if err != nil {
-		return until, nil, err
+		return got, err
 	}
-	got, err := gate.exchange(ctx, dir, ssh.Login{ClientKey: key.public, Kind: "postgres"})
+	if got, err = gate.exchange(ctx, dir, ssh.Login{ClientKey: key.public, Kind: "postgres"}); err != nil {
+		return got, err
+	}
+	return got, l.Postgres.write(dir, key, got)
+}
+
+// loginEnds is when the first certificate of a login ends.
+func loginEnds(got ssh.Exchanged) time.Time {
+	until := time.Unix(int64(got.Certificate.ValidBefore), 0)
+	if got.Client != nil && got.Client.NotAfter.Before(until) {
+		until = got.Client.NotAfter
+	}
+	return until
+}
+
+// refreshWait bounds what ssh-config waits for the gateway.
+const refreshWait = 5 * time.Second
+
+// refreshTrust brings known_hosts up to date with the certificate of the last
+// login. Where it has ended there is nothing to ask with: a login brings both.
+func (l *login) refreshTrust(ctx context.Context, dir string) error {
+	signer, err := loginSigner(dir)
+	if err != nil || signer == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
+	ask := ssh.Login{Address: l.Gateway, Signer: signer}
+	if ask.HostCAs, err = parseHostCAs([]byte(l.HostCA)); err != nil {
+		return err
+	}
+	cas, err := ask.Trusted(ctx)
 	if err != nil {
-		return until, nil, err
+		return err
 	}
-	return got.Client.NotAfter, got.Named, l.Postgres.write(dir, key, got)
+	if err := l.trust(dir, cas); err != nil {
+		return err
+	}
+	return writeNew(filepath.Join(dir, sshKnownHosts), sshGateway{hostCA: []byte(l.HostCA)}.knownHosts())
+}
+
+// loginSigner is the key of the last login with its certificate; nil where
+// there is none, or it has ended.
+func loginSigner(dir string) (gossh.Signer, error) {
+	text, err := readBounded(filepath.Join(dir, sshKeyFile), maxSecret)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := gossh.ParsePrivateKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", sshKeyFile, err)
+	}
+	if text, err = readBounded(filepath.Join(dir, sshKeyFile+"-cert.pub"), maxSecret); err != nil {
+		return nil, err
+	}
+	public, _, _, _, err := gossh.ParseAuthorizedKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate of %s: %w", sshKeyFile, err)
+	}
+	cert, ok := public.(*gossh.Certificate)
+	if !ok || time.Now().After(time.Unix(int64(cert.ValidBefore), 0)) {
+		return nil, nil
+	}
+	return gossh.NewCertSigner(cert, key)
 }
 
 // runSSHConfig prints what leads every SSH program to the targets by the name
-// that each has, for ~/.ssh/config.
-func runSSHConfig(_ context.Context, args []string, io stdio) error {
+// that each has, for ~/.ssh/config, and brings known_hosts up to date.
+func runSSHConfig(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("ssh-config", flag.ContinueOnError)
 	dir := clientDir(flags)
 	targets, err := mixed(flags, args, io)
@@ -206,6 +280,9 @@ func runSSHConfig(_ context.Context, args []string, io stdio) error {
 	}
 	if l.Gateway == "" {
 		return errors.New("find the gateway: nobody has logged in here; run `tidegate login` first")
+	}
+	if err := l.refreshTrust(ctx, *dir); err != nil {
+		fmt.Fprintln(io.err, "known_hosts stays as it is:", record.Visible(err.Error()))
 	}
 	for _, target := range targets {
 		if !sshTarget.MatchString(target) {

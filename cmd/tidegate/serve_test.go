@@ -82,7 +82,7 @@ func TestServe(t *testing.T) {
 		}
 	})
 	w.tell(t, w.operate)
-	w.sshStory(t)
+	w.sshStory(t, w.turnsKeys)
 	metricsOnly(t, w.ports["@METRICS@"])
 	if code := stop(); code != exitOK || !strings.Contains(log.String(), "msg=stopped") {
 		t.Errorf("exit code %d after SIGTERM, want %d:\n%s", code, exitOK, log)

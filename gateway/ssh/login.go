@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -20,6 +21,7 @@ const (
 	loginUser      = "+login"
 	certifyRequest = "certificate@tidegate"
 	namedRequest   = "named@tidegate"
+	hostCAsRequest = "host-cas@tidegate"
 )
 
 // certified answers to a certifyRequest: a certificate, or why there is none.
@@ -63,11 +65,42 @@ func (b *bridge) tellNamed(req *gossh.Request) {
 	_ = req.Reply(true, gossh.Marshal(answer)) // the client may be gone
 }
 
+// trusted answers to a hostCAsRequest: the host CAs that a client should know
+// now, as authorized_keys lines.
+type trusted struct {
+	Lines string
+}
+
+// maxHostCAs bounds what a client takes for host CAs: a rotation has two or
+// three.
+const maxHostCAs = 8
+
+// tellHostCAs says which host CAs to trust from now on. Who asks has seen the
+// gateway prove itself by one of those that it knew.
+func (b *bridge) tellHostCAs(req *gossh.Request) {
+	if b.client.User() != loginUser || b.room.cfg.HostCAs == nil {
+		_ = req.Reply(false, nil)
+		return
+	}
+	keys, err := b.room.cfg.HostCAs()
+	if err != nil {
+		b.log.Error("host CAs not told", "error", err)
+		_ = req.Reply(false, nil)
+		return
+	}
+	var answer trusted
+	for _, key := range keys {
+		answer.Lines += string(gossh.MarshalAuthorizedKey(key))
+	}
+	_ = req.Reply(true, gossh.Marshal(answer)) // the client may be gone
+}
+
 // Login is what a client needs to exchange a token for certificates.
 type Login struct {
 	Address string // the gateway's host:port
 	HostCAs []gossh.PublicKey
 	Token   access.Secret
+	Signer  gossh.Signer    // with a certificate of an earlier login, in the token's place
 	Key     gossh.PublicKey // to be certified
 
 	ClientKey []byte // to be certified as well, for TLS, in PKIX form; nil: none
@@ -79,6 +112,7 @@ type Exchanged struct {
 	Certificate *gossh.Certificate
 	Client      *x509.Certificate // nil where none was asked for
 	Named       []string          // what dbname, or another kind's name, can be
+	HostCAs     []gossh.PublicKey // to be trusted from now on; those that were known, where a gateway tells none
 }
 
 // loginTime bounds an exchange.
@@ -87,22 +121,54 @@ const loginTime = 30 * time.Second
 // Exchange asks the gateway for certificates. It must prove itself by a
 // certificate of its host CA.
 func (l Login) Exchange(ctx context.Context) (got Exchanged, err error) {
+	err = l.talk(ctx, func(client gossh.Conn, by gossh.PublicKey) error {
+		got, err = l.ask(client, by)
+		return err
+	})
+	return got, err
+}
+
+// Trusted asks the gateway which host CAs to trust from now on.
+func (l Login) Trusted(ctx context.Context) (cas []gossh.PublicKey, err error) {
+	err = l.talk(ctx, func(client gossh.Conn, by gossh.PublicKey) error {
+		cas, err = l.askHostCAs(client, by)
+		return err
+	})
+	return cas, err
+}
+
+// talk logs in and has something asked; by is the host CA that vouched for the
+// gateway.
+func (l Login) talk(ctx context.Context, ask func(client gossh.Conn, by gossh.PublicKey) error) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Address)
 	if err != nil {
-		return got, fmt.Errorf("reach gateway: %w", err)
+		return fmt.Errorf("reach gateway: %w", err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	var by gossh.PublicKey
 	checker := &gossh.CertChecker{IsHostAuthority: func(key gossh.PublicKey, _ string) bool { return among(l.HostCAs, key) }}
+	verify := func(host string, remote net.Addr, key gossh.PublicKey) error {
+		if cert, ok := key.(*gossh.Certificate); ok {
+			if by = cert.SignatureKey; !among(l.HostCAs, by) {
+				return fmt.Errorf("the gateway proves itself by the host CA %s, which is not known here; if it was rotated since the last login, get it from your operators and log in with --host-ca FILE", gossh.FingerprintSHA256(by))
+			}
+		}
+		return checker.CheckHostKey(host, remote, key)
+	}
+	login := gossh.Password(l.Token.Reveal())
+	if l.Signer != nil {
+		login = gossh.PublicKeys(l.Signer)
+	}
 	client, channels, requests, err := gossh.NewClientConn(conn, l.Address, &gossh.ClientConfig{
-		User: loginUser, Auth: []gossh.AuthMethod{gossh.Password(l.Token.Reveal())}, ClientVersion: version,
-		HostKeyCallback: checker.CheckHostKey, HostKeyAlgorithms: []string{gossh.CertAlgoED25519v01},
+		User: loginUser, Auth: []gossh.AuthMethod{login}, ClientVersion: version,
+		HostKeyCallback: verify, HostKeyAlgorithms: []string{gossh.CertAlgoED25519v01},
 	})
 	if err != nil {
-		return got, fmt.Errorf("log in at gateway: %w", err)
+		return fmt.Errorf("log in at gateway: %w", err)
 	}
 	defer client.Close()
 	go gossh.DiscardRequests(requests) // both end with the connection
@@ -111,10 +177,10 @@ func (l Login) Exchange(ctx context.Context) (got Exchanged, err error) {
 			_ = in.Reject(gossh.Prohibited, "not here")
 		}
 	}()
-	return l.ask(client)
+	return ask(client, by)
 }
 
-func (l Login) ask(client gossh.Conn) (got Exchanged, err error) {
+func (l Login) ask(client gossh.Conn, by gossh.PublicKey) (got Exchanged, err error) {
 	if got.Certificate, err = ask(client, l.Key); err != nil {
 		return got, err
 	}
@@ -124,9 +190,43 @@ func (l Login) ask(client gossh.Conn) (got Exchanged, err error) {
 		}
 	}
 	if l.Kind != "" {
-		got.Named, err = askNamed(client, l.Kind)
+		if got.Named, err = askNamed(client, l.Kind); err != nil {
+			return got, err
+		}
 	}
+	got.HostCAs, err = l.askHostCAs(client, by)
 	return got, err
+}
+
+// askHostCAs takes the gateway's word, which has proved itself, as long as it
+// is among them: otherwise the next login would not believe it.
+func (l Login) askHostCAs(client gossh.Conn, by gossh.PublicKey) ([]gossh.PublicKey, error) {
+	ok, answer, err := client.SendRequest(hostCAsRequest, true, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the host CAs: %w", err)
+	}
+	if !ok {
+		return l.HostCAs, nil
+	}
+	var told trusted
+	if err := gossh.Unmarshal(answer, &told); err != nil {
+		return nil, fmt.Errorf("read the gateway's host CAs: %w", err)
+	}
+	var lines []string
+	for line := range strings.Lines(told.Lines) {
+		lines = append(lines, line)
+	}
+	if len(lines) > maxHostCAs {
+		return nil, fmt.Errorf("read the gateway's host CAs: got %d, want at most %d", len(lines), maxHostCAs)
+	}
+	keys, _, err := publicKeys(lines)
+	if err != nil {
+		return nil, fmt.Errorf("read the gateway's host CAs: %w", err)
+	}
+	if !among(keys, by) {
+		return nil, errors.New("read the gateway's host CAs: the one by which it proves itself is not among them")
+	}
+	return keys, nil
 }
 
 func ask(client gossh.Conn, key gossh.PublicKey) (*gossh.Certificate, error) {

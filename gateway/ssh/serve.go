@@ -119,6 +119,8 @@ func (b *bridge) asked(t *traffic, req *gossh.Request) {
 		answer = b.unlisten
 	case certifyRequest:
 		answer = b.certify
+	case hostCAsRequest:
+		answer = b.tellHostCAs
 	case namedRequest:
 		answer = b.tellNamed
 	default: // to keepalive@openssh.com any answer is one

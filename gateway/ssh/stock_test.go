@@ -177,6 +177,51 @@ func TestLoginForTLSClients(t *testing.T) {
 	}
 }
 
+// A login brings the host CAs of the moment, so that the next one is known
+// before it signs; a gateway that would lock its clients out is not believed.
+func TestLoginBringsHostCAs(t *testing.T) {
+	o, _ := withLogin(t, houseOptions{role: map[string]string{"exec": "true"}})
+	next, many := newSigner(t).PublicKey(), []gossh.PublicKey{}
+	for range maxHostCAs {
+		many = append(many, newSigner(t).PublicKey())
+	}
+	var told []gossh.PublicKey
+	o.config.HostCAs = func() ([]gossh.PublicKey, error) { return told, nil }
+	h := newHouse(t, o)
+	present := h.hostCA.PublicKey()
+	for _, c := range []struct {
+		name string
+		told []gossh.PublicKey
+		want string
+	}{
+		{"a rotation", []gossh.PublicKey{present, next}, ""},
+		{"not the present one", []gossh.PublicKey{next}, "is not among them"},
+		{"none", nil, "is not among them"},
+		{"too many", append(many, present), "want at most 8"},
+	} {
+		told = c.told
+		login := Login{Address: h.address, HostCAs: []gossh.PublicKey{present}, Token: access.NewSecret(h.gate.Token("alice")), Key: newSigner(t).PublicKey()}
+		got, err := login.Exchange(t.Context())
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+			}
+			continue
+		}
+		if err != nil || len(got.HostCAs) != 2 || !among(got.HostCAs, next) {
+			t.Fatalf("%s: got %d, %v", c.name, len(got.HostCAs), err)
+		}
+		login.HostCAs = []gossh.PublicKey{next}
+		if _, err := login.Exchange(t.Context()); err == nil || !strings.Contains(err.Error(), "--host-ca FILE") {
+			t.Errorf("who knows another CA alone: %v, want it said what to do", err)
+		}
+	}
+	c := h.mustDial()
+	if ok, _, err := c.SendRequest(hostCAsRequest, true, nil); ok || err != nil {
+		t.Errorf("a session is told the host CAs: %v, %v", ok, err)
+	}
+}
+
 // foreign is a certificate that says nothing of who it is for.
 func foreign(t *testing.T, ca gossh.Signer) gossh.Signer {
 	t.Helper()
