@@ -13,12 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/gatewaytest"
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/record"
@@ -429,6 +431,43 @@ func (w *recorderWorld) record(t *testing.T, dir, id string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestSessionsDoNotQueueForACertificate: a gateway whose recorder has no
+// certificate, before a control side that does not answer. Sessions that come
+// together are refused together, with a sentence.
+func TestSessionsDoNotQueueForACertificate(t *testing.T) {
+	w := newRecorderWorld(t)
+	asked := 0 // under the lock of the keys
+	w.keys.now = time.Now
+	w.keys.certify = func(ctx context.Context, _ ed25519.PublicKey) (lease.Certified, error) {
+		asked++
+		<-ctx.Done()
+		return lease.Certified{}, ctx.Err()
+	}
+	store, err := record.Open(record.Config{Dir: t.TempDir(), Signers: w.keys.signers, MinFree: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	gate := gatewaytest.New(t, gatewaytest.Options{Recorders: recorders{store}})
+	var all sync.WaitGroup
+	began := time.Now()
+	for range 20 {
+		all.Go(func() {
+			_, err := gate.Server.Door().Open(context.Background(), gate.Knock("alice"))
+			if access.CodeOf(err) != access.CodeUnavailable || !strings.Contains(access.Message(err), "cannot be recorded") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took > 2*certifyWait {
+		t.Errorf("the last was told after %s; want all within %s", took, certifyWait)
+	}
+	if asked != 1 {
+		t.Errorf("the control side was asked %d times, want once", asked)
+	}
 }
 
 // TestRecordersKeysComeAndGo: whatever is rotated, each recording verifies by

@@ -69,11 +69,14 @@ type recorderKeys struct {
 
 	mu    sync.Mutex
 	tried time.Time // when a certificate was last asked for
+	fault error     // why there was none
 }
 
 // How the CA is asked. While the old certificate is good, a CA that is away
-// holds up one session a minute, and not for long.
+// holds up one session a minute, and not for long. Without a good one no session
+// opens: those that come together are refused together, when the first one is.
 const (
+	certifyPause = 3 * time.Second // between two tries without a good one
 	certifyAgain = time.Minute
 	certifyWait  = 5 * time.Second // less than a recording's disk may take: else that would be blamed
 	certifyHurry = 2 * time.Second
@@ -128,12 +131,15 @@ func (k *recorderKeys) certificate(key ed25519.PublicKey) (string, error) {
 	if good && (c.Until.Sub(now) > recorderCertLasts/2 || now.Sub(k.tried) < certifyAgain) {
 		return string(text), nil
 	}
+	if !good && k.fault != nil && now.Sub(k.tried) < certifyPause {
+		return "", k.fault
+	}
 	wait := certifyWait
 	if good {
 		wait = certifyHurry
 	}
-	k.tried = now
 	fresh, err := k.renew(key, path, wait)
+	k.tried, k.fault = k.now(), err
 	if err != nil && good {
 		k.log.Error("the recorder's certificate could not be renewed", "until", c.Until, "error", err)
 		return string(text), nil

@@ -71,6 +71,7 @@ func (s *signals) recorded(store *record.Store) error {
 			}
 			return float64(free)
 		}),
+		gauge("least_bytes", "Below this many free bytes open sessions end.", func() float64 { return float64(store.Least()) }),
 		gauge("needed_bytes", "Below this many free bytes no session opens.", func() float64 { return float64(store.Need()) }),
 	)
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 
 // timeout bounds one question; a session that opens waits for it.
 const timeout = 15 * time.Second
+
+// dialTimeout bounds reaching the control side: where its machine is gone,
+// nothing says no, and a session is to be refused in seconds.
+const dialTimeout = 3 * time.Second
 
 // Client asks the control side. It implements gateway.Minter and is safe for
 // concurrent use.
@@ -36,6 +41,7 @@ func NewClient(address string, conf *tls.Config) (*Client, error) {
 	return &Client{url: "https://" + address, http: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{ // no proxy: nobody stands between the two
+			DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			TLSClientConfig: conf, TLSHandshakeTimeout: 5 * time.Second, MaxConnsPerHost: maxInFlight / 2, MaxIdleConnsPerHost: 4,
 			IdleConnTimeout: 30 * time.Second, ResponseHeaderTimeout: timeout, MaxResponseHeaderBytes: 16 << 10,
 		},

@@ -3,9 +3,11 @@ package record_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -90,6 +92,94 @@ func TestFullDiskEndsItsSessionsAlone(t *testing.T) {
 		t.Errorf("a session opened on the full disk: %v", err)
 	}
 	wantRecorded(t, small, alice.Info().ID, forwarded)
+}
+
+// TestNearlyFullDisk: somebody else fills the disk while nothing is recorded.
+// First nothing more opens, then what is open ends, sealed and anchored, with
+// room left.
+func TestNearlyFullDisk(t *testing.T) {
+	small := smallDisk(t)
+	said := &lines{}
+	store, err := record.Open(record.Config{Dir: small, Key: key, MinFree: 160 << 10, Log: slog.New(slog.NewTextHandler(said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	gate := gatewaytest.New(t, gatewaytest.Options{Recorders: shelves{"alice": store}})
+	alice := gate.Open("alice")
+	fill(t, small, 120<<10)
+	soon(t, "it warns", func() bool { return strings.Contains(said.String(), "no session opens") })
+	if _, err := gate.Server.Door().Open(t.Context(), gate.Knock("alice")); access.CodeOf(err) != access.CodeUnavailable {
+		t.Errorf("a session opened: %v", err)
+	}
+	if _, err := alice.Admit(t.Context(), access.Operation{Kind: "query", Text: "goes on"}); err != nil {
+		t.Errorf("the open session: %v", err)
+	}
+	fill(t, small, 100<<10)
+	wantCut(t, alice)
+	if free, err := store.Free(); err != nil || free == 0 {
+		t.Errorf("%d bytes are left, %v", free, err)
+	}
+	var path string
+	soon(t, "its recording is sealed", func() bool {
+		path, err = record.Find(small, alice.Info().ID)
+		return err == nil && !strings.Contains(path, "/open/")
+	})
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := record.Verify(bytes.NewReader(file), keys(), nil)
+	if err != nil || !r.Sealed || !bytes.Contains(file, []byte("goes on")) {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	soon(t, "its seal is anchored", func() bool {
+		heads := gate.Ledger.Heads()
+		return len(heads) > 0 && heads[len(heads)-1].Sealed
+	})
+}
+
+// fill writes a file of that many bytes.
+func fill(t *testing.T, dir string, n int) {
+	t.Helper()
+	f, err := os.CreateTemp(dir, "others-")
+	if err == nil {
+		_, err = f.Write(make([]byte, n))
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// soon waits until something is so, which keep makes so.
+func soon(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // TestHungDiskEndsItsSessions: the disk takes nothing more and says nothing. A

@@ -26,7 +26,7 @@ type Config struct {
 	// end what they began before a crash.
 	Signers func() ([]Signer, error)
 
-	MinFree      uint64        // below this many free bytes no session opens; 256 MiB
+	MinFree      uint64        // below this many free bytes no session opens, and below a quarter the open ones end; 256 MiB
 	SegmentBytes int           // a segment closes at this size; 256 KiB
 	SegmentAge   time.Duration // or at this age; 1 s
 	HangAfter    time.Duration // how long the disk may take for one thing; 10 s
@@ -48,6 +48,9 @@ type Store struct {
 	done    chan struct{} // keep ended
 	watched chan struct{} // watch ended
 	round   atomic.Int64  // when keep began the round that it is in; 0 is none
+
+	looked int64 // when keep last looked at the room on the disk
+	short  bool  // there was too little then
 }
 
 // A recording is <Dir>/open/<session>.tgr while it is written, and
@@ -288,6 +291,7 @@ func (s *Store) keep() {
 		for _, w := range s.open() {
 			w.tick()
 		}
+		s.space()
 		s.round.Store(0)
 	}
 }
