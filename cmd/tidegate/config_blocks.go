@@ -459,7 +459,7 @@ func (c *serveConfig) readRecordings(b *block) {
 	bucket := b.text("bucket")
 	if bucket.ok() {
 		if err := archive.Check(bucket.text); err != nil {
-			b.errorf(bucket.at, "Wrong bucket", `Can't use it: %v. Want such as "s3://recordings?region=eu-central-1".`, err)
+			b.errorf(bucket.at, "Wrong bucket", `Can't use it: %v. Want such as "s3://recordings?region=eu-central-1", "gs://recordings", "azblob://recordings?storage_account=acme" or "file:///srv/recordings".`, err)
 		}
 	}
 	c.Recordings = recordingsConfig{Dir: dir.text, MinFree: uint64(b.number("min_free_mib", 1<<30)) << 20, Bucket: bucket.text}

@@ -2,7 +2,9 @@ package archive
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -113,10 +115,13 @@ func TestACopyThatWasBrokenOff(t *testing.T) {
 	}
 	w.sweep(t, 1, "") // the object is there and right: it is only noted
 	path2, _ := w.record(t, "s2")
-	if err := w.archive.Close(); err != nil {
+	if err := os.Rename(w.bucket, w.bucket+".away"); err != nil {
 		t.Fatal(err)
 	}
 	w.sweep(t, 0, "s2.tgr")
+	if err := errors.Join(w.archive.Close(), os.Rename(w.bucket+".away", w.bucket)); err != nil {
+		t.Fatal(err)
+	}
 	w.reopen(t)
 	w.archive.Start()
 	for end := time.Now().Add(20 * time.Second); !isThere(path2 + sentSuffix); {
@@ -143,15 +148,86 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 	w.record(t, "s2")
 	w.sweep(t, 1, "the bucket holds another file as s1.tgr")
+	w.sweep(t, 0, "") // it was said
+	w.archive.cfg.Now = func() time.Time { return time.Now().Add(differsWait) }
+	w.sweep(t, 0, "another file")
 	if text, err := os.ReadFile(other); err != nil || string(text) != "another" || isThere(path+sentSuffix) {
 		t.Errorf("the object is %q, %v; and the copy was noted", text, err)
 	}
 }
 
+// TestNotesGoWithTheirRecordings: somebody made room.
+func TestNotesGoWithTheirRecordings(t *testing.T) {
+	w := newWorld(t)
+	path, file := w.record(t, "s1")
+	stays, _ := w.record(t, "s2")
+	w.sweep(t, 2, "")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	w.sweep(t, 0, "")
+	if isThere(path+sentSuffix) || !isThere(stays+sentSuffix) || !isThere(stays) {
+		t.Errorf("the note of s1 is there: %v; of s2: %v", isThere(path+sentSuffix), isThere(stays+sentSuffix))
+	}
+	if copied, err := os.ReadFile(filepath.Join(w.bucket, "s1.tgr")); err != nil || !bytes.Equal(copied, file) {
+		t.Errorf("the copy of s1: %v", err)
+	}
+}
+
+// TestAwayBucket: it is said of the first, asked seldom, and once it is there
+// again nothing waits.
+func TestAwayBucket(t *testing.T) {
+	w := newWorld(t)
+	bad := &failing{err: errors.New("away")}
+	real := w.archive.bucket
+	w.archive.bucket = bad
+	now := time.Now()
+	w.archive.cfg.Now = func() time.Time { return now }
+	for _, id := range []string{"s1", "s2", "s3", "s4", "s5", "s6"} {
+		w.record(t, id)
+	}
+	w.sweep(t, 0, "s3.tgr: away")
+	if bad.asked != enough {
+		t.Errorf("it was asked %d times, want %d", bad.asked, enough)
+	}
+	hour := 0
+	for range 240 { // each 15 s
+		now = now.Add(15 * time.Second)
+		w.sweep(t, 0, "")
+		hour++
+	}
+	if bad.asked > 240+enough {
+		t.Errorf("it was asked %d times in an hour", bad.asked)
+	}
+	w.archive.bucket = real
+	now = now.Add(longestWait)
+	w.sweep(t, 6, "")
+}
+
+// failing is a bucket that answers nothing else.
+type failing struct {
+	err   error
+	asked int
+}
+
+func (f *failing) create(context.Context, string, io.Reader) error     { f.asked++; return f.err }
+func (f *failing) open(context.Context, string) (io.ReadCloser, error) { return nil, f.err }
+func (f *failing) Close() error                                        { return nil }
+
+// isThere reports whether a file is.
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 func TestCheck(t *testing.T) {
 	for url, good := range map[string]bool{
-		"s3://recordings?region=eu-central-1": true, "file:///srv/recordings": true,
-		"gs://x": false, "mem://": false, "s3://me:secret@x": false, "recordings": false, "%": false,
+		"s3://recordings?region=eu-central-1": true, "file:///srv/recordings": true, "gs://recordings": true, "gs://recordings?prefix=a/": true,
+		"azblob://recordings?storage_account=acme": true, "s3://x?endpoint=https://minio.internal": true, "s3://x?endpoint=http://127.0.0.1:1": true,
+		"mem://": false, "s3://me:secret@x": false, "recordings": false, "%": false, "s3://": false, "s3:///x": false, "s3://x/y": false,
+		"file://host/x": false, "file:///x?metadata=skip": false, "gs://x?access_id=-": false,
+		"s3://x?endpoint=http://minio.internal": false, "s3://x?disable_https=true": false, "azblob://x?protocol=http": false,
+		"azblob://x?protocol=http&domain=evil.test": false, "s3://x?endpoint=%25": false,
 	} {
 		if err := Check(url); (err == nil) != good || err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", url, err)
