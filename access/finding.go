@@ -71,10 +71,10 @@ func (f *Findings) Clock(theirs, asked, answered time.Time) {
 
 // Expiry judges how long something is good.
 func (f *Findings) Expiry(what string, end, now time.Time, renew string) {
-	day := end.UTC().Format(time.DateOnly)
+	day := fmt.Sprintf("%s (%d days)", end.UTC().Format(time.DateOnly), int(end.Sub(now).Hours()/24))
 	switch {
 	case !now.Before(end):
-		f.Fail(renew, "%s ended on %s", what, day)
+		f.Fail(renew, "%s ended on %s", what, end.UTC().Format(time.DateOnly))
 	case end.Sub(now) < soon:
 		f.Warn(renew, "%s ends on %s", what, day)
 	default:

@@ -21,6 +21,8 @@ type devSSH struct {
 	minter *sshmint.Minter
 }
 
+var devSources = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+
 // startSSHTarget starts the host that dev gives access to, if sshd is there.
 func (h *devHouse) startSSHTarget(ctx context.Context) error {
 	dir := filepath.Join(h.opts.Dir, keysDir)
@@ -46,7 +48,7 @@ func (h *devHouse) startSSHTarget(ctx context.Context) error {
 	h.onClose(host.Close)
 	h.ssh.host = host
 	h.ssh.minter, err = sshmint.New(sshmint.Config{
-		Installation: h.state.Installation, CA: ca.signer, Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Installation: h.state.Installation, CA: ca.signer, Sources: devSources,
 		Ahead: 10 * time.Second, // one clock, and nobody wants to wait for the proof
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway/lease"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
+	sshmint "github.com/tidegate/tidegate/gateway/ssh/mint"
 	"github.com/tidegate/tidegate/policies"
 	"github.com/tidegate/tidegate/workflows"
 	"github.com/tidegate/tidegate/workflows/forge"
@@ -153,10 +154,13 @@ func (p *patient) targets(ctx context.Context) []access.Finding {
 		return f.List
 	}
 	defer m.Close()
-	var all []examination
+	all := p.hostExams(offers, state.open)
 	for _, t := range targetsOf(offers) {
+		if t.Kind == sshmint.Kind {
+			continue
+		}
 		if t.Kind != m.Kind() {
-			f.Warn("Try a grant there.", "%s is not looked at: doctor knows targets of kind %s only", t.TargetRef, m.Kind())
+			f.Warn("Try a grant there.", "%s is not looked at: doctor knows no targets of its kind", t.TargetRef)
 			continue
 		}
 		all = append(all, examination{"target " + t.TargetRef.String(), func(ctx context.Context) []access.Finding {

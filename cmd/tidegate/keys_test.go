@@ -667,3 +667,51 @@ func TestKeysVerbRefuses(t *testing.T) {
 		t.Errorf("another user's: exit code %d\n%s%s", s.code, s.out, s.err)
 	}
 }
+
+// TestDoctorReadsKeys: what a running part can't read any more is a failure,
+// and so is what others can.
+func TestDoctorReadsKeys(t *testing.T) {
+	dir := t.TempDir()
+	keys := filepath.Join(dir, keysDir)
+	if _, err := openOwnKeys(keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyKindOf(recorderKey).ensure(keys, keysNoon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openUserCA(keys, time.Now, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	p := &patient{installation: installation{Dir: dir}, parts: parts{Control: true, Gateway: true}}
+	looks := func(failures int, want string) {
+		t.Helper()
+		n, all := 0, ""
+		for _, f := range p.keys(t.Context()) {
+			all += f.Say + "\n"
+			if f.Level == access.LevelFail {
+				n++
+			}
+		}
+		if n != failures || !strings.Contains(all, want) {
+			t.Errorf("%d failures, want %d and %q in\n%s", n, failures, want, all)
+		}
+	}
+	looks(0, "holds every key")
+	p.ssh = true
+	looks(len(gatewaySSHKeys), "ssh-host-ca.pem: no such file")
+	p.ssh = false
+	path := filepath.Join(keys, "ssh-user-ca.pem")
+	good := string(contents(t, path))
+	put(t, path, "no key", 0o600)
+	looks(1, "no PEM in it")
+	put(t, path, good, 0o600)
+	put(t, besideKey(path, nextSuffix), good, 0o600)
+	looks(1, "want one private key, and Signs-From in its head")
+	if err := os.Remove(besideKey(path, nextSuffix)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	looks(1, "others may use it")
+}

@@ -53,10 +53,13 @@ func (w *serveWorld) operate(t *testing.T) {
 	}
 	t.Run("ls and doctor", func(t *testing.T) {
 		want(ask("ls"), exitOK, "inc-1", "active", "postgres.orders-prod")
+		want(ask("doctor"), exitFailed, "ok   target ssh.web-1: "+w.host.Address+" proves itself by the pinned key", "FAIL target ssh.web-1: it does not let "+w.host.Account+" in by a certificate of the user CA")
+		w.trust(t)
 		s := ask("doctor")
 		want(s, exitOK, "warn configuration: ", "ok   ledger: its audit log", "ok   ledger: 1 grants are open",
 			"ok   temporal: 1 workers at the queue tidegate-revoke", "ok   github: we are tidegate-bot", "ok   policies: those on main are in force",
 			"ok   issuer okta: it publishes 1 keys", "ok   target postgres.orders-prod: grant inc-1 can be given", "ok   gateway: it opens sessions",
+			"ok   target ssh.web-1: it lets "+w.host.Account+" in by a certificate of the user CA",
 			"ok   recordings: ", "ok   certificates: ")
 	})
 	token := put(t, filepath.Join(t.TempDir(), "token"), w.house.Tokens["alice"]+"\n", 0o600)

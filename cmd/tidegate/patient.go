@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/tidegate/tidegate/gateway/identify"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
+	sshmint "github.com/tidegate/tidegate/gateway/ssh/mint"
 	"github.com/tidegate/tidegate/workflows/forge"
 )
 
@@ -23,7 +25,9 @@ import (
 type patient struct {
 	installation
 	parts    parts
-	ssh      bool // it has SSH keys
+	ssh      bool           // it has SSH
+	sources  []netip.Prefix // of the gateway, as hosts see it
+	session  func(context.Context, access.Target) (sshmint.Login, error)
 	forge    forge.Config
 	temporal client.Options
 	issuers  []identify.Issuer
@@ -94,6 +98,9 @@ func ofServe(path string) (*patient, error) {
 		files:  []tlsFiles{cfg.Gateway.TLS, cfg.Webhook.TLS}, config: f.List, read: make(chan struct{}),
 		door: cfg.Gateway.Control, enrolled: cfg.Gateway.Enrolment, cas: map[string]string{},
 	}
+	if cfg.SSH != nil {
+		p.sources, p.session = cfg.SSH.Sources, logins(cfg.Secrets).session
+	}
 	known, err := filepath.Glob(filepath.Join(cfg.StateDir, gatewaysDir, "*.pem"))
 	if err != nil {
 		return nil, fmt.Errorf("list enrolled gateways: %w", err)
@@ -124,8 +131,8 @@ func ofDevFolder(i installation) (*patient, error) {
 	return &patient{
 		installation: i, parts: parts{Control: true, Gateway: true}, forge: h.forgeConfig(), temporal: h.temporalOptions(), issuers: h.issuers(), config: f.List,
 		admin:  func(_ context.Context, t access.Target) (mint.AdminLogin, error) { return h.adminOf(t, ca) },
-		record: record.Config{Dir: i.Recordings}, read: make(chan struct{}),
-		cas: map[string]string{},
+		record: record.Config{Dir: i.Recordings}, read: make(chan struct{}), cas: map[string]string{},
+		ssh: isFile(i.key(keyKindOf(userCAKey).file)), sources: devSources,
 	}, nil
 }
 
@@ -146,6 +153,9 @@ func (p *patient) examinations() []examination {
 			all = append(all, examination{"issuer " + i.Name, func(ctx context.Context) []access.Finding {
 				return identify.Diagnose(ctx, i, identify.Options{})
 			}})
+		}
+		if p.ssh && p.parts.apart() {
+			all = append(all, examination{"targets", p.hosts})
 		}
 		all = append(all, examination{"gateway", p.gateway},
 			examination{"recordings", func(context.Context) []access.Finding { return record.Diagnose(p.record) }})

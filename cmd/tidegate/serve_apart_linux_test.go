@@ -200,9 +200,10 @@ func (w *apartWorld) works(t *testing.T) {
 
 // doctor finds both healthy, each by its own configuration.
 func (w *apartWorld) doctor(t *testing.T) {
+	w.trust(t)
 	for config, wants := range map[string][]string{
-		w.controlConfig: {"ok   ledger: its clock agrees", "ok   target postgres.orders-prod: grant inc-1 can be given"},
-		w.gatewayConfig: {"ok   ledger: it answers", "ok   gateway: it opens sessions", "knows us as gateway-1"},
+		w.controlConfig: {"ok   ledger: its clock agrees", "ok   target postgres.orders-prod: grant inc-1 can be given", "ok   target ssh.web-1: it lets " + w.host.Account + " in by a certificate of the user CA"},
+		w.gatewayConfig: {"ok   ledger: it answers", "ok   gateway: it opens sessions", "knows us as gateway-1", "ok   target ssh.web-1: " + w.host.Address + " proves itself by the pinned key", "warn target ssh.web-1: whether it lets sessions in is asked where the control side runs"},
 	} {
 		code, said := tool(t, "doctor", "--config", config)
 		for _, want := range wants {

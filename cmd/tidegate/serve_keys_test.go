@@ -57,8 +57,11 @@ func (a *sshWorld) turned(t *testing.T, name string, next keyRow) {
 }
 
 func (a *sshWorld) turnsUserCA(t *testing.T) {
-	a.keys(t, "rotate", userCAKey, "--lead", turnLead.String())
+	a.keys(t, "rotate", userCAKey, "--lead", "20s") // doctor needs some of it
 	next := a.key(t, userCAKey, keyNext)
+	if code, said := call(t, "", "doctor", "--config", a.config); code != exitOK || !strings.Contains(said, "warn target ssh.web-1: it does not let "+a.host.Account+" in by one of the next user CA yet") {
+		t.Errorf("doctor of a host that does not know the next CA: exit code %d:\n%s", code, said)
+	}
 	a.trust(t) // both lines are in the file at once
 	a.turned(t, userCAKey, next)
 	line := strings.Split(strings.TrimSpace(a.keys(t, "print", userCAKey)), "\n")[0]

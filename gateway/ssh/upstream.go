@@ -33,19 +33,27 @@ func dialTarget(ctx context.Context, lease access.Lease, plan backing.Backing, a
 	if err != nil {
 		return nil, err
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", lease.Address)
+	return dialHost(ctx, lease.Address, func(net.Addr) (*gossh.ClientConfig, error) {
+		return &gossh.ClientConfig{User: account, Auth: login, HostKeyCallback: verify, HostKeyAlgorithms: algorithms}, nil
+	})
+}
+
+// dialHost connects to a host and logs in as is answered for our address.
+func dialHost(ctx context.Context, address string, as func(local net.Addr) (*gossh.ClientConfig, error)) (*upstream, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("dial target: %w", err)
 	}
 	if err := safe(conn.RemoteAddr()); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	cfg, err := as(conn.LocalAddr())
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	cfg.Ciphers, cfg.ClientVersion = ciphersForTarget(), version
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	c, channels, requests, err := gossh.NewClientConn(conn, lease.Address, &gossh.ClientConfig{
-		Config: gossh.Config{Ciphers: ciphersForTarget()},
-		User:   account, Auth: login, ClientVersion: version,
-		HostKeyCallback: verify, HostKeyAlgorithms: algorithms,
-	})
+	c, channels, requests, err := gossh.NewClientConn(conn, address, cfg)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 		_ = c.Close()
