@@ -234,15 +234,29 @@ func (v keyView) publish(dir string) error {
 	case v.kind.forever:
 		return addPublicKey(dir, v.Signs.Public.(ed25519.PublicKey))
 	}
-	halves, err := v.publicHalves()
+	text, err := v.publicText()
 	if err != nil {
 		return err
 	}
-	path, text := filepath.Join(dir, v.kind.public), []byte(strings.Join(halves, "\n")+"\n")
-	if is, err := readBounded(path, maxSecret); err == nil && bytes.Equal(is, text) {
-		return nil
+	return writeNew(filepath.Join(dir, v.kind.public), text)
+}
+
+// published reports whether that file says what it should.
+func (v keyView) published(dir string) (bool, error) {
+	if v.kind.public == "" || v.kind.forever {
+		return true, nil
 	}
-	return writeNew(path, text)
+	text, err := v.publicText()
+	if err != nil {
+		return false, err
+	}
+	is, err := readBounded(filepath.Join(dir, v.kind.public), maxSecret)
+	return err == nil && bytes.Equal(is, text), nil
+}
+
+func (v keyView) publicText() ([]byte, error) {
+	halves, err := v.publicHalves()
+	return []byte(strings.Join(halves, "\n") + "\n"), err
 }
 
 // sshSigner is a private half for SSH.

@@ -99,26 +99,30 @@ func (k *liveKey) look(dir string, now time.Time) error {
 		return err
 	}
 	k.set.Store(&set)
-	return errors.Join(k.tidy(dir, set, now), set.at(now).publish(dir))
+	done, err := set.at(now).published(dir)
+	if err != nil || done && !set.unsettled(now) {
+		return err
+	}
+	return k.tidy(dir, now)
 }
 
-// tidy moves the files on after a rotation, unless the verb is at it.
-func (k *liveKey) tidy(dir string, set keySet, now time.Time) error {
-	if !set.unsettled(now) {
-		return nil
-	}
+// tidy moves the files on after a rotation. The verb may be at it: what it
+// leaves counts.
+func (k *liveKey) tidy(dir string, now time.Time) error {
 	unlock, err := lockKeys(dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if set, err = readKeySet(dir, k.kind); err != nil {
+	set, err := readKeySet(dir, k.kind)
+	if err != nil {
 		return err
 	}
+	v := set.at(now)
 	if set.unsettled(now) {
-		err = set.at(now).settle(dir)
+		err = v.settle(dir)
 	}
-	return err
+	return errors.Join(err, v.publish(dir))
 }
 
 // keepLive looks at the keys until the house closes.

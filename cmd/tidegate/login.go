@@ -281,9 +281,6 @@ func runSSHConfig(ctx context.Context, args []string, io stdio) error {
 	if l.Gateway == "" {
 		return errors.New("find the gateway: nobody has logged in here; run `tidegate login` first")
 	}
-	if err := l.refreshTrust(ctx, *dir); err != nil {
-		fmt.Fprintln(io.err, "known_hosts stays as it is:", record.Visible(err.Error()))
-	}
 	for _, target := range targets {
 		if !sshTarget.MatchString(target) {
 			return fmt.Errorf("%w: %q is no target", errUsage, target)
@@ -295,6 +292,9 @@ func runSSHConfig(ctx context.Context, args []string, io stdio) error {
 		if _, err := io.out.Write(text); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
+	}
+	if err := l.refreshTrust(ctx, *dir); err != nil {
+		fmt.Fprintln(io.err, "known_hosts stays as it is:", record.Visible(err.Error()))
 	}
 	return nil
 }
