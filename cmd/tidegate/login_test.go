@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"html"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -152,5 +154,33 @@ func TestLoginNeedsToKnowWhere(t *testing.T) {
 		if code, out := call(t, "", "ssh-config", "--login-dir", dir, "--", bad); code != exitUsage {
 			t.Errorf("%q: code %d: %s", bad, code, out)
 		}
+	}
+}
+
+// TestLoginKeepsNoConnection: a provider that closes idle ones at the moment of
+// the next question ends no login.
+func TestLoginKeepsNoConnection(t *testing.T) {
+	kept := 0
+	var server *httptest.Server
+	server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !r.Close {
+			kept++
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"issuer": server.URL, "authorization_endpoint": server.URL + "/a", "token_endpoint": server.URL + "/t", "jwks_uri": server.URL + "/k",
+			"access_token": "x", "token_type": "Bearer",
+		})
+	}))
+	defer server.Close()
+	client, err := oidcIssuer{URL: server.URL, CA: []byte(pemText("CERTIFICATE", server.Certificate().Raw))}.discover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.refreshed(t.Context(), access.NewSecret("y")); err != nil {
+		t.Fatal(err)
+	}
+	if kept > 0 {
+		t.Errorf("%d requests asked for the connection to be kept", kept)
 	}
 }

@@ -39,10 +39,14 @@ type oidcIssuer struct {
 
 // discover asks the provider where its endpoints are.
 func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
-	c := &oidcClient{http: &http.Client{Timeout: requestTime}}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if len(i.CA) > 0 {
-		c.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool(i.CA), MinVersion: tls.VersionTLS12}}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool(i.CA), MinVersion: tls.VersionTLS12}
 	}
+	// Who waits for a browser asks every 5 seconds, which is when many servers
+	// close a connection that is idle; a POST that meets that is not sent again.
+	transport.DisableKeepAlives = true
+	c := &oidcClient{http: &http.Client{Timeout: requestTime, Transport: transport}}
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, c.http), i.URL)
 	if err != nil {
 		return nil, fmt.Errorf("find the identity provider: %w", err)
