@@ -38,6 +38,7 @@ type Control struct {
 	guard   func(context.Context, func(context.Context) error) error
 	workers []worker.Worker
 	nudge   chan struct{} // reconcile now
+	remake  chan struct{} // look for access to be made again
 	cancel  context.CancelFunc
 	loops   sync.WaitGroup
 }
@@ -73,7 +74,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		return nil, err
 	}
 	acts.Rules = acts.Rules.withDefaults()
-	c := &Control{client: cfg.Client, acts: &acts, queue: cfg.Queue, guard: cfg.Guard, nudge: make(chan struct{}, 1)}
+	c := &Control{client: cfg.Client, acts: &acts, queue: cfg.Queue, guard: cfg.Guard, nudge: make(chan struct{}, 1), remake: make(chan struct{}, 1)}
 	if c.queue == "" {
 		c.queue = defaultQueue
 	}
@@ -129,6 +130,8 @@ func (c *Control) startLoops(ctx context.Context, cfg Config) {
 			do: func(ctx context.Context) error { return c.guard(ctx, s.sweep) }},
 		{name: "reconcile", every: reconcile, bound: 2 * time.Minute, wake: c.nudge,
 			do: func(ctx context.Context) error { return c.guard(ctx, s.reconcile) }},
+		{name: "renew", every: 5 * time.Second, rest: time.Second, bound: 2 * time.Minute, wake: c.remake,
+			do: func(ctx context.Context) error { return c.guard(ctx, c.renewAll) }},
 		{name: "changes", every: 5 * time.Second, bound: 30 * time.Second, wake: cfg.Changed, do: (&waker{Control: c}).changed},
 		{name: "measure", every: 15 * time.Second, bound: 10 * time.Second, do: c.measure},
 	}
@@ -150,14 +153,19 @@ func (c *Control) stopWorkers() {
 	}
 }
 
+// poke wakes a loop, unless that is due already.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // Hint says that something may have changed. It only wakes a workflow, so a
 // webhook may wait for it.
 func (c *Control) Hint(ctx context.Context, h Hint) error {
 	if h.Kind == HintPush {
-		select {
-		case c.nudge <- struct{}{}:
-		default: // one is due already
-		}
+		poke(c.nudge)
 	}
 	return c.hint(ctx, h)
 }

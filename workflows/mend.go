@@ -15,7 +15,8 @@ import (
 
 const mendEvery = time.Minute
 
-// mendAll looks at the active grants, and makes again what its target broke.
+// mendAll looks at the active grants, and has made again (renewAll) what its
+// target broke.
 func (s *sweeper) mendAll(ctx context.Context) error {
 	now := s.now()
 	if now.Sub(s.lookedAt) < mendEvery {
@@ -92,6 +93,5 @@ func (s *sweeper) mend(ctx context.Context, g access.Grant, before string) (stri
 		return before, fmt.Errorf("audit grant %s: %w", g.Key, err)
 	}
 	s.wake(ctx, g.Key)
-	_, err = narrowing{Activities: s.Activities}.renew(ctx, row) // what fails now, narrowAll goes on with
-	return broken, err
+	return broken, nil
 }

@@ -23,7 +23,7 @@ func TestBrokenGrantIsMadeAgain(t *testing.T) {
 		w.broken = broken
 		w.clock = func() time.Time { return began.Add(time.Duration(minutes) * time.Minute) }
 		w.mu.Unlock()
-		if err := s.mendAll(t.Context()); err != nil {
+		if err := errors.Join(s.mendAll(t.Context()), renewed(t, a)); err != nil {
 			t.Fatal(err)
 		}
 		g := w.grant(t, key1)
@@ -52,7 +52,7 @@ func TestMendingSurvivesATargetThatIsDown(t *testing.T) {
 	w, a, _ := active(t)
 	down := errors.New("connection refused")
 	w.broken, w.failRevoke = "public.users", func(int) error { return down }
-	if err := newSweeper(a).mendAll(t.Context()); !errors.Is(err, down) {
+	if err := errors.Join(newSweeper(a).mendAll(t.Context()), renewed(t, a)); !errors.Is(err, down) {
 		t.Fatalf("got %v", err)
 	}
 	if g := w.grant(t, key1); g.Generation != 2 || len(g.Backing) > 0 {

@@ -13,11 +13,11 @@ import (
 
 // An active grant keeps the policies that it was approved under, and today's
 // can only narrow them. The gateways judge by both sets of rules themselves;
-// what is at the target is made again here, under a new generation, so that
-// no session goes on with what the old one gave.
+// what is at the target is made again, under a new generation (renewAll), so
+// that no session goes on with what the old one gave.
 
 // narrowAll looks at the active grants when other policies came into force
-// than those that they were looked at under, and goes on with what was begun.
+// than those that they were looked at under.
 func (s *sweeper) narrowAll(ctx context.Context) error {
 	adopted, err := s.Ledger.Adopted(ctx)
 	if access.CodeOf(err) == access.CodeNotFound {
@@ -33,10 +33,10 @@ func (s *sweeper) narrowAll(ctx context.Context) error {
 	force, active := policyFiles(adopted), map[access.GrantKey]string{}
 	var look []access.Grant
 	for _, g := range rows {
-		if g.State != access.StateActive || !s.now().Before(g.NotAfter) {
-			continue
+		if g.State != access.StateActive || !s.now().Before(g.NotAfter) || s.now().Before(g.Yields) {
+			continue // or its target is amid a migration: later
 		}
-		if s.narrowed[g.Key] == force && len(g.Backing) > 0 {
+		if s.narrowed[g.Key] == force {
 			active[g.Key] = force
 		} else {
 			look = append(look, g)
@@ -101,25 +101,8 @@ type narrowing struct {
 	directory access.Directory
 }
 
-// one narrows one active grant. What was begun and not finished (a row whose
-// target is to be made again) is finished first.
+// one narrows one active grant.
 func (n narrowing) one(ctx context.Context, g access.Grant) error {
-	if len(g.Backing) == 0 {
-		if n.now().Before(g.Yields) {
-			return nil // its target makes room for a migration
-		}
-		row, err := n.renew(ctx, g)
-		if isRefusal(err) {
-			why := "Its access could not be made again: " + access.Message(err)
-			_, err = n.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: clip(why)})
-			n.wake(ctx, g.Key)
-			return err
-		}
-		if err != nil || row.State != access.StateActive {
-			return err
-		}
-		g = row
-	}
 	today, err := n.narrower(ctx, g)
 	if isRefusal(err) {
 		why := "The policies changed and don't give it any more: " + access.Message(err)
@@ -236,7 +219,7 @@ func stillMeant(approved, today []access.Person) []access.Person {
 	return out
 }
 
-// apply stores what is left and makes it at the target.
+// apply stores what is left, of which renewAll makes the access anew.
 func (n narrowing) apply(ctx context.Context, g access.Grant, to narrowed) error {
 	shorter := to.until.Before(g.NotAfter)
 	if !shorter && to.plan.Digest() == g.Plan.Digest() {
@@ -263,48 +246,8 @@ func (n narrowing) apply(ctx context.Context, g access.Grant, to narrowed) error
 		return fmt.Errorf("audit grant %s: %w", g.Key, err)
 	}
 	n.wake(ctx, g.Key)
-	if other {
-		_, err := n.renew(ctx, row)
-		return err
-	}
-	if !shorter {
+	if !shorter || len(row.Backing) == 0 {
 		return nil
 	}
 	return n.prolong(ctx, row, row.NotAfter)
-}
-
-// renew makes the access of an active grant again: the old generation is taken
-// away before the new one is there, so that both never are. A target that is
-// down leaves the grant without access, and it is tried again.
-func (n narrowing) renew(ctx context.Context, g access.Grant) (access.Grant, error) {
-	g, err := n.signed(ctx, g)
-	if err != nil {
-		return g, err
-	}
-	m, err := n.minter(g.Plan.Target.Kind)
-	if err != nil {
-		return g, err
-	}
-	if err := m.Revoke(ctx, g); err != nil {
-		return g, fmt.Errorf("take the old access of %s away: %w", g.Key, err)
-	}
-	minted, err := m.Mint(ctx, g)
-	if err != nil {
-		return g, fmt.Errorf("make the access of %s again: %w", g.Key, err)
-	}
-	row, err := n.change(ctx, g.Key, func(row *access.Grant) (bool, error) {
-		if row.State != access.StateActive || row.Generation != g.Generation {
-			return false, nil
-		}
-		row.Backing, row.Yields = made(minted), time.Time{}
-		return true, nil
-	})
-	if err != nil {
-		return row, err
-	}
-	if row.State.Ended() {
-		return row, n.take(ctx, row)
-	}
-	n.tell(ctx, Hint{Kind: HintPull, Ref: refOf(row)})
-	return row, nil
 }

@@ -78,14 +78,14 @@ func TestNarrowingSurvivesATargetThatIsDown(t *testing.T) {
 	adoptOther(w, func(p *access.Plan) error { p.Role.Read = []string{"public.orders"}; return nil })
 	down := errors.New("connection refused")
 	w.failRevoke = func(int) error { return down }
-	if err := newSweeper(a).reconcile(t.Context()); !errors.Is(err, down) {
+	if err := reconciled(t, newSweeper(a)); !errors.Is(err, down) {
 		t.Fatalf("got %v, want the target's error", err)
 	}
 	if g := w.grant(t, key1); g.State != access.StateActive || g.Generation != 2 || len(g.Backing) != 0 {
 		t.Errorf("with the target down: %s, generation %d, %d bytes of backing; want nothing that opens", g.State, g.Generation, len(g.Backing))
 	}
 	w.failRevoke, w.failMint = nil, func(int) error { return down }
-	if err := newSweeper(a).reconcile(t.Context()); !errors.Is(err, down) {
+	if err := reconciled(t, newSweeper(a)); !errors.Is(err, down) {
 		t.Fatalf("got %v, want the target's error", err)
 	}
 	w.failMint = nil
@@ -107,4 +107,36 @@ func TestGrantThatEndsWhileItIsMadeAgain(t *testing.T) {
 	}
 	reconcile(t, newSweeper(a))
 	wantGone(t, w, access.StateRevoked)
+}
+
+// TestYieldingGrantIsMadeLater: not before its moment, and under the policies
+// that came into force meanwhile; then by itself, within seconds (control's
+// loop "renew"), the forge being asked for nothing.
+func TestYieldingGrantIsMadeLater(t *testing.T) {
+	w, a, _ := active(t)
+	until := w.clock().Add(10 * time.Minute)
+	_, err := a.change(t.Context(), key1, func(row *access.Grant) (bool, error) {
+		row.Generation, row.Backing, row.Yields = row.Generation+1, nil, until
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	adoptOther(w, func(p *access.Plan) error { p.Role.Read = []string{"public.orders"}; return nil })
+	s := newSweeper(a)
+	reconcile(t, s)
+	if g := w.grant(t, key1); w.mints != 1 || g.Generation != 2 {
+		t.Errorf("while its target yields: %d mints, generation %d; want it left alone", w.mints, g.Generation)
+	}
+	later(w, 10*time.Minute)
+	if err := renewed(t, a); err != nil {
+		t.Fatal(err)
+	}
+	if g := w.grant(t, key1); len(g.Backing) == 0 || !g.Yields.IsZero() || w.generation != 2 {
+		t.Errorf("after its moment: %d bytes of backing, yields %s, minted %d", len(g.Backing), g.Yields, w.generation)
+	}
+	reconcile(t, s)
+	if g := w.grant(t, key1); g.Generation != 3 || len(g.Plan.Role.Read) != 1 {
+		t.Errorf("afterwards it is generation %d and reads %v; want what the policies of today give", g.Generation, g.Plan.Role.Read)
+	}
 }

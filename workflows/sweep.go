@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"strings"
 	"sync"
@@ -383,6 +382,7 @@ func (s *sweeper) direct(ctx context.Context, main access.Tree, refs []Ref) (boo
 // changed follows a change of the ledger, whoever made it: a command line, a
 // console, another control.
 func (w *waker) changed(ctx context.Context) error {
+	poke(w.remake)
 	return errors.Join(w.wakeEnded(ctx), w.startHolds(ctx))
 }
 
@@ -438,40 +438,4 @@ func (c *Control) measure(ctx context.Context) error {
 	}
 	c.acts.Signals.older(older != "")
 	return nil
-}
-
-// task is one of Control's loops. The loops are apart because one that hangs
-// on the forge must not delay the revocations.
-type task struct {
-	name  string
-	every time.Duration
-	wake  <-chan struct{}
-	bound time.Duration
-	do    func(context.Context) error
-}
-
-func (t task) run(ctx context.Context, log *slog.Logger, signals *Signals) {
-	ticker := time.NewTicker(t.every)
-	defer ticker.Stop()
-	for {
-		bounded, cancel := context.WithTimeout(ctx, t.bound)
-		err := t.do(bounded)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		signals.ran(t.name, err)
-		if err != nil {
-			log.ErrorContext(ctx, t.name+" failed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case _, open := <-t.wake:
-			if !open {
-				t.wake = nil // the watch ended; the ticker goes on
-			}
-		}
-	}
 }

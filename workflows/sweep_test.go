@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,9 +94,19 @@ func TestSweepStartsWhatTemporalLost(t *testing.T) {
 
 func reconcile(t *testing.T, s *sweeper) {
 	t.Helper()
-	if err := s.reconcile(t.Context()); err != nil {
+	if err := reconciled(t, s); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func renewed(t *testing.T, a *Activities) error {
+	_, err := a.renewAll(t.Context())
+	return err
+}
+
+// reconciled makes the ledger follow main, and what it then lacks at targets.
+func reconciled(t *testing.T, s *sweeper) error {
+	return errors.Join(s.reconcile(t.Context()), renewed(t, s.Activities))
 }
 
 func TestFileThatLeavesOrChangesOnMainRevokes(t *testing.T) {
@@ -373,4 +385,23 @@ func TestHintsThatTemporalDidNotTakeAreGivenAgain(t *testing.T) {
 	if len(d.hints) != 1 {
 		t.Errorf("%d hints, want the one that was lost and no more", len(d.hints))
 	}
+}
+
+// TestLoopRests: a loop that is woken all the time runs once in its rest, and
+// one wake meanwhile is not lost.
+func TestLoopRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		wake, runs := make(chan struct{}, 1), 0
+		done := make(chan struct{})
+		loop := task{name: "x", every: time.Hour, rest: time.Second, bound: time.Minute, wake: wake,
+			do: func(context.Context) error { runs++; poke(wake); poke(wake); return nil }}
+		go func() { defer close(done); loop.run(ctx, slog.New(slog.DiscardHandler), nil) }()
+		time.Sleep(10*time.Second - time.Millisecond)
+		cancel()
+		<-done
+		if runs != 10 {
+			t.Errorf("in 10 s it ran %d times, want 10", runs)
+		}
+	})
 }
