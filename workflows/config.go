@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/shared"
 )
 
 // The registered names. They are in recorded histories, so they stay when Go
@@ -92,9 +93,9 @@ type Activities struct {
 	Log      *slog.Logger
 	Signals  *Signals // nil tells nothing
 
-	starter starter                   // Temporal, behind what activities need of it
-	today   *shared[Ref, *assessment] // readings of landed pull requests; nil shares none
-	gate    *gate                     // keeps targets apart; nil does not
+	starter starter                           // Temporal, behind what activities need of it
+	today   *shared.Answers[Ref, *assessment] // readings of landed pull requests; nil shares none
+	gate    *gate                             // keeps targets apart; nil does not
 }
 
 // starter starts and wakes workflows.

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/shared"
 )
 
 // Config is what Start needs. Zero values are defaults except where said.
@@ -81,7 +82,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if c.guard == nil {
 		c.guard = func(ctx context.Context, sweep func(context.Context) error) error { return sweep(ctx) }
 	}
-	acts.starter, acts.today, acts.gate = c, newShared[Ref, *assessment](), newGate()
+	acts.starter, acts.today, acts.gate = c, shared.New[Ref, *assessment](), newGate()
 	if err := c.startWorkers(); err != nil {
 		return nil, err
 	}

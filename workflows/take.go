@@ -188,7 +188,7 @@ func (a *Activities) signed(ctx context.Context, g access.Grant) (access.Grant, 
 // Grants of one pull request that are minted together share one reading, which
 // began after each of them asked.
 func (a *Activities) stillApproved(ctx context.Context, g access.Grant) error {
-	s, err := a.today.do(ctx, refOf(g), func(ctx context.Context) (*assessment, error) { return a.assessLanded(ctx, refOf(g)) })
+	s, err := a.today.Do(ctx, refOf(g), func(ctx context.Context) (*assessment, error) { return a.assessLanded(ctx, refOf(g)) })
 	if err != nil {
 		return err
 	}

@@ -178,9 +178,9 @@ func (s *Server) dsn(database string) string {
 		Scheme: "postgres", User: url.UserPassword("postgres", s.password),
 		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)), Path: database,
 	}
-	q := url.Values{"sslmode": {"disable"}, "connect_timeout": {"5"}}
+	q := url.Values{"sslmode": {"disable"}, "connect_timeout": {"20"}}
 	if s.options.SSL {
-		q = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.path("ca.pem")}, "connect_timeout": {"5"}}
+		q = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.path("ca.pem")}, "connect_timeout": {"20"}}
 	}
 	u.RawQuery = q.Encode()
 	return u.String()

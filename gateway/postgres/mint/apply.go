@@ -63,20 +63,13 @@ func (m *Minter) mintable(g access.Grant) error {
 // mint reads the catalog first, which may run beside other mints, and then
 // holds the lock for as short as it can.
 func (m *Minter) mint(ctx context.Context, p *pool, j *job, plan access.Plan, approved body) error {
-	today, err := expandToday(ctx, p, plan)
+	now, err := m.today(ctx, p, plan, approved)
 	if err != nil {
 		return err
 	}
-	if approved.Database != today.Database {
-		return access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q: plan the request again.", approved.Database, today.Database)
-	}
-	j.body = intersect(approved, today)
-	if j.body.empty() || j.body.Owner != approved.Owner {
-		return access.Errorf(access.CodeInvalid, "Nothing of what was approved is left on target %s: plan the request again.", plan.Target.TargetRef)
-	}
-	if err := j.describe(ctx, p); err != nil {
-		return err
-	}
+	j.body = now.body
+	j.plan = j.backing()
+	now.names.tell(&j.plan, j.body.Calls)
 	j.making = rand.Text()
 	err = m.inBatches(ctx, p,
 		func(ctx context.Context, c *pgx.Conn) ([]string, error) { return m.plan(ctx, c, j) },
@@ -85,6 +78,45 @@ func (m *Minter) mint(ctx context.Context, p *pool, j *job, plan access.Plan, ap
 		return fmt.Errorf("make role %s: %w", j.role, err)
 	}
 	return nil
+}
+
+// reading is what a mint must know of the target's catalog. It is only read.
+type reading struct {
+	body  body // what was approved and is there
+	names knownNames
+}
+
+// today reads the catalog for a mint. Mints of the same access that come
+// together, as after the merge of a team's requests, share one reading, which
+// began after each of them asked: it is most of what a mint costs the server.
+func (m *Minter) today(ctx context.Context, p *pool, plan access.Plan, approved body) (reading, error) {
+	read := func(ctx context.Context) (reading, error) { return readToday(ctx, p, plan, approved) }
+	same := access.Plan{Target: plan.Target, Role: plan.Role, Masks: plan.Masks, Expansion: plan.Expansion}
+	r, err := m.readings.Do(ctx, same.Digest(), read)
+	if gaveUp := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded); gaveUp && ctx.Err() == nil {
+		return read(ctx) // it was another who gave up
+	}
+	return r, err
+}
+
+func readToday(ctx context.Context, p *pool, plan access.Plan, approved body) (r reading, err error) {
+	today, err := expandToday(ctx, p, plan)
+	if err != nil {
+		return r, err
+	}
+	if approved.Database != today.Database {
+		return r, access.Errorf(access.CodeInvalid, "Database %q was approved and the target is now %q: plan the request again.", approved.Database, today.Database)
+	}
+	r.body = intersect(approved, today)
+	if r.body.empty() || r.body.Owner != approved.Owner {
+		return r, access.Errorf(access.CodeInvalid, "Nothing of what was approved is left on target %s: plan the request again.", plan.Target.TargetRef)
+	}
+	var path []string // an owner's is the server's own
+	if r.body.Owner == "" {
+		path = (&job{body: r.body}).schemas()
+	}
+	r.names, err = readNames(ctx, p, path, r.body.Calls)
+	return r, err
 }
 
 func expandToday(ctx context.Context, p *pool, plan access.Plan) (b body, err error) {
@@ -119,18 +151,22 @@ type found struct {
 func (m *Minter) plan(ctx context.Context, c *pgx.Conn, j *job) ([]string, error) {
 	var is found
 	var usable []string
-	err := c.QueryRow(ctx, `select has_database_privilege('public', current_database(), 'connect'),
+	var yield bool
+	looks := &pgx.Batch{}
+	looks.Queue(`select has_database_privilege('public', current_database(), 'connect'),
 		array(select nspname::text from pg_namespace where nspname = any($1) and has_schema_privilege('public', oid, 'usage')),
-		(select coalesce(shobj_description(oid, 'pg_authid'), '') from pg_roles where rolname = $2)`,
-		j.schemas(), j.role).Scan(&j.publicConnect, &usable, &is.comment)
-	if err != nil {
+		(select coalesce(shobj_description(oid, 'pg_authid'), '') from pg_roles where rolname = $2), to_regclass($3) is not null`,
+		j.schemas(), j.role, m.names.yield()).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&j.publicConnect, &usable, &is.comment, &yield)
+	})
+	queueMaskSchemas(looks, j.role+"_m_", &is.schemas, &is.views)
+	if err := c.SendBatch(ctx, looks).Close(); err != nil {
 		return nil, fmt.Errorf("look for role %s: %w", j.role, err)
 	}
-	if err := m.yields(ctx, c, j); err != nil {
-		return nil, err
-	}
-	if is.schemas, is.views, err = maskSchemasOf(ctx, c, j.role+"_m_"); err != nil {
-		return nil, err
+	if yield && j.views() > 0 {
+		if err := m.yields(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	j.publicUsage = map[string]bool{}
 	for _, s := range usable {

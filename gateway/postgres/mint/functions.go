@@ -214,31 +214,33 @@ select format('revoke execute on routine %s from %I', objid::regprocedure, rolna
 from theirs where deptype = 'a' and classid = 'pg_proc'::regclass`
 
 const (
-	laterBuiltinsSQL = `select distinct proname::text from pg_proc where pronamespace = 'pg_catalog'::regnamespace and proname <> all($1) order by 1`
-	shadowsSQL       = `
+	laterBuiltinsSQL = `select distinct proname::text from pg_proc where pronamespace = 'pg_catalog'::regnamespace
+	and proname::text not in (select unnest($1::text[])) order by 1`
+	shadowsSQL = `
 select distinct p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where ` + foreignSchema + ` and (cardinality($1::text[]) = 0 or n.nspname = any($1)) and ` + openRoutine + `
 	and p.oid <> all($2) and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
 	and not (p.provolatile = 'i' and exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'))
-	and (p.proname = any($3) or p.proname = any($4)
+	and (p.proname::text in (select unnest($3::text[])) or p.proname::text in (select unnest($4::text[]))
 		or exists (select from pg_proc b where b.pronamespace = 'pg_catalog'::regnamespace and b.proname = p.proname)
 		or p.pronargs >= 1 and p.pronargs - p.pronargdefaults <= 1
 			and (select t.typtype in ('c', 'd') or t.typname in ('record', 'anyelement', 'anynonarray', 'anycompatible', 'anycompatiblenonarray') from pg_type t where t.oid = p.proargtypes[0]))
 order by 1 limit $5`
 )
 
-// tellCalls puts into the room's plan what it must know of functions: those
-// that may be called, those that its server has beyond PostgreSQL 15, and the
-// names by which something else would be met than `call` names. Immutable
-// functions of extensions are no such thing: citext has a max of its own.
-func tellCalls(ctx context.Context, q querier, b *backing.Backing, may []routine) error {
+// knownNames is what the room must know of a server's functions: those that
+// it has beyond PostgreSQL 15, and the names by which something else would be
+// met than `call` names. Immutable functions of extensions are no such thing:
+// citext has a max of its own.
+type knownNames struct{ builtins, shadows []string }
+
+// readNames reads them for a search path; none stands for all schemas. The
+// thousands of names that the queries get stand in subqueries: as constants
+// they took the server longer to plan than all else of a mint.
+func readNames(ctx context.Context, q querier, path []string, may []routine) (knownNames, error) {
 	oids, names := []uint32{}, map[string]bool{}
 	for _, r := range may {
 		oids, names[r.Name] = append(oids, r.oid), true
-		one := backing.Routine{Schema: r.Schema, Name: r.Name}
-		if !slices.Contains(b.Calls, one) {
-			b.Calls = append(b.Calls, one)
-		}
 	}
 	var errs []error
 	list := func(sql string, args ...any) []string {
@@ -247,17 +249,25 @@ func tellCalls(ctx context.Context, q querier, b *backing.Backing, may []routine
 		errs = append(errs, err)
 		return out
 	}
-	path := b.SearchPath
-	if path == nil {
-		path = []string{}
-	}
 	own := backing.Builtins()
-	b.Builtins = list(laterBuiltinsSQL, own)
-	b.Shadows = list(shadowsSQL, path, oids, slices.Sorted(maps.Keys(names)), own, backing.MaxNames+1)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("read functions: %w", err)
+	out := knownNames{
+		builtins: list(laterBuiltinsSQL, own),
+		shadows:  list(shadowsSQL, append([]string{}, path...), oids, slices.Sorted(maps.Keys(names)), own, backing.MaxNames+1),
 	}
-	return nil
+	if err := errors.Join(errs...); err != nil {
+		return out, fmt.Errorf("read functions: %w", err)
+	}
+	return out, nil
+}
+
+// tell puts them into the room's plan, with what may be called.
+func (n knownNames) tell(b *backing.Backing, may []routine) {
+	b.Builtins, b.Shadows = n.builtins, n.shadows
+	for _, r := range may {
+		if one := (backing.Routine{Schema: r.Schema, Name: r.Name}); !slices.Contains(b.Calls, one) {
+			b.Calls = append(b.Calls, one)
+		}
+	}
 }
 
 const callableSQL = `select s from unnest($1::text[]) s where not has_function_privilege(to_regprocedure(s), 'EXECUTE WITH GRANT OPTION') order by 1`

@@ -114,8 +114,8 @@ func (b *bench) must(t testing.TB, sql string) {
 func (b *bench) ask(t testing.TB, role access.Role, masks ...access.Mask) access.Grant {
 	t.Helper()
 	plan := access.Plan{Target: b.target, Role: role, Masks: masks}
-	var err error
-	if plan.Expansion, err = b.Expand(t.Context(), plan); err != nil {
+	err := patiently(func() (err error) { plan.Expansion, err = b.Expand(t.Context(), plan); return err })
+	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()

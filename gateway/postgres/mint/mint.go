@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/shared"
 )
 
 // Kind is the target kind that this package mints for.
@@ -47,6 +48,7 @@ type Minter struct {
 	inject func(statements []string) []string // a test's way to make a mint or a revoke fail midway
 
 	viewsEach int // views that one transaction makes or drops
+	readings  *shared.Answers[string, reading]
 
 	mu      sync.Mutex
 	pools   map[poolKey]*pool
@@ -80,7 +82,7 @@ func New(cfg Config) (*Minter, error) {
 		cfg.Now = time.Now
 	}
 	return &Minter{
-		cfg: cfg, names: names{cfg.Installation}, viewsEach: viewsEach,
+		cfg: cfg, names: names{cfg.Installation}, viewsEach: viewsEach, readings: shared.New[string, reading](),
 		pools: map[poolKey]*pool{}, dropped: map[access.GrantKey][]uint32{},
 	}, nil
 }

@@ -24,6 +24,7 @@ func (n names) prefix(key access.GrantKey) string {
 func (n names) all() string   { return "tg_" + n.installation + "_" }
 func (n names) masks() string { return n.all() + "masks" }
 func (n names) lock() string  { return "tidegate_" + n.installation }
+func (n names) yield() string { return ident(n.lock(), "yield") }
 
 func (n names) role(g access.Grant) string {
 	return n.prefix(g.Key) + strconv.Itoa(g.Generation)

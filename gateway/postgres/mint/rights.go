@@ -16,9 +16,10 @@ import (
 const (
 	// theirsCTE is all that the roles $1 own ('o') or hold ('a') in this database, or in none.
 	theirsCTE = `
-theirs as materialized (select r.oid as role, r.rolname, d.dbid, d.classid, d.objid, d.objsubid, d.deptype
-	from pg_roles r cross join lateral (select * from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = r.oid offset 0) d
-	where r.rolname = any($1) and d.dbid in (0, (select oid from pg_database where datname = current_database())))`
+theirs as materialized (select refobjid as role, pg_get_userbyid(refobjid) as rolname, dbid, classid, objid, objsubid, deptype
+	from (select * from pg_shdepend where refclassid = 'pg_authid'::regclass
+		and refobjid = any(array(select to_regrole(quote_ident(name))::oid from unnest($1::text[]) as name)) offset 0) d
+	where dbid in (0, (select oid from pg_database where datname = current_database())))`
 
 	ownsSQL = `
 with ` + theirsCTE + `
@@ -43,7 +44,8 @@ tables_held as materialized (select objid as oid, role, exists (
 held as materialized (select t.objid, t.objsubid, t.role, t.rolname
 	from theirs t where t.deptype = 'a' and t.classid = 'pg_class'::regclass and t.objid not in (select oid from tables_held where needed))` + rightsTail + `
 union all
-select format('revoke usage on schema %I from %I', n.nspname, r.rolname) from pg_namespace n join pg_roles r on r.rolname = any($1)
+select format('revoke usage on schema %I from %I', n.nspname, r.name)
+from pg_namespace n cross join (select name, to_regrole(quote_ident(name))::oid as oid from unnest($1::text[]) as name) r
 where n.nspowner <> r.oid
 	and exists (select from aclexplode(n.nspacl) x where x.grantee = r.oid and x.privilege_type = 'USAGE')
 	and n.oid not in (select c.relnamespace from tables_held t join pg_class c on c.oid = t.oid where t.needed)`
@@ -89,25 +91,32 @@ type view struct {
 }
 
 // maskSchemasOf lists the mask schemas whose names begin so, and their views.
-func maskSchemasOf(ctx context.Context, q querier, prefix string) (schemas []string, views []view, err error) {
-	const sql = `select n.nspname::text, coalesce(c.oid, 0), coalesce(c.relname::text, '')
-		from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind = 'v'
-		where left(n.nspname, length($1)) = $1 order by 1, 3`
-	var v view
-	rows, _ := q.Query(ctx, sql, prefix) // the error comes out of ForEachRow
-	_, err = pgx.ForEachRow(rows, []any{&v.schema, &v.oid, &v.name}, func() error {
-		if len(schemas) == 0 || schemas[len(schemas)-1] != v.schema {
-			schemas = append(schemas, v.schema)
-		}
-		if v.oid != 0 {
-			views = append(views, v)
-		}
-		return nil
-	})
-	if err != nil {
+func maskSchemasOf(ctx context.Context, c *pgx.Conn, prefix string) (schemas []string, views []view, err error) {
+	look := &pgx.Batch{}
+	queueMaskSchemas(look, prefix, &schemas, &views)
+	if err := c.SendBatch(ctx, look).Close(); err != nil {
 		return nil, nil, fmt.Errorf("list mask schemas: %w", err)
 	}
 	return schemas, views, nil
+}
+
+func queueMaskSchemas(look *pgx.Batch, prefix string, schemas *[]string, views *[]view) {
+	const sql = `select n.nspname::text, coalesce(c.oid, 0), coalesce(c.relname::text, '')
+		from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind = 'v'
+		where left(n.nspname, length($1)) = $1 order by 1, 3`
+	look.Queue(sql, prefix).Query(func(rows pgx.Rows) error {
+		var v view
+		_, err := pgx.ForEachRow(rows, []any{&v.schema, &v.oid, &v.name}, func() error {
+			if len(*schemas) == 0 || (*schemas)[len(*schemas)-1] != v.schema {
+				*schemas = append(*schemas, v.schema)
+			}
+			if v.oid != 0 {
+				*views = append(*views, v)
+			}
+			return nil
+		})
+		return err
+	})
 }
 
 // dropMasks drops mask schemas with their views, and takes from the views'

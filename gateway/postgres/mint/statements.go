@@ -1,7 +1,6 @@
 package mint
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -76,12 +75,7 @@ func (j *job) searchPath() []string {
 	return out
 }
 
-// describe makes the room's plan.
-func (j *job) describe(ctx context.Context, q querier) error {
-	j.plan = j.backing()
-	return tellCalls(ctx, q, &j.plan, j.body.Calls)
-}
-
+// backing is the room's plan, but for the names of functions.
 func (j *job) backing() backing.Backing {
 	b := backing.Backing{Role: j.role, Database: j.body.Database, SearchPath: j.searchPath(), Acts: j.body.Owner}
 	masks := j.maskSchemas()

@@ -134,7 +134,10 @@ func (m *Minter) staticPlan(ctx context.Context, plan access.Plan, approved body
 	if err != nil {
 		return b, err
 	}
-	return b, tellCalls(ctx, p, &b, commonRoutines(approved.Calls, may.settled()))
+	common := commonRoutines(approved.Calls, may.settled())
+	names, err := readNames(ctx, p, nil, common)
+	names.tell(&b, common)
+	return b, err
 }
 
 // narrowStatic is the role with today's settings, as long as nothing else changed.

@@ -34,7 +34,7 @@ func (m *Minter) Yield(ctx context.Context, t access.Target, most time.Duration)
 		err = m.prepare(ctx, p)
 	}
 	if err == nil {
-		name := ident(m.names.lock(), "yield")
+		name := m.names.yield()
 		statements := []string{
 			fmt.Sprintf("create table if not exists %s (until timestamptz not null)", name),
 			fmt.Sprintf("delete from %s", name),
@@ -51,16 +51,9 @@ func (m *Minter) Yield(ctx context.Context, t access.Target, most time.Duration)
 }
 
 // yields refuses to make views where the target yields.
-func (m *Minter) yields(ctx context.Context, c *pgx.Conn, j *job) error {
-	if j.views() == 0 {
-		return nil
-	}
-	name, there := ident(m.names.lock(), "yield"), false
-	if err := c.QueryRow(ctx, "select to_regclass($1) is not null", name).Scan(&there); err != nil || !there {
-		return err
-	}
+func (m *Minter) yields(ctx context.Context, c *pgx.Conn) error {
 	var until *time.Time
-	if err := c.QueryRow(ctx, "select max(until) from "+name+" where until > clock_timestamp()").Scan(&until); err != nil || until == nil {
+	if err := c.QueryRow(ctx, "select max(until) from "+m.names.yield()+" where until > clock_timestamp()").Scan(&until); err != nil || until == nil {
 		return err
 	}
 	return Yielding(*until)

@@ -1,4 +1,4 @@
-package workflows
+package shared
 
 import (
 	"context"
@@ -13,12 +13,12 @@ import (
 // begun before it asked, and who waits together is answered together.
 func TestSharedAnswerBeginsAfterTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShared[int, time.Time]()
+		s := New[int, time.Time]()
 		var mu sync.Mutex
 		works := 0
 		ask := func() {
 			asked := time.Now()
-			began, err := s.do(t.Context(), 1, func(context.Context) (time.Time, error) {
+			began, err := s.Do(t.Context(), 1, func(context.Context) (time.Time, error) {
 				mu.Lock()
 				works++
 				mu.Unlock()
@@ -46,27 +46,27 @@ func TestSharedAnswerBeginsAfterTheQuestion(t *testing.T) {
 
 func TestSharedErrorAndImpatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShared[int, int]()
+		s := New[int, int]()
 		broken := errors.New("broken")
 		go func() {
-			if _, err := s.do(t.Context(), 1, func(context.Context) (int, error) { time.Sleep(time.Second); return 0, broken }); err != broken {
+			if _, err := s.Do(t.Context(), 1, func(context.Context) (int, error) { time.Sleep(time.Second); return 0, broken }); err != broken {
 				t.Errorf("the worker got %v", err)
 			}
 		}()
 		synctest.Wait()
 		go func() {
-			if n, err := s.do(t.Context(), 1, func(context.Context) (int, error) { time.Sleep(time.Second); return 7, nil }); n != 7 || err != nil {
+			if n, err := s.Do(t.Context(), 1, func(context.Context) (int, error) { time.Sleep(time.Second); return 7, nil }); n != 7 || err != nil {
 				t.Errorf("another's error was shared: %d, %v", n, err)
 			}
 		}()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := s.do(ctx, 1, func(context.Context) (int, error) { t.Error("worked itself"); return 0, nil }); err != context.DeadlineExceeded {
+		if _, err := s.Do(ctx, 1, func(context.Context) (int, error) { t.Error("worked itself"); return 0, nil }); err != context.DeadlineExceeded {
 			t.Errorf("got %v, want its own deadline", err)
 		}
 		time.Sleep(3 * time.Second)
-		if n, err := s.do(t.Context(), 1, func(context.Context) (int, error) { return 8, nil }); n != 8 || err != nil {
+		if n, err := s.Do(t.Context(), 1, func(context.Context) (int, error) { return 8, nil }); n != 8 || err != nil {
 			t.Errorf("after an error: %d, %v", n, err)
 		}
 	})
@@ -76,9 +76,9 @@ func TestSharedErrorAndImpatience(t *testing.T) {
 // answer, and the next question is answered.
 func TestSharedPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShared[int, int]()
+		s := New[int, int]()
 		slow := func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil }
-		go func() { _, _ = s.do(t.Context(), 1, slow) }()
+		go func() { _, _ = s.Do(t.Context(), 1, slow) }()
 		synctest.Wait()
 		go func() { // waits for the one that runs, then works
 			defer func() {
@@ -86,13 +86,13 @@ func TestSharedPanic(t *testing.T) {
 					t.Error("the panic was swallowed")
 				}
 			}()
-			_, _ = s.do(t.Context(), 1, func(context.Context) (int, error) { panic("broken") })
+			_, _ = s.Do(t.Context(), 1, func(context.Context) (int, error) { panic("broken") })
 		}()
 		synctest.Wait()
-		if n, err := s.do(t.Context(), 1, slow); err != errUnanswered {
+		if n, err := s.Do(t.Context(), 1, slow); err != errUnanswered {
 			t.Errorf("joined work that panicked: %d, %v", n, err)
 		}
-		if n, err := s.do(t.Context(), 1, slow); n != 1 || err != nil {
+		if n, err := s.Do(t.Context(), 1, slow); n != 1 || err != nil {
 			t.Errorf("after a panic: %d, %v", n, err)
 		}
 	})

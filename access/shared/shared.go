@@ -1,4 +1,6 @@
-package workflows
+// Package shared lets those who ask for the same at the same time share an
+// answer that is as fresh as one of their own.
+package shared
 
 import (
 	"context"
@@ -9,11 +11,10 @@ import (
 // errUnanswered is what those get who joined work that panicked.
 var errUnanswered = errors.New("the shared work did not end")
 
-// shared lets those who ask for the same at the same time share an answer that
-// is as fresh as one of their own: its work began after each of them asked.
-// An answer that is being worked on is not shared with who asks meanwhile; all
-// those share the next. What is shared is only read.
-type shared[K comparable, V any] struct {
+// Answers are shared by key. The work for an answer began after each of those
+// who share it asked: one that is being worked on is not shared with who asks
+// meanwhile; all those share the next. What is shared is only read.
+type Answers[K comparable, V any] struct {
 	mu    sync.Mutex
 	lanes map[K]*lane[V]
 }
@@ -27,13 +28,14 @@ type answer[V any] struct {
 	err   error
 }
 
-func newShared[K comparable, V any]() *shared[K, V] {
-	return &shared[K, V]{lanes: map[K]*lane[V]{}}
+// New makes Answers. Nil ones share nothing.
+func New[K comparable, V any]() *Answers[K, V] {
+	return &Answers[K, V]{lanes: map[K]*lane[V]{}}
 }
 
-// do answers with what work says. The first who needs an answer works for all
+// Do answers with what work says. The first who needs an answer works for all
 // who join; if its ctx ends, those get that error and ask again.
-func (s *shared[K, V]) do(ctx context.Context, key K, work func(context.Context) (V, error)) (V, error) {
+func (s *Answers[K, V]) Do(ctx context.Context, key K, work func(context.Context) (V, error)) (V, error) {
 	if s == nil {
 		return work(ctx)
 	}
@@ -59,7 +61,7 @@ func (s *shared[K, V]) do(ctx context.Context, key K, work func(context.Context)
 
 // join finds the answer that begins after now, and says whether the caller is
 // the first to want it.
-func (s *shared[K, V]) join(key K) (mine, before *answer[V], first bool) {
+func (s *Answers[K, V]) join(key K) (mine, before *answer[V], first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[key]
@@ -73,14 +75,14 @@ func (s *shared[K, V]) join(key K) (mine, before *answer[V], first bool) {
 	return l.next, l.running, first
 }
 
-func (s *shared[K, V]) begin(key K) {
+func (s *Answers[K, V]) begin(key K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[key]
 	l.running, l.next = l.next, nil
 }
 
-func (s *shared[K, V]) finish(key K, mine *answer[V]) {
+func (s *Answers[K, V]) finish(key K, mine *answer[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[key]
