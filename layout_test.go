@@ -14,12 +14,13 @@ const module = "github.com/tidegate/tidegate/"
 var mayImport = map[string][]string{
 	"access":           {},
 	"access/ledger":    {"access"},
+	"access/shared":    {},
 	"access/tracing":   {"access"},
 	"policies":         {"access"},
-	"workflows":        {"access", "access/tracing"},
+	"workflows":        {"access", "access/shared", "access/tracing"},
 	"workflows/forge":  {"access", "workflows"},
 	"gateway":          {"access", "access/tracing"},
-	"gateway/postgres": {"access", "gateway"},
+	"gateway/postgres": {"access", "access/shared", "gateway"},
 	"gateway/ssh":      {"access", "gateway"},
 }
 
