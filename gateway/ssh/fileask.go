@@ -60,8 +60,12 @@ func (c *courier) request(p packet) error {
 	case f.bad:
 		return errPacket
 	}
+	kind := p.kind
+	if kind == fxStat { // of a path without links it is the same, and follows none that came since
+		kind = fxLstat
+	}
 	j := judged{verb: how.verb, writes: how.writes, follow: how.follow, meta: how.meta}
-	return c.onPath(id, name, j, newMessage(p.kind, 0), f.rest)
+	return c.onPath(id, name, j, newMessage(kind, 0), f.rest)
 }
 
 // judged is what is to be done at a path.
@@ -211,10 +215,13 @@ func (c *courier) extended(id uint32, f fields) error {
 		return c.rename(id, f, m)
 	case "lsetstat@openssh.com":
 		at := f.text()
-		if f.bad {
+		switch {
+		case f.bad:
 			return errPacket
+		case !c.hostHas(name): // it would follow links
+			return c.reply(status(id, fxUnsupported, "not known at the host"))
 		}
-		return c.onPath(id, at, judged{verb: "setstat", writes: true}, m, f.rest)
+		return c.onPath(id, at, judged{verb: "setstat", writes: true}, newMessage(fxSetstat, 0), f.rest)
 	case "statvfs@openssh.com":
 		at := f.text()
 		if f.bad {

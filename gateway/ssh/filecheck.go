@@ -10,8 +10,9 @@ import (
 // Between the look-up of a path and its use, somebody with another way onto the
 // host could exchange a folder for a link. So what was opened is looked at once
 // more before its first byte goes to the client, and nothing is cut off at the
-// opening. What works by the path alone (remove, rename, mkdir, rmdir) can't be
-// looked at: there the account's own rights are the lock.
+// opening. What works by the path alone (remove, rename, mkdir, rmdir, stat, and
+// the name that an open makes) can't be looked at: there the account's own
+// rights are the lock.
 
 // moved says that a path leads elsewhere than it did.
 func moved(at string) error {
@@ -78,9 +79,13 @@ func (c *courier) giveUp(id uint32, handle string, f *file, why error) error {
 // confirmTries is how often a file may change while it is looked at.
 const confirmTries = 3
 
-// confirm makes sure that an open file is the one at its path: the path still
-// leads there over no link, and what is open looks like what stands there.
+// confirm makes sure that an open file is the one at its path: by the host's
+// kernel, or else because the path still leads there over no link, and what is
+// open looks like what stands there.
 func (c *courier) confirm(handle string, f *file) error {
+	if c.proves {
+		return c.prove(f)
+	}
 	for range confirmTries {
 		same, err := c.same(handle, f)
 		if err != nil || same {
@@ -90,8 +95,15 @@ func (c *courier) confirm(handle string, f *file) error {
 	return moved(f.name)
 }
 
+// looks is how often a path is looked at: who exchanges a folder for a link all
+// the time would have to hit the moment between two looks so many times.
+const looks = 8
+
 func (c *courier) same(handle string, f *file) (bool, error) {
-	asks := []message{newMessage(fxLstat, 0).text(f.name), newMessage(fxRealpath, 0).text(f.name)}
+	var asks []message
+	for range looks {
+		asks = append(asks, newMessage(fxLstat, 0).text(f.name), newMessage(fxRealpath, 0).text(f.name))
+	}
 	if !f.folder { // a folder's handle has no attributes at OpenSSH's server
 		asks = append(asks, newMessage(fxFstat, 0).text(handle))
 	}
@@ -100,16 +112,25 @@ func (c *courier) same(handle string, f *file) (bool, error) {
 		return false, err
 	}
 	stands, ok := attributesOf(answers[0])
-	at, err := realOf(answers[1])
-	switch {
-	case err != nil && !errors.As(err, new(hostSays)):
-		return false, err
-	case !ok || err != nil || at != f.name:
+	if !ok {
 		return false, moved(f.name)
-	case f.folder:
+	}
+	for i := range looks {
+		again, ok := attributesOf(answers[2*i])
+		at, err := realOf(answers[2*i+1])
+		switch {
+		case err != nil && !errors.As(err, new(hostSays)):
+			return false, err
+		case !ok || err != nil || at != f.name:
+			return false, moved(f.name)
+		case again != stands:
+			return false, nil
+		}
+	}
+	if f.folder {
 		return stands.mode&modeType == modeFolder, nil
 	}
-	open, ok := attributesOf(answers[2])
+	open, ok := attributesOf(answers[2*looks])
 	return ok && open == stands, nil
 }
 
@@ -178,30 +199,48 @@ func (c *courier) change(m message) error {
 	return nil
 }
 
-// setstat changes what stands at a path, and follows no link that came there
-// since: a length by an open file, all else by the host's own call for that.
+// setstat changes what stands at a path. A file or a folder is opened for it,
+// so that it is the one that was judged; what can't be opened is changed by its
+// path, and no link at its end is followed.
 func (c *courier) setstat(id uint32, at string, open gateway.Open, attrs []byte) error {
-	m := newMessage(fxSetstat, 0).text(at).raw(attrs)
 	f := fields{rest: attrs}
-	switch flags := f.uint32(); {
-	case f.bad:
+	flags := f.uint32()
+	if f.bad {
 		return errPacket
-	case flags&attrSize != 0:
-		return c.setLength(id, &file{open: open, name: at, writes: true}, attrs)
-	case c.hostHas("lsetstat@openssh.com"):
+	}
+	if flags&attrSize != 0 {
+		return c.setOpen(id, &file{open: open, name: at, writes: true}, openChange, attrs)
+	}
+	p, err := c.call(newMessage(fxLstat, 0).text(at))
+	if err != nil {
+		return err
+	}
+	if is, ok := attributesOf(p); ok && (is.mode&modeType == modeFile || is.mode&modeType == modeFolder) {
+		return c.setOpen(id, &file{open: open, name: at, writes: true, folder: is.mode&modeType == modeFolder}, openRead, attrs)
+	}
+	return c.setPath(id, at, open, attrs)
+}
+
+func (c *courier) setPath(id uint32, at string, open gateway.Open, attrs []byte) error {
+	m := newMessage(fxSetstat, 0).text(at).raw(attrs)
+	if c.hostHas("lsetstat@openssh.com") {
 		m = newMessage(fxExtended, 0).text("lsetstat@openssh.com").text(at).raw(attrs)
 	}
 	return c.ask(question{id: id, open: open}, m)
 }
 
-// setLength cuts or stretches a file, and sets what else was asked for.
-func (c *courier) setLength(id uint32, f *file, attrs []byte) error {
-	p, err := c.call(newMessage(fxOpen, 0).text(f.name).uint32(openChange).uint32(0))
+// setOpen opens what stands at a path, for reading its attributes or changing
+// its length, and sets what was asked for.
+func (c *courier) setOpen(id uint32, f *file, flags uint32, attrs []byte) error {
+	p, err := c.call(newMessage(fxOpen, 0).text(f.name).uint32(flags).uint32(0))
 	if err != nil {
 		return err
 	}
 	handle, ok := handleOf(p)
-	if !ok {
+	switch {
+	case !ok && flags == openRead:
+		return c.setPath(id, f.name, f.open, attrs)
+	case !ok:
 		return c.failedOpen(id, f.open, p)
 	}
 	if err = c.confirm(handle, f); err == nil {

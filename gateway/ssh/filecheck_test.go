@@ -13,13 +13,18 @@ import (
 // TestExchangedBetweenLookUpAndUse: mallory, with another way onto the host,
 // puts a link in the place of what was judged, just before it is used.
 func TestExchangedBetweenLookUpAndUse(t *testing.T) {
+	t.Run("the kernel proves it", func(t *testing.T) { exchangedBetween(t, "internal-sftp") })
+	t.Run("it looks the same", func(t *testing.T) { exchangedBetween(t, "internal-sftp -P readlink") })
+}
+
+func exchangedBetween(t *testing.T, server string) {
 	f := newFolders(t)
 	if err := os.Mkdir(f.write+"/sub", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f.put(t, "write/sub/key", "harmless\n")
 	exchange := ""
-	h := newHouse(t, houseOptions{read: []string{f.write}, write: []string{f.write}, gate: gatewaytest.Options{
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}, sshd: []string{"Subsystem sftp " + server}, read: []string{f.write}, write: []string{f.write}, gate: gatewaytest.Options{
 		Judge: func(op access.Operation) access.Decision {
 			if op.Kind == kindFile && exchange != "" && strings.HasPrefix(op.Text, exchange) {
 				f.exchange(t)

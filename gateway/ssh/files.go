@@ -35,6 +35,8 @@ type courier struct {
 	home           string // where relative paths begin
 	read, write    []string
 	host           []string // the extensions that the host has
+	proves         bool     // the host's kernel says where an open file is
+	lowest         int      // the number of the first one
 
 	out   sync.Mutex // one packet at a time to the client
 	slots chan struct{}
@@ -64,6 +66,7 @@ type file struct {
 	reads  bool // what its open was judged for
 	writes bool
 	folder bool
+	number int    // at the host, if its kernel can be asked
 	next   uint64 // where the next bytes are expected
 	strays bool   // bytes came in another order than they stand in the file
 }
@@ -213,6 +216,9 @@ func (c *courier) prepare() error {
 		return err
 	}
 	if c.write, err = c.realAll(c.s.b.plan.Write); err != nil {
+		return err
+	}
+	if err = c.learn(); err != nil {
 		return err
 	}
 	home, err := c.real(".")

@@ -3,6 +3,7 @@ package ssh
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -64,9 +65,10 @@ func (p *paper) Stderr() io.ReadWriter                          { return &bytes.
 // host answers to each sftp request as an empty host would.
 type host struct {
 	paper
-	in  *io.PipeReader
-	out *io.PipeWriter
-	got [][]byte
+	in      *io.PipeReader
+	out     *io.PipeWriter
+	got     [][]byte
+	learned bool
 }
 
 func newHost() *host {
@@ -81,6 +83,11 @@ func (h *host) CloseWrite() error { return h.out.Close() }
 
 func (h *host) Write(b []byte) (int, error) {
 	p := bytes.Clone(b)
+	if p[4] == fxOpendir && !h.learned { // the courier's own, of a host whose kernel can't be asked
+		h.learned = true
+		go func() { _, _ = h.out.Write(status(binary.BigEndian.Uint32(p[5:]), fxFailure, "")) }()
+		return len(b), nil
+	}
 	h.got = append(h.got, p)
 	f := fields{rest: p[5:]}
 	id := f.uint32()

@@ -61,6 +61,7 @@ const (
 
 	modeType   = 0o170000
 	modeFolder = 0o040000
+	modeFile   = 0o100000
 )
 
 // maxFilePacket bounds a packet in both directions, as OpenSSH does.

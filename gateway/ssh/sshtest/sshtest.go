@@ -18,6 +18,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,13 +130,17 @@ func (s *Server) prepare(o Options) error {
 }
 
 func (s *Server) config(o Options) []byte {
-	lines := append(o.Config,
+	lines := slices.Clone(o.Config)
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "Subsystem sftp ") }) { // it may not stand there twice
+		lines = append(lines, "Subsystem sftp internal-sftp")
+	}
+	lines = append(lines,
 		"ListenAddress 127.0.0.1", fmt.Sprintf("Port %d", o.Port), "HostKey "+filepath.Join(s.dir, "host_key"),
 		"TrustedUserCAKeys "+filepath.Join(s.dir, "user_ca.pub"), "AllowUsers "+s.Account,
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "AuthorizedKeysFile none", "UsePAM no",
 		"PermitRootLogin prohibit-password", "StrictModes no", "PidFile none", "LogLevel VERBOSE", "UseDNS no",
 		"AllowTcpForwarding yes", "AllowAgentForwarding yes", "X11Forwarding yes", "PermitUserRC no", "PrintMotd no", "PrintLastLog no",
-		"AcceptEnv LANG LC_*", "Subsystem sftp internal-sftp", "MaxStartups 500", "MaxSessions 300",
+		"AcceptEnv LANG LC_*", "MaxStartups 500", "MaxSessions 300",
 	)
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
