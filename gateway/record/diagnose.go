@@ -56,7 +56,10 @@ func unsealed(f *access.Findings, c Config) {
 	open := 0
 	for _, e := range all {
 		id, ours := strings.CutSuffix(e.Name(), ext)
-		if info, err := e.Info(); ours && err == nil && isForgotten(info, c.Now()) {
+		if !ours { // the journal
+			continue
+		}
+		if info, err := e.Info(); err == nil && isForgotten(info, c.Now()) {
 			f.Warn("The gateway seals it at its next start, or says in its log why it can't.", "the recording of session %s is not sealed, and has not grown since %s",
 				id, info.ModTime().UTC().Format(time.DateTime))
 			continue

@@ -15,6 +15,13 @@ import (
 // recover seals the recordings that a crash left open: what is whole stays,
 // an event of which only a part reached the file is cut, and the end says so.
 func (s *Store) recover() error {
+	mended, err := s.journal.replay()
+	if err != nil {
+		return fmt.Errorf("recover recordings: %w", err)
+	}
+	if mended > 0 {
+		s.cfg.Log.Warn("the machine died with recordings that were not on the disk; the journal had the rest", "recordings", mended)
+	}
 	paths, err := filepath.Glob(filepath.Join(s.cfg.Dir, openDir, "*"+ext))
 	if err != nil {
 		return fmt.Errorf("recover recordings: %w", err)
@@ -67,14 +74,15 @@ func (w *Writer) resume() error {
 	if first, err := firstEvent(w.file.Name()); err == nil && first.Session != nil {
 		w.started = first.Session.Started
 	}
-	if v.tail == nil {
-		return w.file.Truncate(v.end)
+	if w.at = v.end; v.tail == nil {
+		return w.file.Truncate(w.at)
 	}
 	if w.signer, err = signerOf(v.tail.head.Key, all); err != nil {
 		return err
 	}
 	w.continueIn(v.tail)
-	return w.file.Truncate(v.tail.offset + int64(v.tail.content))
+	w.at = v.tail.offset + int64(v.tail.content)
+	return w.file.Truncate(w.at)
 }
 
 // continueIn goes on in a segment that is open.

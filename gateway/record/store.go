@@ -41,6 +41,7 @@ type Store struct {
 
 	born    time.Time // with its monotonic clock
 	written atomic.Uint64
+	journal *journal
 
 	mu      sync.Mutex
 	writers map[*Writer]struct{}
@@ -80,6 +81,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, born: time.Now(), writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
 	}
+	s.journal = newJournal(cfg.Dir, cfg.Log)
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
@@ -145,7 +147,8 @@ func (s *Store) Close() error {
 			_, err := w.Seal("the gateway stopped")
 			errs = append(errs, err)
 		}
-		ended <- errors.Join(errs...)
+		err := errors.Join(errs...)
+		ended <- errors.Join(err, s.journal.close(err == nil))
 	}()
 	defer func() { <-s.watched }()
 	select {
@@ -276,7 +279,9 @@ func (s *Store) forget(w *Writer) {
 }
 
 // keep brings written events to the disk, closes aged segments and anchors
-// heads, for all sessions: one goroutine, one group commit.
+// heads, for all sessions: one goroutine, one group commit. It holds no lock
+// while it waits: a slow disk or ledger must not hold up operations that are
+// already in the kernel's hands.
 func (s *Store) keep() {
 	defer close(s.done)
 	tick := time.NewTicker(s.cfg.SyncEvery)
@@ -288,11 +293,33 @@ func (s *Store) keep() {
 			return
 		}
 		s.round.Store(s.clock())
-		for _, w := range s.open() {
-			w.tick()
-		}
+		s.commit()
 		s.space()
 		s.round.Store(0)
+	}
+}
+
+// commit is one round of keep.
+func (s *Store) commit() {
+	var all []due
+	for _, w := range s.open() {
+		if d := w.settle(); d.dirty || d.head != nil {
+			all = append(all, d)
+		}
+	}
+	journaled := s.journal.commit()
+	for _, d := range all {
+		switch {
+		case d.dirty && (d.alone || !journaled):
+			if d.w.sync() != nil {
+				continue
+			}
+		case d.dirty:
+			s.journal.owed[d.w] = struct{}{}
+		}
+		if d.head != nil {
+			d.w.anchor(*d.head)
+		}
 	}
 }
 

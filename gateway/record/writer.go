@@ -36,6 +36,9 @@ type Writer struct {
 	file    *os.File
 	err     error        // the first failure, or errSealed
 	dirty   bool         // written, and not yet on the disk
+	alone   bool         // with more than the journal has of it
+	at      int64        // where the file ends
+	shared  int          // bytes that the journal has of it since the last round
 	buf     bytes.Buffer // lines not yet written
 	hash    hash.Hash    // over the open segment's lines; nil: none is open
 	number  uint64       // of the open or next segment
@@ -72,7 +75,7 @@ func (w *Writer) Append(e access.Event, sync bool) error {
 		if err := w.ask(func() error { return fdatasync(w.file) }); err != nil {
 			return w.fail(err)
 		}
-		w.dirty = false
+		w.dirty, w.alone = false, false
 	}
 	if w.hung.Load() { // it came back, and too late
 		return w.fail(errHung())
@@ -182,9 +185,10 @@ func (w *Writer) fail(err error) error {
 		Cause:   err,
 	}
 	w.store.forget(w)
-	_ = w.file.Close() // the first error is the one that matters
 	w.store.cfg.Log.Error("recording failed", "session", w.session, "error", err)
 	w.tell(w.err)
+	_ = w.ask(func() error { return fdatasync(w.file) }) // the first error is the one that matters
+	_ = w.file.Close()
 	return w.err
 }
 
@@ -277,7 +281,7 @@ func (w *Writer) write() error {
 		return err
 	}
 	w.store.written.Add(uint64(w.buf.Len()))
-	w.dirty = true
+	w.journal(w.buf.Bytes())
 	w.buf.Reset()
 	if w.buf.Cap() > maxKeptBuffer {
 		w.buf = bytes.Buffer{}
@@ -285,9 +289,29 @@ func (w *Writer) write() error {
 	return nil
 }
 
-// tick is the store's regular visit.
-func (w *Writer) tick() {
+// journal leaves the bytes that were written to the journal to bring to the
+// disk, unless they are too many.
+func (w *Writer) journal(b []byte) {
+	w.dirty = true
+	if w.shared += len(b); !w.alone {
+		w.alone = w.shared > journalShare || !w.store.journal.add(w.session, w.at, b)
+	}
+	w.at += int64(len(b))
+}
+
+// due is what a writer wants of the disk and of the ledger in this round.
+type due struct {
+	w     *Writer
+	dirty bool
+	alone bool
+	head  *access.Head
+}
+
+// settle is the store's regular visit: it closes a segment that is old enough
+// and hands all lines to the kernel.
+func (w *Writer) settle() due {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.err == nil && w.hash != nil && w.events > 0 && w.store.cfg.Now().Sub(w.opened) >= w.store.cfg.SegmentAge {
 		if err := w.close(false); err != nil {
 			_ = w.fail(err)
@@ -298,27 +322,24 @@ func (w *Writer) tick() {
 			_ = w.fail(err)
 		}
 	}
-	file, dirty, head := w.file, w.dirty && w.err == nil, w.head
-	w.dirty = false
-	if w.err == nil {
-		w.head = nil
+	if w.err != nil {
+		return due{w: w}
 	}
-	ended := w.err != nil
-	w.mu.Unlock()
+	d := due{w: w, dirty: w.dirty, alone: w.alone, head: w.head}
+	w.dirty, w.alone, w.shared, w.head = false, false, 0, nil
+	return d
+}
 
-	// Outside the lock: a slow disk or ledger must not hold up operations
-	// that are already in the kernel's hands.
-	if dirty {
-		if err := w.ask(func() error { return fdatasync(file) }); err != nil && !errors.Is(err, os.ErrClosed) {
-			w.mu.Lock()
-			if w.err == nil {
-				_ = w.fail(err)
-			}
-			w.mu.Unlock()
-			return
+// sync brings the file to the disk. One that is closed is there: see finish
+// and fail.
+func (w *Writer) sync() error {
+	if err := w.ask(func() error { return fdatasync(w.file) }); err != nil && !errors.Is(err, os.ErrClosed) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.err == nil {
+			_ = w.fail(err)
 		}
+		return err
 	}
-	if head != nil && !ended {
-		w.anchor(*head)
-	}
+	return nil
 }
