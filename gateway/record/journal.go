@@ -52,7 +52,7 @@ const (
 	pieceHead    = 8 + 4 + 1
 	journalShare = 64 << 10 // of one recording in one round
 	journalRests = 200      // quiet rounds, after which it begins anew: 10 s
-	keptPending  = 256 << 10
+	keptPending  = 1 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -221,6 +221,13 @@ func TestAFullJournalBeginsAnew(t *testing.T) {
 		all = append(all, j.record(fmt.Sprintf("s%d", i)))
 	}
 	epoch, rounds := uint64(0), 0
+	for i := range 3 { // these are closed when the journal begins anew
+		w := j.record(fmt.Sprintf("short%d", i))
+		j.commit()
+		if _, err := w.Seal("done"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for ; rounds < 20; rounds++ {
 		for _, w := range all {
 			j.say(w, strings.Repeat("x", 60_000), false)
@@ -233,6 +240,9 @@ func TestAFullJournalBeginsAnew(t *testing.T) {
 	}
 	if rounds == 20 || j.journal.at > journalMax {
 		t.Fatalf("%d rounds, and the journal ends at %d", rounds, j.journal.at)
+	}
+	if j.journal.off {
+		t.Fatalf("the journal was given up:\n%s", &j.log)
 	}
 	synced := map[string]int64{} // all but the last round
 	for i := range all {

@@ -330,16 +330,17 @@ func (w *Writer) settle() due {
 	return d
 }
 
-// sync brings the file to the disk. One that is closed is there: see finish
-// and fail.
+// sync brings the file to the disk. One that was closed meanwhile is there: see
+// finish and fail.
 func (w *Writer) sync() error {
-	if err := w.ask(func() error { return fdatasync(w.file) }); err != nil && !errors.Is(err, os.ErrClosed) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.err == nil {
-			_ = w.fail(err)
-		}
-		return err
+	err := w.ask(func() error { return fdatasync(w.file) })
+	if err == nil {
+		return nil
 	}
-	return nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return nil
+	}
+	return w.fail(err)
 }
