@@ -8,7 +8,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway/archive"
 	"github.com/tidegate/tidegate/gateway/record"
 )
 
@@ -61,7 +63,7 @@ func runSessions(ctx context.Context, args []string, io stdio) error {
 			return err
 		}
 		if *asJSON {
-			return encodeAll(io.out, sessions)
+			return encodeAll(io.out, i.located(sessions))
 		}
 		t := table(io.out, "SESSION", "PERSON", "TARGET", "GRANT", "STARTED", "ENDED")
 		for _, s := range sessions {
@@ -69,6 +71,24 @@ func runSessions(ctx context.Context, args []string, io stdio) error {
 		}
 		return t.Flush()
 	})
+}
+
+// located is a session and where its recording lies.
+type located struct {
+	access.SessionInfo
+	Recording string `json:"recording,omitempty"` // its file here
+	Copy      string `json:"copy,omitempty"`      // its object in the bucket, once it was sent or where there is no file
+}
+
+func (i installation) located(sessions []access.SessionInfo) []located {
+	all := make([]located, len(sessions))
+	for n, s := range sessions {
+		all[n] = located{SessionInfo: s, Recording: record.Locate(i.Recordings, s)}
+		if path := all[n].Recording; i.Bucket != "" && (path == "" || archive.Sent(path)) {
+			all[n].Copy = archive.ObjectURL(i.Bucket, s.ID)
+		}
+	}
+	return all
 }
 
 // addFilter adds the flags that say which sessions are wanted.

@@ -79,9 +79,9 @@ func (w *serveWorld) operate(t *testing.T) {
 	t.Run("gateway close cuts an open session", func(t *testing.T) {
 		w.closes(t, ask)
 	})
-	sessions := lines[access.SessionInfo](t, ask("sessions", "--json", "--person", "alice", "--grant", "inc-1", "--target", "orders-prod", "--since", "1h").out)
-	if len(sessions) == 0 {
-		t.Fatal("want alice's sessions, got none")
+	sessions := lines[located](t, ask("sessions", "--json", "--person", "alice", "--grant", "inc-1", "--target", "orders-prod", "--since", "1h").out)
+	if len(sessions) == 0 || !isFile(sessions[0].Recording) {
+		t.Fatalf("want alice's sessions and where each recording lies, got %+v", sessions)
 	}
 	want(ask("sessions", "--person", "mallory"), exitOK, "SESSION")
 	t.Run("replay, verify, and a changed byte", func(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -62,32 +61,6 @@ func one(flags *flag.FlagSet, args []string, io stdio, what string) (string, err
 		return "", fmt.Errorf("%w: got %q, want %s", errUsage, words, what)
 	}
 	return words[0], nil
-}
-
-// openRecording opens a session's recording by id, or a file by its path.
-func openRecording(ctx context.Context, dir, bucket, name string) (*os.File, error) {
-	path := name
-	if !isFile(name) {
-		if strings.ContainsAny(name, `/\.`) {
-			return nil, fmt.Errorf("open recording: there is no file %s", name)
-		}
-		if dir == "" {
-			return nil, errors.New("open recording: this configuration has none; they lie where its gateways run")
-		}
-		found, err := record.Find(dir, name)
-		if access.CodeOf(err) == access.CodeNotFound && err != nil && bucket != "" {
-			return fetchRecording(ctx, bucket, name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open recording: %w (`tidegate sessions` lists them)", err)
-		}
-		path = found
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open recording: %w", err)
-	}
-	return f, nil
 }
 
 // fetchTime bounds how long a recording may take to come from a bucket.
@@ -146,19 +119,19 @@ func runReplay(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	defer f.Close()
+	size, err := notEmpty(f, name)
+	if err != nil && !how.Follow {
+		return err
+	}
 	if cast.Version != 0 {
 		cast.Op = how.Op
-		return record.WriteAsciicast(io.out, f, cast)
+		return explained(name, record.WriteAsciicast(io.out, f, cast))
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("open recording: %w", err)
-	}
-	err = how.Show(ctx, io.out, f, info.Size())
+	err = how.Show(ctx, io.out, f, size)
 	if errors.Is(err, context.Canceled) { // somebody has seen enough
 		return nil
 	}
-	return err
+	return explained(name, err)
 }
 
 // maxSpeed is faster than anybody sees.
@@ -213,6 +186,9 @@ func runVerify(ctx context.Context, args []string, io stdio) error {
 		report.tell(io.out)
 	}
 	if err == nil && !report.Whole {
+		if report.Fault.Foreign() {
+			return explained(name, report.Fault)
+		}
 		return fmt.Errorf("the recording is not whole: %w", report.Fault)
 	}
 	return err

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
@@ -51,6 +53,74 @@ func TestReplayVerb(t *testing.T) {
 		if c.args != nil && c.args[0] == "--from" && strings.Contains(s.out, "rm -rf") {
 			t.Errorf("what was before is shown: %s", s.out)
 		}
+	}
+}
+
+// TestWrongRecordings: each message says what was got, what was wanted, and
+// what to do.
+func TestWrongRecordings(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.ReadFile("../../gateway/record/testdata/v2.tgr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name, text string) string { return put(t, filepath.Join(dir, name), text, 0o600) }
+	trusted := at("keys.pem", string(record.MarshalKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize)).Public().(ed25519.PublicKey))))
+	for _, c := range []struct {
+		name, replay, verify string
+		more                 []string
+	}{
+		{at("readme.md", "# Tidegate\n"), `no recording: it begins with "# Tidegate\n", want the header`, "no recording: it begins with", []string{"tidegate sessions"}},
+		{at("noise", "\x7fELF"+strings.Repeat("\x00", 5<<20)), `begins with "\x7fELF`, `begins with "\x7fELF`, nil},
+		{at("empty.tgr", ""), "is empty, and a recording begins with a header", "is empty", []string{"--follow"}},
+		{at("cut.tgr", string(file[:3000])), "the last line is not whole: it was cut there", "the last line is not whole", []string{"byte 2935"}},
+		{at("cut-header.tgr", string(file[:40])), "the last line is not whole: it was cut there", "the last line is not whole", nil},
+		{dir, "is a folder, want the file", "is a folder, want the file", []string{"tidegate sessions"}},
+		{filepath.Join(dir, "none.tgr"), "there is no file", "there is no file", []string{"tidegate sessions"}},
+		{"none", "no recording of session none in " + filepath.Join(dir, recordingsDir), "no recording of session none", []string{"tidegate sessions"}},
+		{"two words", "is not a session id", "is not a session id", []string{"want up to 64"}},
+		{"", "an empty name", "an empty name", []string{"want the file"}},
+	} {
+		for verb, want := range map[string]string{"replay": c.replay, "replay --speed 1000": c.replay, "replay --json": c.replay, "replay --asciicast 3": c.replay, "verify --keys " + trusted: c.verify} {
+			s := cli(t, "", append(strings.Fields(verb), "--dir", dir, c.name)...)
+			if s.code != exitFailed || !strings.Contains(s.err, want) {
+				t.Errorf("%s %s: exit code %d, want %q:\n%s", verb, c.name, s.code, want, s.err)
+			}
+			for _, more := range c.more {
+				if !strings.Contains(s.err, more) && verb == "replay" {
+					t.Errorf("%s %s: want %q:\n%s", verb, c.name, more, s.err)
+				}
+			}
+		}
+	}
+}
+
+// TestSessionsSayWhere: the file here while there is one, the copy once there
+// is one, or where there is no file.
+func TestSessionsSayWhere(t *testing.T) {
+	dir := t.TempDir()
+	started := time.Date(2026, 11, 28, 23, 59, 59, 0, time.UTC)
+	of := func(id string) access.SessionInfo { return access.SessionInfo{ID: id, Started: started} }
+	open := put(t, filepath.Join(dir, "open", "live.tgr"), "x", 0o600)
+	sealed := put(t, filepath.Join(dir, "2026", "11", "28", "sealed.tgr"), "x", 0o600)
+	sent := put(t, filepath.Join(dir, "2026", "11", "28", "sent.tgr"), "x", 0o600)
+	put(t, sent+".sent", "x", 0o600)
+	i := installation{Recordings: dir, Bucket: "gs://acme-recordings?prefix=prod/&endpoint=https://gcs.internal"}
+	for n, want := range []located{
+		{of("live"), open, ""}, {of("sealed"), sealed, ""}, {of("sent"), sent, "gs://acme-recordings/prod/sent.tgr"},
+		{of("gone"), "", "gs://acme-recordings/prod/gone.tgr"},
+	} {
+		if got := i.located([]access.SessionInfo{want.SessionInfo})[0]; !reflect.DeepEqual(got, want) {
+			t.Errorf("%d: got %+v, want %+v", n, got, want)
+		}
+	}
+	i.Bucket, i.Recordings = "", ""
+	if got := i.located([]access.SessionInfo{of("sent")})[0]; got.Recording != "" || got.Copy != "" {
+		t.Errorf("a gateway's in another process: %+v", got)
+	}
+	var out bytes.Buffer
+	if err := encodeAll(&out, []located{{of("sent"), sent, "gs://b/sent.tgr"}}); err != nil || !strings.Contains(out.String(), `"copy":"gs://b/sent.tgr"`) || !strings.Contains(out.String(), `"id":"sent"`) {
+		t.Errorf("as JSON: %s, %v", out.String(), err)
 	}
 }
 

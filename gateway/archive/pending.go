@@ -43,6 +43,12 @@ func (a *Archive) pending() (paths []string, err error) {
 	return paths, errors.Join(errs...)
 }
 
+// Sent reports whether a recording was copied.
+func Sent(path string) bool {
+	_, err := os.Lstat(path + sentSuffix)
+	return err == nil
+}
+
 const (
 	longestWait = 10 * time.Minute
 	differsWait = 24 * time.Hour // a person must look; each look reads the whole object

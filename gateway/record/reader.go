@@ -93,6 +93,9 @@ func (s *scanner) next() (tag byte, body []byte, err error) {
 		part, err := s.r.ReadSlice('\n')
 		s.after += int64(len(part))
 		s.line = append(s.line, part...)
+		if what := foreign(s.line); s.offset == 0 && what != "" {
+			return 0, nil, s.fault(what)
+		}
 		switch {
 		case errors.Is(err, io.EOF) && len(s.line) == 0:
 			return 0, nil, io.EOF

@@ -81,7 +81,11 @@ func (s *splitter) line(seg *segment) (more bool, err error) {
 		s.offset += int64(len(part))
 		seg.raw = append(seg.raw, part...)
 		size, broken := len(seg.raw)-begin, ""
+		if seg.offset == 0 && begin == 0 {
+			broken = foreign(seg.raw)
+		}
 		switch {
+		case broken != "":
 		case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull):
 			return false, fmt.Errorf("read recording: %w", err)
 		case errors.Is(err, io.EOF) && size > 0:

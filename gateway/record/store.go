@@ -63,7 +63,11 @@ const (
 
 // sealedPath is where a sealed recording lies.
 func (s *Store) sealedPath(session string, started time.Time) string {
-	return filepath.Join(s.cfg.Dir, started.UTC().Format("2006/01/02"), session+ext)
+	return sealedPath(s.cfg.Dir, session, started)
+}
+
+func sealedPath(dir, session string, started time.Time) string {
+	return filepath.Join(dir, started.UTC().Format("2006/01/02"), session+ext)
 }
 
 var sessionID = regexp.MustCompile(`\A[A-Za-z0-9_-]{1,64}\z`)
@@ -345,6 +349,20 @@ func Find(dir, id string) (string, error) {
 		return "", access.Errorf(access.CodeNotFound, "There are %d recordings of session %s in %s; want one.", len(all), id, dir)
 	}
 	return all[0], nil
+}
+
+// Locate is the path of a recording in a folder, without a search; empty where
+// it is not there.
+func Locate(dir string, s access.SessionInfo) string {
+	if dir == "" || !sessionID.MatchString(s.ID) {
+		return ""
+	}
+	for _, path := range []string{sealedPath(dir, s.ID, s.Started), filepath.Join(dir, openDir, s.ID+ext)} {
+		if exists(path) {
+			return path
+		}
+	}
+	return ""
 }
 
 func exists(path string) bool {

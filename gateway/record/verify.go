@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -37,6 +38,24 @@ type Fault struct {
 // Error names the place.
 func (f *Fault) Error() string {
 	return fmt.Sprintf("segment %d, byte %d: %s", f.Segment, f.Offset, f.What)
+}
+
+// Cut reports whether the file stops inside a line: it was cut, or is being
+// written.
+func (f *Fault) Cut() bool { return f.What == notWhole }
+
+// Foreign reports whether the file is no recording at all.
+func (f *Fault) Foreign() bool { return strings.HasPrefix(f.What, noRecording) }
+
+const noRecording = "this is no recording: "
+
+// foreign says what is wrong with how a file begins; nothing, if it may be a
+// recording.
+func foreign(begin []byte) string {
+	if len(begin) == 0 || strings.IndexByte("HECS", begin[0]) >= 0 && (len(begin) == 1 || begin[1] == ' ') {
+		return "" // where it is another line than a header, that is said
+	}
+	return fmt.Sprintf(`%sit begins with %.16q, want the header of a segment, "H {"`, noRecording, begin)
 }
 
 // Verify reads a whole recording and proves it with public keys alone, and
