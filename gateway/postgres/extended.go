@@ -29,13 +29,16 @@ func (b *bridge) parse(body []byte) error {
 		return nil // the target would skip it
 	}
 	read, effects, err := b.understand(text)
+	if err == nil && len(read.ops) > 1 {
+		err = access.Errorf(access.CodeInvalid, "A prepared statement has %d commands; one is allowed.", len(read.ops))
+	}
 	if err == nil {
-		err = b.checkPrepared(read)
+		err = b.admitDenied(read.ops)
 	}
 	if err != nil {
 		return b.refuse('P', err)
 	}
-	v := &named{name: b.stmts.fresh(), ops: read.ops, types: string(types)}
+	v := &named{name: b.stmts.fresh(), ops: read.ops, types: string(types), copyIn: read.copies > 0}
 	if len(read.stmts) == 1 {
 		v.secret = read.stmts[0].secrets.params
 		v.sql, v.copyOut, v.fetches = read.requests()[0].sql, read.copyOut || read.stmts[0].copyOut, read.fetches
@@ -51,19 +54,6 @@ func (b *bridge) parse(body []byte) error {
 		return b.refuse('P', err)
 	}
 	return b.send(r, 'P', v.name, "\x00", read.sent, "\x00", string(types))
-}
-
-func (b *bridge) checkPrepared(read reading) error {
-	if len(read.ops) > 1 {
-		return access.Errorf(access.CodeInvalid, "A prepared statement has %d commands; one is allowed.", len(read.ops))
-	}
-	for i, op := range read.ops {
-		if read.stmts[i].copyIn && op.Guard == nil {
-			read.ops[i].Class = nil
-			read.ops[i].Guard = &access.Decision{Verdict: access.Deny, Rule: "copy-extended", Say: "COPY FROM STDIN is not allowed as a prepared statement; send it as a simple query."}
-		}
-	}
-	return b.admitDenied(read.ops)
 }
 
 // bind makes a portal of a statement and its parameters.
@@ -90,7 +80,7 @@ func (b *bridge) bind(body []byte) error {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
 	sum := sha256.Sum256(values)
-	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, params: params, binding: sum[:]}
+	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, copyIn: stmt.copyIn, params: params, binding: sum[:]}
 	if b.asksFor(stmt.ops) {
 		v.values = string(values[:resultsAt])
 	}
@@ -270,7 +260,10 @@ func (b *bridge) execute(body []byte) error {
 		return err
 	}
 	keepResults(r)
-	if limits := limitsOf(r.opens); alone(limits) {
+	switch limits := limitsOf(r.opens); {
+	case v.copyIn:
+		return b.executeCopy(v, r, limits)
+	case alone(limits):
 		return b.executeAlone(v, r, limits, int64(binary.BigEndian.Uint32(limit)))
 	}
 	return b.send(r, 'E', v.name, "\x00", string(limit))

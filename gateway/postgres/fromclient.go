@@ -163,14 +163,9 @@ func (b *bridge) query(body []byte) error {
 		r.drop(notSent)
 		return b.refuse('Q', err)
 	}
-	for _, do := range effects {
-		if do == nil {
-			continue
-		}
-		if err := do(r); err != nil {
-			r.drop(skipped)
-			return b.refuse('Q', err)
-		}
+	if err := r.expect(effects); err != nil {
+		r.drop(skipped)
+		return b.refuse('Q', err)
 	}
 	keepResults(r)
 	if alone(limits) {

@@ -18,7 +18,7 @@ const (
 
 // answers says which messages may come for which one. Z ends Q and S.
 var answers = map[byte]string{
-	'Q': "TDCIEZGHdc", 'P': "1E", 'B': "2E", 'C': "3E", 'D': "tTnE", 'E': "DCIsHdcE", 'S': "EZ",
+	'Q': "TDCIEZGHdc", 'P': "1E", 'B': "2E", 'C': "3E", 'D': "tTnE", 'E': "DCIsGHdcE", 'S': "EZ",
 }
 
 // readTarget walks what the target sends and passes it on: one write for one

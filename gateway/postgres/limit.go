@@ -173,26 +173,6 @@ func (b *bridge) inTime(r *reply, over <-chan struct{}, l access.Limits) error {
 	return b.await(over, 0)
 }
 
-// feedInTime runs a COPY FROM STDIN under a limit of time.
-func (b *bridge) feedInTime(read reading, r *reply, l access.Limits) error {
-	r.over = make(chan struct{})
-	b.copying, b.copies = &reply{over: r.over}, read.copies
-	over := r.over
-	if l.Time > 0 {
-		words := tooLong(l)
-		b.timing.Go(func() {
-			if b.over(over, l.Time.Duration()) {
-				return
-			}
-			r.late.Store(&words)
-			if err := b.up.cancel(b.ctx); err != nil {
-				b.log.Warn("statement not cancelled", "error", err)
-			}
-		})
-	}
-	return b.send(r, 'Q', read.sent, "\x00")
-}
-
 // results records the rows of an operation as the user sees them: a line for
 // each, values in the form in which COPY writes them.
 type results struct {

@@ -22,6 +22,7 @@ type named struct {
 	secret     []int  // parameters that are withheld
 	types, sql string // see request
 	copyOut    bool
+	copyIn     bool
 	fetches    *string // the cursor of a FETCH or MOVE, which may be another one each time
 
 	params  []string // a portal's

@@ -72,6 +72,7 @@ type bridge struct {
 	cursors cursors
 
 	declared map[string]access.Facts // cursors of the text that is being read
+	ahead    ahead                   // and its prepared statements
 	noted    string                  // the last notice
 	locks    int                     // LOCK TABLE so far
 }

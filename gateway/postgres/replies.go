@@ -25,6 +25,10 @@ type reply struct {
 	undo    func() // the message was not carried out
 	done    func() // it was
 
+	// steps are undo and done of each statement of a simple query, in order:
+	// when a later one fails, PREPARE and its like stay done.
+	steps []*reply
+
 	// each looks at every message that is not the reply's end, and says
 	// whether the client is to see it. One too large to be kept has no bytes.
 	each func(kind byte, msg []byte) (show bool)
@@ -46,6 +50,7 @@ func (r *reply) finish(o access.Outcome, tagRows int64) error {
 	if more := tagRows - r.counted; more > 0 {
 		open.Count(more, 0)
 	}
+	r.step(o.Status == "ok")
 	r.opens, r.counted = r.opens[1:], 0
 	return open.Close(o)
 }
@@ -62,6 +67,43 @@ func (r *reply) count() {
 	r.rows, r.bytes = 0, 0
 }
 
+// expect takes on what the statements of a simple query do to the session's
+// names.
+func (r *reply) expect(effects []effect) error {
+	for _, do := range effects {
+		s := &reply{}
+		r.steps = append(r.steps, s)
+		if do == nil {
+			continue
+		}
+		if err := do(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step says how the running statement ended. Behind one that failed none runs.
+func (r *reply) step(ok bool) {
+	if !ok {
+		r.revert()
+	}
+	if len(r.steps) > 0 {
+		r.steps[0].carried()
+		r.steps = r.steps[1:]
+	}
+}
+
+// revert undoes what is left, last first, so that each undo finds what it left.
+func (r *reply) revert() {
+	for _, s := range slices.Backward(r.steps) {
+		if s.undo != nil {
+			s.undo()
+		}
+	}
+	r.steps = nil
+}
+
 // carried says that the message was carried out.
 func (r *reply) carried() {
 	if r.done != nil {
@@ -75,6 +117,7 @@ func (r *reply) drop(o access.Outcome) {
 	for len(r.opens) > 0 {
 		_ = r.finish(o, 0) // the session reports its recorder's failure itself
 	}
+	r.revert()
 	if r.undo != nil {
 		r.undo()
 	}

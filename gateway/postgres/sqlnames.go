@@ -87,6 +87,28 @@ func place(text string, from int, b *byName) (*byName, error) {
 	return nil, access.Errorf(access.CodeInvalid, "The name in this %s was not understood; write it plainly.", strings.ToUpper(b.verb))
 }
 
+// ahead are the names that statements of a text make and take for those that
+// follow in the same text.
+type ahead struct {
+	cleared bool // none from before is left
+	at      map[string]*named
+}
+
+func (a *ahead) set(name string, v *named) {
+	if a.at == nil {
+		a.at = map[string]*named{}
+	}
+	a.at[name] = v
+}
+
+// prepared finds a statement as the one that is being resolved will.
+func (b *bridge) prepared(name string) (*named, bool) {
+	if v, ok := b.ahead.at[name]; ok || b.ahead.cleared {
+		return v, v != nil
+	}
+	return b.stmts.get(name)
+}
+
 // effect is what a statement does to the session's names once it is sent.
 type effect func(*reply) error
 
@@ -97,16 +119,14 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 		return nil, nil
 	}
 	effects := make([]effect, len(read.ops))
-	b.declared = nil
+	b.declared, b.ahead = nil, ahead{}
 	edits := slices.Clone(read.edits)
 	for i := range read.ops {
 		use := read.stmts[i].use
 		if use == nil {
 			continue
 		}
-		if len(read.ops) > 1 && (use.verb == "prepare" || use.verb == "deallocate") {
-			return nil, access.Errorf(access.CodeInvalid, "%s is understood only in a message of its own; send it alone.", strings.ToUpper(use.verb))
-		}
+		runs, _ := b.prepared(use.name)
 		e, to, err := b.resolveOne(&read.ops[i], use, len(read.ops) == 1)
 		if err != nil {
 			return nil, err
@@ -115,8 +135,11 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 			edits = append(append(edits, edit{use.at, use.end, to}), use.also...)
 		}
 		effects[i] = e
-		if v, ok := b.stmts.get(use.name); ok && use.verb == "execute" {
-			read.copyOut, read.fetches = read.copyOut || v.copyOut, v.fetches
+		if use.verb == "execute" {
+			read.copyOut, read.fetches = read.copyOut || runs.copyOut, runs.fetches
+			if runs.copyIn {
+				read.copies++
+			}
 		}
 	}
 	slices.SortFunc(edits, func(a, b edit) int { return a.at - b.at })
@@ -129,7 +152,7 @@ func (b *bridge) resolveOne(op *access.Operation, use *byName, alone bool) (effe
 	case "prepare":
 		return b.resolvePrepare(op, use)
 	case "execute":
-		v, ok := b.stmts.get(use.name)
+		v, ok := b.prepared(use.name)
 		if !ok {
 			return nil, "", noStatement(use.name)
 		}
@@ -169,7 +192,7 @@ func (b *bridge) judgeAs(op *access.Operation, v *named) {
 }
 
 func (b *bridge) resolvePrepare(op *access.Operation, use *byName) (effect, string, error) {
-	if _, ok := b.stmts.get(use.name); ok {
+	if _, ok := b.prepared(use.name); ok {
 		return nil, "", &access.Error{Code: access.CodeConflict, Message: fmt.Sprintf("prepared statement %q already exists", use.name)}
 	}
 	if err := b.admitDenied([]access.Operation{*use.prepared}); err != nil {
@@ -178,21 +201,24 @@ func (b *bridge) resolvePrepare(op *access.Operation, use *byName) (effect, stri
 	body := *use.prepared
 	body.Text = op.Text
 	v := &named{name: b.stmts.fresh(), ops: []access.Operation{body}, secret: use.secrets.params}
+	b.ahead.set(use.name, v)
 	return func(r *reply) error { return b.stmts.set(use.name, v, r) }, v.name, nil
 }
 
 func (b *bridge) resolveDeallocate(use *byName) (effect, string, error) {
 	if use.name == "" {
+		b.ahead = ahead{cleared: true}
 		return func(r *reply) error {
 			b.stmts.clear(r)
 			b.noted = "" // a pool may hand the connection to somebody else
 			return nil
 		}, "", nil
 	}
-	v, ok := b.stmts.get(use.name)
+	v, ok := b.prepared(use.name)
 	if !ok {
 		return nil, "", noStatement(use.name)
 	}
+	b.ahead.set(use.name, nil)
 	return func(r *reply) error { return b.stmts.set(use.name, nil, r) }, v.name, nil
 }
 

@@ -33,12 +33,60 @@ func TestSQLPreparedStatements(t *testing.T) {
 		run("prepare bad as select 1", "")
 		run("deallocate all", "")
 		run("execute bad", "26000")
-		run("prepare x as select 1; execute x", "42601")
 		run("create temp table y as execute x", "42501")
 	}
 	out := r.door.last().outcomes("execute")
 	if len(out) == 0 {
 		t.Error("no execute was recorded")
+	}
+}
+
+// In one message with others they do what they do alone. What a statement did
+// before another one failed stays done: PostgreSQL rolls no name back.
+func TestSQLPreparedStatementsAmongOthers(t *testing.T) {
+	r := newRig(t, Config{})
+	c := r.connect()
+	for _, step := range []struct{ sql, shows, want string }{
+		{"prepare a as select 1; execute a; deallocate a", "1", ""},
+		{"execute a", "", "26000"},
+		{"prepare a as select 1; prepare a as select 2", "", "42P05"},
+		{"prepare a as select 1; select 1/0; prepare b as select 2", "", "22012"},
+		{"execute a; select 5", "1 5", ""},
+		{"execute b", "", "26000"},
+		{"deallocate a; prepare a as select 3; execute a", "3", ""},
+		{"deallocate a; select 1/0; prepare a as select 4", "", "22012"},
+		{"execute a", "", "26000"},
+		{"prepare a as select 6; deallocate all; prepare a as select 7; execute a", "7", ""},
+		{"deallocate all; execute a", "", "26000"},
+		{"select 1/0; deallocate a; prepare a as select 8", "", "22012"},
+		{"execute a", "7", ""},
+		{"begin; prepare c as select 9; rollback; execute c", "9", ""},
+		{"prepare d as delete from nowhere; execute d", "", "42P01"},
+		{"prepare d(int) as select $1; execute d(4); select 'x'; execute d(5)", "4 x 5", ""},
+	} {
+		results, err := c.PgConn().Exec(t.Context(), step.sql).ReadAll()
+		var shown []string
+		for _, res := range results {
+			for _, row := range res.Rows {
+				shown = append(shown, string(row[0]))
+			}
+		}
+		if codeOf(err) != step.want || step.want == "" && strings.Join(shown, " ") != step.shows {
+			t.Errorf("%s: got %q, %v; want %q, %q", step.sql, shown, err, step.shows, step.want)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.PgConn().Exec(t.Context(), "prepare gone as delete from t; execute gone").ReadAll()
+		done <- err
+	}()
+	h := r.takeHeld()
+	if h.op.Facts["kind"] != "delete" {
+		t.Errorf("held as %+v, want the delete that it runs", h.op)
+	}
+	h.answer <- access.Deny
+	if err := <-done; codeOf(err) != "42501" || r.count() != 3 {
+		t.Errorf("got %v, %d rows are left", err, r.count())
 	}
 }
 

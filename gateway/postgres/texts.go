@@ -41,6 +41,7 @@ type reading struct {
 	spans [][2]int // where the statements lie in text
 	made  []edit   // of the text, in order
 
+	copies  int     // how many COPY FROM STDIN, by an EXECUTE as well
 	copyOut bool    // an EXECUTE in it is of COPY TO STDOUT
 	fetches *string // or of a FETCH from that cursor
 }
@@ -171,7 +172,7 @@ func (u *understood) generalize(s *shaped, text string) {
 
 // of is the reading of one text; s is its shape if u is of a shape.
 func (u *understood) of(text string, s *shaped) reading {
-	r := reading{understood: u, text: text, sent: text}
+	r := reading{understood: u, text: text, sent: text, copies: u.copies}
 	r.ops, r.spans = make([]access.Operation, len(u.stmts)), make([][2]int, len(u.stmts))
 	for i := range u.stmts {
 		r.ops[i], r.spans[i] = u.stmts[i].op, [2]int{u.stmts[i].from, u.stmts[i].to}
