@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,6 +46,24 @@ select n.nspname || '.' || c.relname from holds h join pg_class c on c.oid = h.o
 where left(n.nspname, length($3)) <> $3 and (n.nspname::text, c.relname::text) not in (select schema, name from given)
 order by 1 limit 100`
 
+// excessSQL finds where the role $1 holds more than it was given ($2): a mint
+// of an earlier version gave some rights that are not given any more. Of a
+// right without columns it is the whole table's.
+const excessSQL = `
+with given as (select w.schema, w.name, w."right", col from jsonb_to_recordset($2::jsonb) as w(schema text, name text, "right" text, columns text[])
+	cross join lateral unnest(w.columns) as col),
+holds as (select d.objid, d.objsubid, r.oid as role from pg_roles r join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
+	and d.deptype = 'a' and d.classid = 'pg_class'::regclass and d.dbid = (select oid from pg_database where datname = current_database())
+	where r.rolname = $1),
+rights as (select h.objid, '' as col, x.privilege_type as "right" from holds h join pg_class c on c.oid = h.objid and c.relkind <> 'S'
+		cross join lateral aclexplode(c.relacl) x where h.objsubid = 0 and x.grantee = h.role
+	union all
+	select h.objid, a.attname, x.privilege_type from holds h join pg_attribute a on a.attrelid = h.objid and a.attnum = h.objsubid and not a.attisdropped
+		cross join lateral aclexplode(a.attacl) x where h.objsubid > 0 and x.grantee = h.role)
+select distinct n.nspname || '.' || c.relname from rights h join pg_class c on c.oid = h.objid join pg_namespace n on n.oid = c.relnamespace
+where (n.nspname::text, c.relname::text, h."right"::text, h.col::text) not in (select schema, name, "right", col from given)
+order by 1 limit 100`
+
 // Broken says which tables a minted grant does not meet as a mint today would
 // make them, and is empty where it meets them all. A table that was dropped
 // and made again, or renamed, is one.
@@ -80,10 +99,15 @@ func (j *job) broken(ctx context.Context, q querier) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode tables: %w", err)
 	}
+	most, err := json.Marshal(j.most())
+	if err != nil {
+		return nil, fmt.Errorf("encode rights: %w", err)
+	}
 	var out []string
 	for _, ask := range []ask{
 		{lostSQL, []any{j.role, string(needs)}},
 		{strayedSQL, []any{j.role, string(given), j.role + "_m_"}},
+		{excessSQL, []any{j.role, string(most)}},
 	} {
 		rows, _ := q.Query(ctx, ask.sql, ask.args...) // the error comes out of CollectRows
 		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -120,6 +144,38 @@ func (j *job) needs() []need {
 		}
 		if t.Read && !viewed(t) {
 			add(t.Schema, "SELECT", plain)
+		}
+	}
+	return out
+}
+
+// most is all that the role may hold on tables and views.
+func (j *job) most() []need {
+	masks, out := j.maskSchemas(), []need{}
+	for _, t := range j.body.Tables {
+		fixed := t.limitColumns()
+		all, plain, free := []string{}, []string{}, []string{}
+		for _, c := range t.Columns {
+			all = append(all, c.Name)
+			if c.Mask == nil {
+				plain = append(plain, c.Name)
+			}
+			if !t.limited() || !slices.Contains(fixed, c.Name) {
+				free = append(free, c.Name)
+			}
+		}
+		met := t.Schema
+		if t.limited() {
+			met = masks[t.Schema]
+		}
+		if t.Read && viewed(t) { // maskView gives the whole view
+			out = append(out, need{t.String(), masks[t.Schema], t.Name, "SELECT", []string{""}})
+		}
+		if t.Read && !t.limited() {
+			out = append(out, need{t.String(), t.Schema, t.Name, "SELECT", plain})
+		}
+		if t.Write {
+			out = append(out, need{t.String(), met, t.Name, "INSERT", all}, need{t.String(), met, t.Name, "UPDATE", free}, need{t.String(), met, t.Name, "DELETE", []string{""}})
 		}
 	}
 	return out

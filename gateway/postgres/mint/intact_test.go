@@ -93,3 +93,55 @@ func TestGrantWithoutTablesIsWhole(t *testing.T) {
 		b.end(t, g)
 	}
 }
+
+// TestRightsOfAnEarlierMintAreTakenAway: a role that an earlier version minted
+// could update the columns that its rows are limited by. What is more than a
+// mint gives today makes a grant broken, and making it again takes it away.
+func TestRightsOfAnEarlierMintAreTakenAway(t *testing.T) {
+	b := newBench(t, regions)
+	g := b.ask(t, rowsRole("public.parcels"))
+	for what, more := range map[string]string{
+		"update of a condition's column": "set role OWNER; grant update (region) on MASKS.parcels to ROLE; reset role",
+		"a right on the table itself":    "set role MINTER; grant select (region) on public.parcels to ROLE; reset role",
+		"a whole table":                  "set role MINTER; grant select on public.parcels to ROLE; reset role",
+		"a right of its own":             "set role OWNER; grant truncate on MASKS.parcels to ROLE; reset role",
+	} {
+		b.mint(t, &g)
+		if broken, err := b.Broken(t.Context(), g); err != nil || broken != "" {
+			t.Fatalf("%s: before it: broken is %q, %v", what, broken, err)
+		}
+		role := b.names.role(g)
+		b.must(t, strings.NewReplacer("MASKS", maskSchema(role, 1), "ROLE", ident(role), "OWNER", ident(b.names.masks()), "MINTER", "minter_"+b.cfg.Installation).Replace(more))
+		if broken, err := b.Broken(t.Context(), g); err != nil || !strings.Contains(broken, "parcels") {
+			t.Errorf("%s: broken is %q, %v, want the table", what, broken, err)
+		}
+		if err := b.Revoke(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		g.Generation++
+	}
+	b.mint(t, &g)
+	c := b.session(t, g)
+	if got, err := say(t, c, "insert into parcels (id, region) values (2, 'eu') on conflict (id) do update set region = 'eu' returning *"); err == nil || raw(got) || raw(err.Error()) {
+		t.Errorf("made again: got %q, %v; want it refused", got, err)
+	}
+	if broken, err := b.Broken(t.Context(), g); err != nil || broken != "" {
+		t.Errorf("made again: broken is %q, %v", broken, err)
+	}
+	b.end(t, g)
+}
+
+// TestWhatIsGivenIsNotExcess: each kind of role holds exactly what is expected.
+func TestWhatIsGivenIsNotExcess(t *testing.T) {
+	b := newBench(t, shop)
+	for _, role := range []access.Role{
+		readonly(), {Name: "w", Read: []string{"public.*"}, Write: []string{"public.*"}}, {Name: "blind", Write: []string{"public.users", "public.orders"}},
+	} {
+		g := b.ask(t, role, masks()...)
+		b.mint(t, &g)
+		if broken, err := b.Broken(t.Context(), g); err != nil || broken != "" {
+			t.Errorf("%s: broken is %q, %v", role.Name, broken, err)
+		}
+		b.end(t, g)
+	}
+}
