@@ -24,12 +24,14 @@ var readOnly = []string{
 }
 
 // What is called read-only changes nothing: a live server runs it in a
-// transaction that may only read.
+// transaction that may only read, and once more in one of its own, in which it
+// may do what it can; the whole database is the same before and after.
 func FuzzReadOnly(f *testing.F) {
 	for _, s := range readOnly {
 		f.Add(s)
 	}
-	c := readOnlyServer(f)
+	c, look := readOnlyServer(f)
+	before := look(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		stmts, err := classify(text, &catalog{})
 		if err != nil || len(stmts) != 1 {
@@ -56,14 +58,42 @@ func FuzzReadOnly(f *testing.F) {
 		if _, err := c.Exec(ctx, "rollback"); err != nil {
 			t.Fatal(err)
 		}
+		_, _ = c.PgConn().CopyTo(ctx, discard{}, text)
+		if after := look(t); after != before {
+			t.Errorf("%q is called read-only and changed the database:\n%s\nbefore:\n%s", text, after, before)
+			before = after
+		}
 	})
 }
+
+// everythingSQL is all that a session could leave behind, in one line for each
+// kind of thing: rows, sequences, the catalog, roles and their settings, large
+// objects, locks that outlive their transaction, what is listened to.
+const everythingSQL = `select string_agg(what || ' ' || coalesce(md5(list), '-'), E'\n') from (
+	select 'rows' as what, (select string_agg(t::text, ' ' order by t::text) from public.t t) as list
+	union all select 'view', (select string_agg(m::text, ' ' order by m::text) from public.m m)
+	union all select 'sequence', (select last_value::text || is_called::text from public.s)
+	union all select 'relations', (select string_agg(concat_ws(' ', oid, relname, relnamespace, relfilenode, relacl, relkind, reloptions), ',' order by oid) from pg_class where relkind not in ('t', 'i') and oid >= 16384)
+	union all select 'columns', (select string_agg(concat_ws(' ', attrelid, attname, atttypid, attacl, attoptions), ',' order by attrelid, attnum) from pg_attribute where attrelid >= 16384)
+	union all select 'functions', (select string_agg(concat_ws(' ', oid, proname, prosrc, proacl), ',' order by oid) from pg_proc where oid >= 16384)
+	union all select 'types', (select count(*)::text from pg_type)
+	union all select 'schemas', (select string_agg(concat_ws(' ', nspname, nspacl), ',' order by oid) from pg_namespace where nspname !~ '^pg_(toast_)?temp_')
+	union all select 'roles', (select string_agg(concat_ws(' ', rolname, rolpassword, rolsuper, rolvaliduntil), ',' order by oid) from pg_authid)
+	union all select 'settings', (select string_agg(concat_ws(' ', setdatabase, setrole, setconfig), ',' order by 1) from pg_db_role_setting)
+	union all select 'comments', (select string_agg(description, ',' order by objoid, objsubid) from pg_description where objoid >= 16384)
+	union all select 'large objects', (select count(*)::text from pg_largeobject_metadata)
+	union all select 'prepared', (select count(*)::text from pg_prepared_xacts)
+	union all select 'replication', (select count(*)::text from pg_replication_slots)
+	union all select 'counters', (select stats_reset::text from pg_stat_database where datname = current_database())
+	union all select 'locks', (select string_agg(concat_ws(' ', locktype, classid, objid, mode), ',' order by objid) from pg_locks where pid = $1 and locktype <> 'virtualxid')) x`
 
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-func readOnlyServer(f *testing.F) *pgx.Conn {
+// readOnlyServer is a server, a connection to it as somebody with some rights,
+// and a look at all that there is.
+func readOnlyServer(f *testing.F) (*pgx.Conn, func(testing.TB) string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s, err := pgtest.Run(ctx, pgtest.Options{})
@@ -83,11 +113,21 @@ func readOnlyServer(f *testing.F) *pgx.Conn {
 		"create table t (id int, v text)", "create sequence s", "create materialized view m as select 1",
 		"create function f() returns int language sql volatile as 'insert into t values (1) returning id'",
 		"create role reader login; grant select on t, m to reader; grant usage, update on sequence s to reader; grant insert, update, delete on t to reader",
-		"set role reader",
+		"insert into t values (1, 'x'), (2, 'y')", "set statement_timeout = 500", "set role reader",
 	} {
 		if _, err := c.Exec(ctx, sql); err != nil {
 			f.Fatal(err)
 		}
 	}
-	return c
+	super, err := pgx.Connect(ctx, s.DSN)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = super.Close(context.Background()) })
+	return c, func(t testing.TB) (all string) {
+		if err := super.QueryRow(context.Background(), everythingSQL, int64(c.PgConn().PID())).Scan(&all); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
 }
