@@ -207,6 +207,9 @@ func (w *passage) goOn() error {
 		n = int64(m.more(w.p[w.at : w.at+int(n)]))
 	}
 	w.b.large -= n
+	if h := w.b.current; h != nil && !w.b.hiding {
+		h.kept.more(w.p[w.at:w.at+int(n)], w.b.large == 0)
+	}
 	if !w.b.hiding {
 		w.at += int(n)
 		return nil

@@ -179,6 +179,7 @@ type results struct {
 	of  *reply
 	buf []byte
 	err error
+	big bigRow // one that comes in pieces
 }
 
 // keepResults has a reply's rows recorded, if that is asked for.
@@ -206,8 +207,8 @@ func (k *results) add(kind byte, msg []byte) {
 	case kind == 'D' && msg != nil:
 		row, _ := parseRow(msg)
 		k.row(row)
-	case kind == 'D' || kind == 'd':
-		k.buf = append(k.buf, "(a row that is too large to be kept)\n"...)
+	default:
+		return
 	}
 	if len(k.buf) >= maxKeptLines {
 		k.record()
