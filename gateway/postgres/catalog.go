@@ -21,12 +21,16 @@ type catalog struct {
 	free   bool                // the path is the server's own: it may lead elsewhere as well
 	source map[string]string   // of each mask schema
 	tables map[relation]*table // those that the role may use
+	names  map[string]bool     // of all of these, without schemas
 }
 
 // table is what is known of one.
 type table struct {
-	columns []string // in their order
-	masked  []string // those that are
+	columns []string   // in their order
+	masked  []string   // those that are
+	behind  []relation // that are met through it
+	read    []column   // of those, by a view
+	same    []relation // those of which its columns are as well, under the same names: a partition's table
 }
 
 // catalogList are the names of PostgreSQL 15's own relations, which stand
@@ -44,9 +48,13 @@ var ownRelations = func() map[string]bool {
 }()
 
 func newCatalog(b backing.Backing) *catalog {
-	c := &catalog{source: map[string]string{}, tables: map[relation]*table{}}
+	c := &catalog{source: map[string]string{}, tables: map[relation]*table{}, names: map[string]bool{}}
 	for _, t := range b.Tables {
-		c.tables[relation{t.Schema, t.Name}] = &table{columns: t.Columns}
+		made := &table{columns: t.Columns}
+		for _, s := range t.Behind {
+			made.add(s)
+		}
+		c.tables[relation{t.Schema, t.Name}] = made
 	}
 	for _, m := range b.Masked {
 		c.source[m.MaskSchema] = m.Schema
@@ -59,6 +67,9 @@ func newCatalog(b backing.Backing) *catalog {
 			t.masked = append(t.masked, column.Name)
 		}
 	}
+	for r := range c.tables {
+		c.names[r.name] = true
+	}
 	for _, s := range b.SearchPath {
 		if c.source[s] == "" {
 			c.path = append(c.path, s)
@@ -68,6 +79,16 @@ func newCatalog(b backing.Backing) *catalog {
 		c.free, c.path = true, []string{cmp.Or(b.Acts, b.Role), "public"}
 	}
 	return c
+}
+
+func (t *table) add(s backing.Source) {
+	of := relation{s.Schema, s.Name}
+	if t.behind = append(t.behind, of); s.Part {
+		t.same = append(t.same, of)
+	}
+	for _, name := range s.Columns {
+		t.read = append(t.read, column{of, name})
+	}
 }
 
 // find lists what a name may stand for: more than one thing where a schema
@@ -94,6 +115,9 @@ func (c *catalog) find(schema, name string) []relation {
 	}
 	return out
 }
+
+// knows reports whether the plan has a table of that name, in any schema.
+func (c *catalog) knows(name string) bool { return c.names[name] }
 
 // columns are those of a relation, or none if they are not known.
 func (c *catalog) columns(r relation) []string {

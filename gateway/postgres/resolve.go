@@ -268,12 +268,33 @@ func (r *resolver) table(n *pg.RangeVar) []relation {
 	found := r.catalog.find(n.Schemaname, n.Relname)
 	for _, rel := range found {
 		r.tables[rel] = true
+		r.behind(rel)
 	}
 	return found
 }
 
+// behind finds what is met through a relation.
+func (r *resolver) behind(rel relation) {
+	t := r.catalog.tables[rel]
+	if t == nil {
+		return
+	}
+	for _, of := range t.behind {
+		r.tables[of] = true
+	}
+	r.columns = append(r.columns, t.read...)
+}
+
 func (r *resolver) touch(of relation, name string) {
-	known := r.catalog.columns(of)
+	if t := r.catalog.tables[of]; t != nil {
+		for _, same := range t.same {
+			r.touchOwn(same, name, t.columns)
+		}
+	}
+	r.touchOwn(of, name, r.catalog.columns(of))
+}
+
+func (r *resolver) touchOwn(of relation, name string, known []string) {
 	if name != "*" || len(known) == 0 || len(known) > maxExpanded {
 		r.columns = append(r.columns, column{of, name})
 		return

@@ -223,3 +223,31 @@ func TestRulesSeeRealNames(t *testing.T) {
 		}
 	}
 }
+
+// A rule about a table sees it behind a view and a partition that the role was
+// given.
+func TestResolvesWhatIsBehind(t *testing.T) {
+	c := newCatalog(backing.Backing{Role: "r", Database: "d", SearchPath: []string{"public"}, Tables: []backing.Table{
+		{Schema: "public", Name: "listed", Columns: []string{"id", "s"}, Behind: []backing.Source{{Schema: "public", Name: "users", Columns: []string{"id", "ssn"}}}},
+		{Schema: "public", Name: "users_1", Columns: []string{"id", "ssn"}, Behind: []backing.Source{{Schema: "public", Name: "users", Part: true}}},
+		{Schema: "public", Name: "users", Columns: []string{"id", "ssn"}, Behind: []backing.Source{{Schema: "public", Name: "users_1", Part: true}}},
+	}})
+	for sql, want := range map[string]string{
+		"select id from listed":                  "public.listed public.users / public.listed.id public.users.id public.users.ssn",
+		"select l.id from listed l":              "public.listed public.users / public.listed.id public.users.id public.users.ssn",
+		"select id from users_1":                 "public.users public.users_1 / public.users.id public.users_1.id",
+		"select * from users_1":                  "public.users public.users_1 / public.users.id public.users.ssn public.users_1.id public.users_1.ssn",
+		"update users set id = 1 where id = 2":   "public.users public.users_1 / public.users.id public.users_1.id",
+		"copy users_1 (ssn) to stdout":           "public.users public.users_1 / public.users.ssn public.users_1.ssn",
+		"with listed as (select 1) table listed": " / ",
+	} {
+		stmts, err := classify(sql, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := stmts[0].op.Facts
+		if got := strings.Join(f["tables"].([]string), " ") + " / " + strings.Join(f["columns"].([]string), " "); got != want {
+			t.Errorf("%s: got %q, want %q", sql, got, want)
+		}
+	}
+}

@@ -41,6 +41,16 @@ type Table struct {
 	Schema  string   `json:"schema"`
 	Name    string   `json:"name"`
 	Columns []string `json:"columns,omitempty"` // in the table's order
+	Behind  []Source `json:"behind,omitempty"`  // what is met through it as well
+}
+
+// Source is a relation that is met through another one: because a view reads
+// it, or because one is part of the other, as a partition is.
+type Source struct {
+	Schema  string   `json:"schema"`
+	Name    string   `json:"name"`
+	Columns []string `json:"columns,omitempty"` // that a view reads; "*" is any
+	Part    bool     `json:"part,omitempty"`    // its columns are the other's, by their names
 }
 
 // Routine is a function or a procedure, whatever its arguments.
@@ -135,6 +145,9 @@ func (b Backing) Validate() error {
 	}
 	for _, t := range b.Tables {
 		names = append(append(names, t.Schema, t.Name), t.Columns...)
+		for _, s := range t.Behind {
+			names = append(append(names, s.Schema, s.Name), s.Columns...)
+		}
 	}
 	if n := max(len(b.Calls), len(b.Builtins), len(b.Shadows)); n > MaxNames {
 		return fmt.Errorf("validate backing: %d functions in a list, at most %d are allowed", n, MaxNames)

@@ -70,6 +70,7 @@ func (m *Minter) mint(ctx context.Context, p *pool, j *job, plan access.Plan, ap
 	j.body = now.body
 	j.plan = j.backing()
 	now.names.tell(&j.plan, j.body.Calls)
+	now.sources.tell(&j.plan)
 	j.making = rand.Text()
 	err = m.inBatches(ctx, p,
 		func(ctx context.Context, c *pgx.Conn) ([]string, error) { return m.plan(ctx, c, j) },
@@ -82,8 +83,9 @@ func (m *Minter) mint(ctx context.Context, p *pool, j *job, plan access.Plan, ap
 
 // reading is what a mint must know of the target's catalog. It is only read.
 type reading struct {
-	body  body // what was approved and is there
-	names knownNames
+	body    body // what was approved and is there
+	names   knownNames
+	sources sources
 }
 
 // today reads the catalog for a mint. Mints of the same access that come
@@ -115,7 +117,9 @@ func readToday(ctx context.Context, p *pool, plan access.Plan, approved body) (r
 	if r.body.Owner == "" {
 		path = (&job{body: r.body}).schemas()
 	}
-	r.names, err = readNames(ctx, p, path, r.body.Calls)
+	if r.names, err = readNames(ctx, p, path, r.body.Calls); err == nil {
+		r.sources, err = readSources(ctx, p, r.body.Tables)
+	}
 	return r, err
 }
 

@@ -75,7 +75,7 @@ func (j *job) searchPath() []string {
 	return out
 }
 
-// backing is the room's plan, but for the names of functions.
+// backing is the room's plan, but for what today's reading adds.
 func (j *job) backing() backing.Backing {
 	b := backing.Backing{Role: j.role, Database: j.body.Database, SearchPath: j.searchPath(), Acts: j.body.Owner}
 	masks := j.maskSchemas()
