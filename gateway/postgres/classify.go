@@ -29,6 +29,9 @@ type statement struct {
 	from, to                  int  // text[from:to] is the statement
 	use                       *byName
 
+	flow    flow
+	bound   string          // what EXPLAIN is asked of in its place: see estimate
+	temps   map[string]bool // names of masked tables that are of temporary ones here
 	secrets secrets
 }
 
@@ -65,6 +68,9 @@ func classify(text string, c *catalog) ([]statement, error) {
 		if s.use != nil {
 			s.use.secrets, s.use.args = s.secrets, s.secrets.args
 		}
+		if s.use != nil && s.use.prepared != nil { // it happens when that is executed
+			s.use.flow, s.flow = s.flow, flow{}
+		}
 		out = append(out, s)
 	}
 	return out, nil
@@ -75,8 +81,9 @@ func describe(n *pg.Node, text string, c *catalog) statement {
 	f.kind = kindOf(n)
 	walk(n.ProtoReflect(), f.visit)
 	f.choose()
-	copying := n.GetCopyStmt()
-	return statement{node: n, names: f.names, explain: explainable(n, f), returns: returning(n), copyOut: copying != nil && !copying.IsFrom, op: access.Operation{
+	copying, into := n.GetCopyStmt(), flowOf(n)
+	into.calls = f.calls
+	return statement{node: n, names: f.names, flow: into, explain: explainable(n, f), returns: returning(n), copyOut: copying != nil && !copying.IsFrom, op: access.Operation{
 		Kind: "query", Subject: "statement", Text: text, Facts: f.facts(), Guard: f.guard, Ends: onlyEnds(n),
 	}}
 }

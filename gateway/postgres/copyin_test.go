@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -129,6 +130,19 @@ func TestCopyInExtendedIsJudged(t *testing.T) {
 	}
 	r.door.later.Store(&access.Limits{Time: 1, Rule: "quick", Say: "Be quick."})
 	w.talk(0, prepareCopy("copy t from stdin")...)
+	over, sent := make(chan struct{}), make(chan struct{})
+	go func() { // a server that waits for data heeds no cancel
+		defer close(sent)
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(20 * time.Millisecond):
+				w.f.Send(&pgproto3.CopyData{Data: []byte("7\tx\n")})
+				_ = w.f.Flush()
+			}
+		}
+	}()
 	for {
 		m, err := w.f.Receive()
 		if err != nil {
@@ -141,6 +155,8 @@ func TestCopyInExtendedIsJudged(t *testing.T) {
 			break
 		}
 	}
+	close(over)
+	<-sent
 	if letters, _ := w.talk(1, slices.Concat(goodData, endSync)...); letters != "Z" || r.count() != 5 {
 		t.Errorf("afterwards: %s and %d rows", letters, r.count())
 	}

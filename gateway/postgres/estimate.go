@@ -8,8 +8,10 @@ import (
 	"slices"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 // request is one statement that wants to run, and how the target can be asked
@@ -37,12 +39,75 @@ func explainable(n *pg.Node, f *facts) bool {
 	return false
 }
 
+// estimable says of a statement whether EXPLAIN may be asked of it. The planner
+// knows values of hidden rows and how often they come, and whoever asks for
+// ever other conditions would learn them from what a rule about rows says. So
+// of a table with hidden rows it is asked how many the role may see at all,
+// which no condition changes, and that only where a statement can't meet more.
+func (p *planned) estimable(s statement) (explain bool, bound string) {
+	reads, all := p.limitedReads(s.node)
+	switch {
+	case len(reads) == 0 || !s.explain:
+		return s.explain, ""
+	case all == 1 && meetsOnce(s.node):
+		return true, "select from " + quote(reads[0].MaskSchema) + "." + quote(reads[0].Table)
+	}
+	return false, ""
+}
+
+// limitedReads are the tables with hidden rows of which a statement reads, and
+// how many tables it names in all. Into what it inserts it does not read.
+func (p *planned) limitedReads(n *pg.Node) (found []backing.MaskedTable, all int) {
+	var into *pg.RangeVar
+	walk(n.ProtoReflect(), func(m proto.Message) {
+		switch n := m.(type) {
+		case *pg.InsertStmt:
+			into = n.Relation
+		case *pg.RangeVar:
+			all++
+			i := slices.IndexFunc(p.Masked, func(t backing.MaskedTable) bool {
+				return t.Limited && t.Table == n.Relname && (n.Schemaname == "" || n.Schemaname == t.Schema || n.Schemaname == t.MaskSchema)
+			})
+			if i >= 0 && n != into {
+				found = append(found, p.Masked[i])
+			}
+		}
+	})
+	return found, all
+}
+
+// ofOneRow are functions that make no more rows than they get.
+var ofOneRow = []string{"avg", "count", "length", "lower", "max", "min", "now", "sum", "upper"}
+
+// meetsOnce reports whether a statement of one table can't return or change
+// more rows than the table has.
+func meetsOnce(n *pg.Node) bool {
+	s := n.GetSelectStmt()
+	once := n.GetUpdateStmt() != nil || n.GetDeleteStmt() != nil
+	if s != nil {
+		once = len(s.FromClause) == 1 && s.FromClause[0].GetRangeVar() != nil && len(s.GroupClause) == 0
+	}
+	walk(n.ProtoReflect(), func(m proto.Message) {
+		switch n := m.(type) {
+		case *pg.FuncCall:
+			once = once && (s == nil || slices.Contains(ofOneRow, lastName(n.Funcname)))
+		case *pg.SubLink, *pg.WithClause, *pg.RangeSubselect, *pg.RangeFunction:
+			once = false
+		}
+	})
+	return once
+}
+
 // requests are those of a simple query.
 func (r reading) requests() []request {
 	out := make([]request, len(r.ops))
 	for i, op := range r.ops {
 		out[i] = request{op: op, types: noTypes, values: noValues}
-		if r.stmts[i].explain {
+		switch {
+		case slices.Contains(r.hidden, i):
+		case r.stmts[i].bound != "":
+			out[i].sql = r.stmts[i].bound
+		case r.stmts[i].explain:
 			out[i].sql = r.piece(i)
 		}
 	}

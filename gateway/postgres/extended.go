@@ -28,7 +28,12 @@ func (b *bridge) parse(body []byte) error {
 	if b.replies.isSkipping() {
 		return nil // the target would skip it
 	}
-	read, effects, err := b.understand(text)
+	read, effects, err := b.understand(text, 'P')
+	for i := range read.ops {
+		if b.see(&read.ops[i]) {
+			read.hidden = append(read.hidden, i)
+		}
+	}
 	if err == nil && len(read.ops) > 1 {
 		err = access.Errorf(access.CodeInvalid, "A prepared statement has %d commands; one is allowed.", len(read.ops))
 	}
@@ -41,7 +46,10 @@ func (b *bridge) parse(body []byte) error {
 	v := &named{name: b.stmts.fresh(), ops: read.ops, types: string(types), copyIn: read.copies > 0}
 	if len(read.stmts) == 1 {
 		v.secret = read.stmts[0].secrets.params
-		v.sql, v.copyOut, v.fetches = read.requests()[0].sql, read.copyOut || read.stmts[0].copyOut, read.fetches
+		v.sql, v.copyOut, v.fetches, v.flow = read.requests()[0].sql, read.copyOut || read.stmts[0].copyOut, read.fetches, read.flowOf(0)
+		if v.bound = read.stmts[0].bound != ""; v.bound {
+			v.types = noTypes
+		}
 		if use := read.stmts[0].use; use != nil && use.verb == "fetch" {
 			v.fetches = &use.name
 		}
@@ -80,9 +88,11 @@ func (b *bridge) bind(body []byte) error {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
 	sum := sha256.Sum256(values)
-	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, copyIn: stmt.copyIn, params: params, binding: sum[:]}
+	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, copyIn: stmt.copyIn, flow: stmt.flow, params: params, binding: sum[:]}
 	if b.asksFor(stmt.ops) {
-		v.values = string(values[:resultsAt])
+		if v.values = string(values[:resultsAt]); stmt.bound {
+			v.values = noValues
+		}
 	}
 	if portal != "" { // see names: the unnamed one needs no other name
 		v.name = b.portals.fresh()
@@ -237,7 +247,11 @@ func (b *bridge) execute(body []byte) error {
 		if v.fetches != nil {
 			b.resolveFetch(&op, *v.fetches, nil)
 		}
-		open, err := b.admitRequest(request{op: op, sql: v.sql, types: v.types, values: v.values, inside: true})
+		sql := v.sql
+		if b.see(&op) {
+			sql = ""
+		}
+		open, err := b.admitRequest(request{op: op, sql: sql, types: v.types, values: v.values, inside: true})
 		if err != nil && b.replies.isSkipping() { // a question failed, as the statement itself would have
 			op.Class, op.Guard = nil, &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: "The target refused to plan this, so it did not run."}
 			b.recordRefusal(op)
@@ -247,6 +261,7 @@ func (b *bridge) execute(body []byte) error {
 			return b.refuse('P', err)
 		}
 		r.opens = append(r.first[:0], open)
+		b.made.add(v.flow, op.Facts, b.plan.catalog)
 		b.remember(op)
 	}
 	if v.does != nil {

@@ -150,10 +150,11 @@ func (b *bridge) query(body []byte) error {
 	if end < 0 || bytes.IndexByte(body, 0) != end {
 		return violation("A query does not end as it must.")
 	}
-	read, effects, err := b.understand(body[:end])
+	read, effects, err := b.understand(body[:end], 'Q')
 	if err != nil {
 		return b.refuse('Q', err)
 	}
+	b.follow(&read)
 	r := &reply{kind: 'Q'}
 	if err := b.admitAll(read.requests(), r); err != nil {
 		return b.refuse('Q', err)
@@ -180,15 +181,16 @@ func (b *bridge) query(body []byte) error {
 
 // understand parses and rewrites a text. What is not understood is recorded
 // as refused.
-func (b *bridge) understand(text []byte) (reading, []effect, error) {
+func (b *bridge) understand(text []byte, kind byte) (reading, []effect, error) {
 	var effects []effect
-	read, err := b.plan.read(text)
+	read, err := b.read(text, kind)
+	unread := err != nil
 	if err == nil {
 		read.withhold(b.session.Withhold)
 		effects, err = b.resolve(&read)
 	}
 	if err != nil && access.CodeOf(err) != access.CodeDenied { // a denial is recorded where it is found
-		shown, say := b.plan.refusedText(string(text[:min(len(text), maxText)]), access.Message(err), b.session.Withhold)
+		shown, say := b.plan.refusedText(string(text[:min(len(text), maxText)]), access.Message(err), unread, b.session.Withhold)
 		b.recordRefusal(access.Operation{
 			Kind: "query", Subject: "statement", Text: shown, Facts: access.Facts{"kind": "unknown"},
 			Guard: &access.Decision{Verdict: access.Deny, Rule: "not-understood", Say: say},

@@ -12,18 +12,21 @@ import (
 )
 
 // guardMasked refuses what would meet masked values where no view stands
-// between.
-func guardMasked(stmts []statement, plan backing.Backing) {
+// between. It answers with the masked tables that are changed by their names
+// alone, without a schema.
+func guardMasked(stmts []statement, plan backing.Backing) (loose []string) {
 	if len(plan.Masked) == 0 {
-		return
+		return nil
 	}
 	for i := range stmts {
-		g := guarded{plan: plan}
+		g := guarded{plan: plan, temps: stmts[i].temps, loose: loose}
 		walk(stmts[i].node.ProtoReflect(), g.visit)
 		if g.found != nil && stmts[i].op.Guard == nil {
 			stmts[i].op.Guard = g.found
 		}
+		loose = g.loose
 	}
+	return loose
 }
 
 // maskedNotice is a sentence about statements that compare a masked column:
@@ -41,7 +44,18 @@ func maskedNotice(stmts []statement, c *catalog) string {
 
 type guarded struct {
 	plan  backing.Backing
+	temps map[string]bool // see statement
+	loose []string
 	found *access.Decision
+}
+
+// temporary reports whether a name without a schema is that of a temporary
+// table. It may be one of any that it is asked about.
+func (g *guarded) temporary(schema, name string) bool {
+	if schema == "" {
+		g.loose = append(g.loose, name)
+	}
+	return schema == "" && g.temps[name]
 }
 
 func (g *guarded) deny(rule, say string) {
@@ -88,7 +102,7 @@ func (g *guarded) written(target *pg.RangeVar, in proto.Message) {
 	i := slices.IndexFunc(g.plan.Masked, func(t backing.MaskedTable) bool {
 		return t.Table == target.GetRelname() && (target.GetSchemaname() == "" || target.GetSchemaname() == t.Schema)
 	})
-	if i < 0 || g.plan.Masked[i].Limited { // which is changed through its view
+	if i < 0 || g.temporary(target.GetSchemaname(), target.GetRelname()) || g.plan.Masked[i].Limited { // which is changed through its view
 		return
 	}
 	names := []string{target.Relname, "old", "new"} // these two from PostgreSQL 18 on

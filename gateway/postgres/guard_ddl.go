@@ -5,6 +5,8 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 // definition refuses to change what a masked table or its view is: under
@@ -18,14 +20,26 @@ func (g *guarded) definition(m proto.Message) {
 	case *pg.IndexStmt:
 		g.defines(n.Relation)
 	case *pg.ViewStmt:
-		g.defines(n.View)
+		g.creates(n.View)
 	case *pg.IntoClause:
-		g.defines(n.Rel)
+		g.creates(n.Rel)
 	case *pg.CreateStmt:
-		g.defines(n.Relation)
+		g.creates(n.Relation)
 		for _, parent := range n.InhRelations {
 			g.defines(parent.GetRangeVar())
 		}
+	case *pg.PartitionCmd:
+		g.defines(n.Name)
+	case *pg.AlterTableCmd:
+		g.defines(n.GetDef().GetRangeVar())
+	case *pg.Constraint: // a foreign key would tell which values there are
+		g.defines(n.Pktable)
+	case *pg.CommentStmt:
+		if n.Objtype == pg.ObjectType_OBJECT_COLUMN {
+			g.dropsNamed(n.Object.GetList().GetItems(), 1)
+			break
+		}
+		g.drops(n.Objtype, n.Object)
 	case *pg.RenameStmt:
 		g.defines(n.Relation)
 		if n.RenameType == pg.ObjectType_OBJECT_SCHEMA {
@@ -38,20 +52,36 @@ func (g *guarded) definition(m proto.Message) {
 	}
 }
 
-// defines refuses a table or view that is masked, or stands among the views. A
-// temporary one is neither.
+// creates refuses to make a table or view that is masked, or stands among the
+// views. A temporary one is neither.
+func (g *guarded) creates(r *pg.RangeVar) {
+	if r.GetRelpersistence() != "t" && r.GetSchemaname() != "pg_temp" && g.masked(r.GetSchemaname(), r.GetRelname()) {
+		g.denyDefinition()
+	}
+}
+
+// defines refuses to change one.
 func (g *guarded) defines(r *pg.RangeVar) {
-	if r != nil && r.Relpersistence != "t" && r.Schemaname != "pg_temp" {
+	if r != nil {
 		g.definesName(r.Schemaname, r.Relname)
 	}
 }
 
 func (g *guarded) definesName(schema, name string) {
-	for _, t := range g.plan.Masked {
-		if schema == t.MaskSchema || t.Table == name && (schema == "" || schema == t.Schema) {
-			g.deny("masked-ddl", "What a masked table is, and the view that masks it, can't be changed under a grant with masks.")
-		}
+	if g.masked(schema, name) && !g.temporary(schema, name) {
+		g.denyDefinition()
 	}
+}
+
+func (g *guarded) denyDefinition() {
+	g.deny("masked-ddl", "What a masked table is, and the view that masks it, can't be changed under a grant with masks.")
+}
+
+// masked reports whether a table is masked, or stands among the views.
+func (g *guarded) masked(schema, name string) bool {
+	return slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool {
+		return schema == t.MaskSchema || t.Table == name && (schema == "" || schema == t.Schema)
+	})
 }
 
 func (g *guarded) definesSchema(name string) {
@@ -68,8 +98,13 @@ func (g *guarded) drops(kind pg.ObjectType, o *pg.Node) {
 		g.definesSchema(o.GetString_().GetSval())
 		return
 	}
+	g.dropsNamed(o.GetList().GetItems(), 0)
+}
+
+// dropsNamed looks at a name with its schema, and so many parts behind it.
+func (g *guarded) dropsNamed(items []*pg.Node, behind int) {
 	var parts []string
-	for _, p := range o.GetList().GetItems() {
+	for _, p := range items[:max(0, len(items)-behind)] {
 		parts = append(parts, p.GetString_().GetSval())
 	}
 	slices.Reverse(parts)

@@ -21,8 +21,10 @@ type named struct {
 
 	secret     []int  // parameters that are withheld
 	types, sql string // see request
+	bound      bool   // sql is no text of the client's, and has no parameters
 	copyOut    bool
 	copyIn     bool
+	flow       flow
 	fetches    *string // the cursor of a FETCH or MOVE, which may be another one each time
 
 	params  []string // a portal's

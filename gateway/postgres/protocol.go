@@ -70,6 +70,8 @@ type bridge struct {
 	copying *reply // a COPY FROM STDIN that the client feeds
 	copies  int    // how many more of them the text has
 	cursors cursors
+	made    made
+	shadows shadows
 
 	declared map[string]access.Facts // cursors of the text that is being read
 	ahead    ahead                   // and its prepared statements

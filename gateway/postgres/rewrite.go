@@ -22,9 +22,12 @@ type edit struct {
 type rewriter struct {
 	text    string
 	masked  []backing.MaskedTable
-	targets map[*pg.RangeVar]bool // what INSERT, UPDATE, DELETE, MERGE and COPY FROM change: the table itself
+	targets map[*pg.RangeVar]bool // what INSERT, UPDATE, DELETE, MERGE, COPY FROM and LOCK mean: the table itself
 	written map[string]bool       // the same by schema.table
+	bare    map[*pg.RangeVar]bool // what TRUNCATE and VACUUM mean: never a view, of which the user knows nothing
 	copied  *pg.RangeVar          // of a COPY that is one of its view
+	temps   map[string]bool       // see statement
+	loose   []string              // see understood
 	edits   []edit
 	err     error
 }
@@ -33,17 +36,17 @@ type rewriter struct {
 // becomes the view, an unqualified one in a writing place the table; one that
 // is limited to some rows becomes the view in both. The search path does the
 // rest. The edits come in order and do not overlap.
-func rewrite(text string, stmts []statement, plan backing.Backing) ([]edit, error) {
+func rewrite(text string, stmts []statement, plan backing.Backing) (*rewriter, error) {
 	r := &rewriter{text: text, masked: plan.Masked}
 	for _, s := range stmts {
-		r.targets, r.written = map[*pg.RangeVar]bool{}, map[string]bool{}
+		r.targets, r.written, r.bare, r.temps = map[*pg.RangeVar]bool{}, map[string]bool{}, map[*pg.RangeVar]bool{}, s.temps
 		walk(s.node.ProtoReflect(), r.findTarget)
 		walk(s.node.ProtoReflect(), r.visit)
 	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	return r.sorted(), nil
+	return r, nil
 }
 
 func (r *rewriter) findTarget(m proto.Message) {
@@ -61,10 +64,24 @@ func (r *rewriter) findTarget(m proto.Message) {
 		if n.IsFrom {
 			v = n.Relation
 		}
+	case *pg.TruncateStmt:
+		mark(r.bare, n.Relations)
+	case *pg.VacuumRelation:
+		r.bare[n.Relation] = true
+	case *pg.LockStmt:
+		if n.Mode != sharedLock {
+			mark(r.targets, n.Relations)
+		}
 	}
 	if v != nil {
 		r.targets[v] = true
 		r.written[qualified(v.Schemaname, v.Relname)] = true
+	}
+}
+
+func mark(these map[*pg.RangeVar]bool, tables []*pg.Node) {
+	for _, t := range tables {
+		these[t.GetRangeVar()] = true
 	}
 }
 
@@ -89,11 +106,15 @@ func (r *rewriter) table(n *pg.RangeVar) {
 		return
 	}
 	switch {
-	case r.targets[n] && n.Schemaname == "":
-		if t, ok := r.find("", n.Relname); ok && !t.Limited {
+	case (r.targets[n] || r.bare[n]) && n.Schemaname == "":
+		t, ok := r.find("", n.Relname)
+		if ok {
+			r.loose = append(r.loose, n.Relname)
+		}
+		if ok && !r.temps[n.Relname] && (r.bare[n] || !t.Limited) {
 			r.edits = append(r.edits, edit{int(n.Location), int(n.Location), quote(t.Schema) + "."})
 		}
-	case n.Schemaname != "":
+	case n.Schemaname != "" && !r.bare[n]:
 		if t, ok := r.find(n.Schemaname, n.Relname); ok && (t.Limited || !r.targets[n]) {
 			r.swap(int(n.Location), t.MaskSchema)
 		}

@@ -30,12 +30,18 @@ func secretsOf(text string, s *statement) secrets {
 		return out
 	}
 	tokens := scan(text[s.from:s.to])
+	value := len(tokens)
+	if strings.Contains(strings.ToLower(s.node.GetVariableSetStmt().GetName()), "passw") {
+		value = assigned(tokens)
+	}
 	for i, t := range tokens {
 		at := int(t.Start) + s.from
 		span := literalAt(tokens, i)
 		switch {
 		case slices.Contains(s.names.literals, at), named && isPassword(text[s.from:s.to], tokens, i):
 			out.spans = append(out.spans, span)
+		case i > value:
+			out.spans = append(out.spans, [2]int{int(t.Start), int(t.End)})
 		case execute && isLiteral(t.Token):
 			out.args = append(out.args, span)
 		}
@@ -51,6 +57,14 @@ func scan(text string) []*pg.ScanToken {
 	return slices.DeleteFunc(r.Tokens, func(t *pg.ScanToken) bool {
 		return t.Token == pg.Token_SQL_COMMENT || t.Token == pg.Token_C_COMMENT
 	})
+}
+
+// assigned is where a SET begins to say the value, which needs no quotes.
+func assigned(tokens []*pg.ScanToken) int {
+	if i := slices.IndexFunc(tokens, func(t *pg.ScanToken) bool { return t.Token == pg.Token_ASCII_61 || t.Token == pg.Token_TO }); i >= 0 {
+		return i
+	}
+	return len(tokens)
 }
 
 func isLiteral(t pg.Token) bool {
@@ -95,14 +109,22 @@ var quoted = regexp.MustCompile(`'(?:[^']|'')*'?`)
 
 // refusedText is what is recorded of a text of which nothing else is known, and
 // of why it was refused. If it has a password anywhere, or columns are masked,
-// none of its strings is shown; nor the parser's words, which repeat one.
-func (p *planned) refusedText(text, why string, withhold func([]byte) string) (shown, say string) {
+// none of its strings is shown; nor the parser's words, which repeat one. Of a
+// text that could not be read and has a password, nothing is.
+func (p *planned) refusedText(text, why string, unread bool, withhold func([]byte) string) (shown, say string) {
 	masks := slices.ContainsFunc(p.Masked, func(t backing.MaskedTable) bool { return len(t.Columns) > 0 })
-	if low := strings.ToLower(text); !masks && !strings.Contains(low, "passw") && !credential.MatchString(low) {
+	low := strings.ToLower(text)
+	named := strings.Contains(low, "passw") || credential.MatchString(low)
+	if !masks && !named {
 		return text, why
 	}
-	return quoted.ReplaceAllStringFunc(text, func(s string) string { return withhold(unquote(s)) }), "The text was not understood, or not allowed as it is."
+	if unread && named { // it may stand anywhere, and without quotes
+		return withhold([]byte(text)), notUnderstood
+	}
+	return quoted.ReplaceAllStringFunc(text, func(s string) string { return withhold(unquote(s)) }), notUnderstood
 }
+
+const notUnderstood = "The text was not understood, or not allowed as it is."
 
 // unquote is the value of a plain literal, so that it is the same as that of a
 // parameter; of any other it is the literal itself.

@@ -24,6 +24,7 @@ type byName struct {
 	prepared *access.Operation
 	secrets  secrets  // of the statement prepared
 	args     [][2]int // the literals of an EXECUTE
+	flow     flow     // of the statement prepared
 }
 
 // namesOf finds what a statement does by name; nil for most. It completes the
@@ -140,6 +141,10 @@ func (b *bridge) resolve(read *reading) ([]effect, error) {
 			if runs.copyIn {
 				read.copies++
 			}
+			if read.runs == nil {
+				read.runs = map[int]*named{}
+			}
+			read.runs[i] = runs
 		}
 	}
 	slices.SortFunc(edits, func(a, b edit) int { return a.at - b.at })
@@ -200,7 +205,7 @@ func (b *bridge) resolvePrepare(op *access.Operation, use *byName) (effect, stri
 	}
 	body := *use.prepared
 	body.Text = op.Text
-	v := &named{name: b.stmts.fresh(), ops: []access.Operation{body}, secret: use.secrets.params}
+	v := &named{name: b.stmts.fresh(), ops: []access.Operation{body}, secret: use.secrets.params, flow: use.flow}
 	b.ahead.set(use.name, v)
 	return func(r *reply) error { return b.stmts.set(use.name, v, r) }, v.name, nil
 }

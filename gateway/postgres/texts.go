@@ -26,6 +26,8 @@ type understood struct {
 	copies int         // how many COPY FROM STDIN
 	notice string      // for the client, once
 	names  bool        // some statement does something by a name: see resolve
+	flows  bool        // some statement puts what it reads into others: see made
+	loose  []string    // masked tables that are changed by their names alone
 	shape  *shapedText // set where only literals may differ
 }
 
@@ -41,9 +43,11 @@ type reading struct {
 	spans [][2]int // where the statements lie in text
 	made  []edit   // of the text, in order
 
-	copies  int     // how many COPY FROM STDIN, by an EXECUTE as well
-	copyOut bool    // an EXECUTE in it is of COPY TO STDOUT
-	fetches *string // or of a FETCH from that cursor
+	copies  int            // how many COPY FROM STDIN, by an EXECUTE as well
+	copyOut bool           // an EXECUTE in it is of COPY TO STDOUT
+	fetches *string        // or of a FETCH from that cursor
+	runs    map[int]*named // what each EXECUTE runs
+	hidden  []int          // statements that read hidden rows through something the session made
 }
 
 // planned is a plan with the texts that were read under it. Sessions of one
@@ -52,6 +56,7 @@ type planned struct {
 	backing.Backing
 	catalog  *catalog
 	callable *callable
+	temps    map[string]bool     // see shadowed
 	exact    recent[*understood] // by text
 	shapes   recent[*understood] // by shape
 }
@@ -119,14 +124,20 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 	if err != nil {
 		return nil, err
 	}
-	guardMasked(stmts, p.Backing)
+	temps := p.temps
+	for i := range stmts {
+		stmts[i].temps = temps
+		temps = p.tempsFrom(stmts[i].node, temps)
+	}
+	loose := guardMasked(stmts, p.Backing)
 	guardCalls(stmts, p.callable)
 	guardActing(stmts, p.Backing)
-	edits, err := rewrite(text, stmts, p.Backing)
+	r, err := rewrite(text, stmts, p.Backing)
 	if err != nil {
 		return nil, err
 	}
-	u := &understood{stmts: stmts, edits: edits, notice: maskedNotice(stmts, p.catalog)}
+	edits := r.sorted()
+	u := &understood{stmts: stmts, edits: edits, notice: maskedNotice(stmts, p.catalog), loose: uniq(slices.Concat(loose, r.loose))}
 	if fits && len(stmts) == 1 && literalsDoNotMatter(stmts[0]) {
 		u.generalize(s, text)
 	}
@@ -135,8 +146,9 @@ func (p *planned) parse(text string, s *shaped, fits bool) (*understood, error) 
 			u.copies++
 			stmts[i].copyIn = true
 		}
-		u.names = u.names || stmts[i].use != nil
-		stmts[i].node, stmts[i].names = nil, nil // a tree is some hundred times as large as its text
+		u.names, u.flows = u.names || stmts[i].use != nil, u.flows || !stmts[i].flow.empty()
+		stmts[i].explain, stmts[i].bound = p.estimable(stmts[i])
+		stmts[i].node, stmts[i].names, stmts[i].temps = nil, nil, nil // a tree is some hundred times as large as its text
 		stmts[i].op.Class = new(access.Class)
 	}
 	return u, nil
