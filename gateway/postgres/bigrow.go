@@ -50,6 +50,8 @@ func (r *bigRow) take(p []byte, out *[]byte) []byte {
 			r.kind, r.head = r.head[0], r.head[:0]
 			r.columns = -1
 		}
+	case r.kind != 'd' && r.kind != 'D': // a notice in between
+		return nil
 	case r.kind == 'd':
 		*out, p = append(*out, p...), nil
 	case r.columns < 0:

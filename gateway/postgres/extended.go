@@ -261,7 +261,7 @@ func (b *bridge) execute(body []byte) error {
 			return b.refuse('P', err)
 		}
 		r.opens = append(r.first[:0], open)
-		b.made.add(v.flow, op.Facts, b.plan.catalog)
+		b.made.add(v.flow, op.Facts, b.plan)
 		b.remember(op)
 	}
 	if v.does != nil {

@@ -96,8 +96,8 @@ var everything = access.Facts{"tables": []string{"*.*"}, "columns": []string{"*.
 type made struct {
 	of   map[string]access.Facts // by bareName
 	size int
-	rest access.Facts // that of those over the bounds
-	temp map[string]bool
+	rest access.Facts    // that of those over the bounds
+	temp map[string]bool // masked tables of whose names it may have made temporary ones
 }
 
 // listed are the facts that a relation hands on.
@@ -117,37 +117,45 @@ func bareNames(f access.Facts) []string {
 
 // add notes what a statement with these facts puts into others. Changing rows
 // counts for what the session made and for what the plan does not know.
-func (m *made) add(f flow, facts access.Facts, c *catalog) {
+func (m *made) add(f flow, facts access.Facts, p *planned) {
 	for _, name := range f.makes {
-		m.put(bareName(name), f, facts)
-	}
-	for _, name := range f.changes {
-		if name = bareName(name); m.of[name] != nil || !c.knows(name) {
+		if name = bareName(name); reaches(name, facts) || p.catalog.knows(name) { // one of a known name may be filled later
 			m.put(name, f, facts)
 		}
 	}
+	for _, name := range f.changes {
+		if len(m.of) > 0 || !p.catalog.knows(name) {
+			m.fill(name, f, facts, p)
+		}
+	}
 	for _, name := range f.temps {
+		if !p.masks(name) {
+			continue
+		}
 		if m.temp == nil {
 			m.temp = map[string]bool{}
 		}
-		if len(m.temp) < maxMade {
-			m.temp[name] = true
+		m.temp[name] = true
+	}
+}
+
+// fill notes what goes into a relation, and into the tables of a view.
+func (m *made) fill(name string, f flow, facts access.Facts, p *planned) {
+	for _, name := range m.through([]string{name}) {
+		if m.of[name] != nil || !p.catalog.knows(name) && reaches(name, facts) {
+			m.put(name, f, facts)
 		}
 	}
 }
 
 func (m *made) put(name string, f flow, facts access.Facts) {
-	others := slices.ContainsFunc(bareNames(facts), func(t string) bool { return t != name })
-	if called, _ := facts["functions"].([]string); !others && len(called) == 0 && m.of[name] == nil {
-		return // nothing is behind it
-	}
 	add := access.Facts{"writes": f.calls}
 	for _, fact := range listed {
 		list, _ := facts[fact].([]string)
 		add[fact] = slices.Clone(list)
 	}
 	sum := joined(m.of[name], add)
-	if m.size += sizeOf(sum) - sizeOf(m.of[name]); len(m.of) >= maxMade || m.size > maxMadeSize {
+	if m.size += sizeOf(sum) - sizeOf(m.of[name]); m.of[name] == nil && len(m.of) >= maxMade || m.size > maxMadeSize {
 		m.of, m.size, m.rest = map[string]access.Facts{}, 0, everything
 		return
 	}
@@ -155,6 +163,12 @@ func (m *made) put(name string, f flow, facts access.Facts) {
 		m.of = map[string]access.Facts{}
 	}
 	m.of[name] = sum
+}
+
+// reaches reports whether there is anything behind a relation of that name.
+func reaches(name string, facts access.Facts) bool {
+	called, _ := facts["functions"].([]string)
+	return len(called) > 0 || slices.ContainsFunc(bareNames(facts), func(t string) bool { return t != name })
 }
 
 func sizeOf(f access.Facts) (n int) {
@@ -173,21 +187,30 @@ func (m *made) behind(facts access.Facts) access.Facts {
 	if len(m.of) == 0 && m.rest == nil {
 		return nil
 	}
-	look := bareNames(facts)
-	if len(look) == 0 {
+	names := bareNames(facts)
+	if len(names) == 0 {
 		return nil
 	}
 	found := m.rest
-	for seen := map[string]bool{}; len(look) > 0; {
-		name := look[0]
-		if look = look[1:]; seen[name] || m.of[name] == nil {
-			continue
+	for _, name := range m.through(names) {
+		if m.of[name] != nil {
+			found = joined(found, m.of[name])
 		}
-		seen[name] = true
-		found = joined(found, m.of[name])
-		look = append(look, bareNames(m.of[name])...)
 	}
 	return found
+}
+
+// through lists relations and all those that are met through them.
+func (m *made) through(names []string) (all []string) {
+	for look := slices.Clone(names); len(look) > 0; look = look[1:] {
+		name := bareName(look[0])
+		if slices.Contains(all, name) {
+			continue
+		}
+		all = append(all, name)
+		look = append(look, bareNames(m.of[name])...)
+	}
+	return all
 }
 
 // see lets an operation be judged with what it reads through the session's own
@@ -221,7 +244,7 @@ func (b *bridge) follow(read *reading) {
 		if b.see(&read.ops[i]) {
 			read.hidden = append(read.hidden, i)
 		}
-		b.made.add(read.flowOf(i), read.ops[i].Facts, b.plan.catalog)
+		b.made.add(read.flowOf(i), read.ops[i].Facts, b.plan)
 	}
 }
 

@@ -33,6 +33,9 @@ func TestRulesSeeThroughWhatASessionMakes(t *testing.T) {
 		"filled by an UPDATE":           {"create temp table c (id int, v text)", "insert into c values (1)", "update c set v = (select max(v) from t)", "select * from c"},
 		"filled in a WITH":              {"create temp table c (id int, v text)", "with x as (insert into c select * from t returning 1) insert into other select 1", "select * from c"},
 		"filled by a prepared one":      {"create temp table c (id int, v text)", "prepare p as insert into c select * from t", "execute p", "select * from c"},
+		"filled through a view":         {"create temp table c (id int, v text)", "create temp view w as select * from c", "insert into w select * from t", "select * from c"},
+		"filled by a foreign key":       {"create temp table a (v text unique)", "create temp table b (v text references a (v) on update cascade)", "insert into a values ('x')", "insert into b values ('x')", "update a set v = (select max(v) from t)", "select * from b"},
+		"into a partition":              {"create temp table p (id int, v text) partition by list (id)", "create temp table p1 partition of p default", "insert into p select * from t", "select * from p1"},
 		"renamed":                       {"create temp table c as select * from t", "alter table c rename to d", "select * from d"},
 		"a child of another":            {"create temp table kid () inherits (other)", "insert into kid select * from t", "select * from other"},
 		"made a child later":            {"create temp table kid (id int, v text)", "alter table kid inherit other", "insert into kid select * from t", "select * from other"},
@@ -98,7 +101,7 @@ func TestPreparedStatementMeetsAnotherView(t *testing.T) {
 func TestWhatASessionMadeIsBounded(t *testing.T) {
 	var m made
 	for i := range maxMade + 10 {
-		m.add(flow{makes: []string{fmt.Sprint("v", i)}}, access.Facts{"tables": []string{"public.users"}}, newCatalog(plan))
+		m.add(flow{makes: []string{fmt.Sprint("v", i)}}, access.Facts{"tables": []string{"public.users"}}, newPlanned(plan))
 	}
 	behind := m.behind(access.Facts{"tables": []string{"public.v3"}})
 	if tables, _ := behind["tables"].([]string); !slices.Contains(tables, "*.*") || len(m.of) > maxMade {
@@ -106,8 +109,23 @@ func TestWhatASessionMadeIsBounded(t *testing.T) {
 	}
 	wide := access.Facts{"tables": []string{"public.users", strings.Repeat("x", maxMadeSize)}}
 	m = made{}
-	if m.add(flow{makes: []string{"v"}}, wide, newCatalog(plan)); m.rest == nil || m.size > maxMadeSize {
+	if m.add(flow{makes: []string{"v"}}, wide, newPlanned(plan)); m.rest == nil || m.size > maxMadeSize {
 		t.Errorf("%d bytes are kept", m.size)
+	}
+}
+
+// A temporary table may have the name of one that the role knows.
+func TestWhatGoesIntoATableOfAKnownName(t *testing.T) {
+	var m made
+	p := newPlanned(plan)
+	m.add(flow{makes: []string{"users"}}, access.Facts{"tables": []string{"public.users"}}, p)
+	m.add(flow{changes: []string{"users"}}, access.Facts{"tables": []string{"public.users", "public.secrets"}}, p)
+	m.add(flow{changes: []string{"parcels"}}, access.Facts{"tables": []string{"public.parcels", "public.secrets"}}, p)
+	for name, want := range map[string]bool{"public.users": true, "pg_temp.users": true, "public.parcels": false} {
+		tables, _ := m.behind(access.Facts{"tables": []string{name}})["tables"].([]string)
+		if got := slices.Contains(tables, "public.secrets"); got != want {
+			t.Errorf("behind %s is %v, want the secrets: %v", name, tables, want)
+		}
 	}
 }
 

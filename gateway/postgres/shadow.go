@@ -74,9 +74,7 @@ func (b *bridge) read(text []byte, kind byte) (reading, error) {
 func (b *bridge) temporary(inside bool) ([]string, error) {
 	var ask []string
 	for name := range b.made.temp {
-		if b.plan.masks(name) {
-			ask = append(ask, sqlText(name))
-		}
+		ask = append(ask, sqlText(name))
 	}
 	slices.Sort(ask)
 	rows, err := b.ask(question{sql: fmt.Sprintf(temporarySQL, strings.Join(ask, ", ")), types: noTypes, values: noValues, inside: inside})

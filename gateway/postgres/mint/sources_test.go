@@ -16,6 +16,7 @@ func TestPlanSaysWhatIsBehindViewsAndPartitions(t *testing.T) {
 		create view counted as select count(*) from people; create view rows_whole as select p::text from people p; create view over as select id from listed;
 		create table parts (id int, ssn text) partition by list (id); create table parts_1 partition of parts for values in (1); create table parts_2 partition of parts for values in (2);
 		create view of_part as select ssn from parts_1; create table plain (id int); create table kid () inherits (plain);
+		create table many (id int) partition by list (id); do $$ begin for i in 1..17 loop execute format('create table many_%s partition of many for values in (%s)', i, i); end loop; end $$;
 		revoke all on schema public from public;`)
 	g := b.ask(t, access.Role{Name: "r", Read: []string{"public.*"}})
 	b.mint(t, &g)
@@ -25,7 +26,10 @@ func TestPlanSaysWhatIsBehindViewsAndPartitions(t *testing.T) {
 	}
 	want := map[string]string{
 		"people": "", "listed": "people(id ssn)", "counted": "people()", "rows_whole": "people(*)", "over": "listed(id) people(id ssn)",
-		"parts": "parts_1* parts_2*", "parts_1": "parts*", "parts_2": "parts*", "of_part": "parts(*) parts_1(ssn)", "plain": "kid*", "kid": "plain*",
+		"parts": "parts_1* parts_2*", "parts_1": "parts*", "parts_2": "parts*", "of_part": "parts(*) parts_1(ssn)", "plain": "kid*", "kid": "plain*", "many": "",
+	}
+	for i := range 17 {
+		want[fmt.Sprint("many_", i+1)] = "many*"
 	}
 	for _, table := range plan.Tables {
 		var got []string
