@@ -20,7 +20,7 @@ var builtins = func() map[string]bool {
 
 // changes names the built-in functions that change something.
 func changes(name string) bool {
-	for _, p := range []string{"nextval", "setval", "lo_", "lowrite", "pg_stat_reset", "pg_switch_", "pg_log_", "pg_import_", "brin_", "gin_clean", "binary_upgrade_", "pg_drop_", "pg_copy_", "pg_promote", "pg_extension_config", "pg_nextoid", "pg_create_", "pg_replication_", "pg_logical_"} {
+	for _, p := range []string{"nextval", "setval", "lo_", "lowrite", "pg_stat_reset", "pg_switch_", "pg_log_", "pg_import_", "brin_", "gin_clean", "binary_upgrade_", "pg_drop_", "pg_copy_", "pg_promote", "pg_extension_config", "pg_nextoid", "pg_create_", "pg_replication_", "pg_logical_", "pg_advisory_", "pg_try_advisory_"} {
 		if strings.HasPrefix(name, p) {
 			return true
 		}

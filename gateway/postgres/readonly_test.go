@@ -20,6 +20,10 @@ var readOnly = []string{
 	"insert into t values (1)", "update t set v = v", "truncate t", "lock t in exclusive mode", "vacuum t", "merge into t using t x on false when not matched then insert values (1)",
 	"prepare p as insert into t values (1)", "declare c cursor for select f()", "notify x", "table t", "values (1)", "show work_mem", "comment on table t is 'x'",
 	"refresh materialized view m", "create index on t (id)", "select lower(v), now(), random(), pg_sleep(0) from t", "set work_mem = '1MB'", "begin", "values (f())",
+	"select pg_advisory_lock(1)", "select pg_try_advisory_lock_shared(1, 2)", "select pg_notify('a', 'b')", "select pg_stat_reset()", "select txid_current()",
+	"select pg_export_snapshot()", "select setseed(0.5)", "select pg_stat_clear_snapshot()", "select pg_stat_force_next_flush()", "select lastval()",
+	"select pg_sequence_last_value('s'::regclass)", "select pg_wal_replay_pause()", "select pg_backup_start('x')", "select pg_current_xact_id()",
+	"select pg_collation_actual_version(1)", "select pg_relation_size('t')", "select pg_indexes_size('t')", "select cursor_to_xml('c', 1, true, true, '')",
 	"select v from t where exists (select f())", "select (select f())", "select * from t, lateral f()", "select max(id) filter (where f() = 1) from t",
 }
 
