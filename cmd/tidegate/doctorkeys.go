@@ -61,10 +61,13 @@ func (p *patient) rotated(f *access.Findings) (bad int) {
 			bad++
 			f.Fail("Bring it back from your copy, or make it readable for the user that runs tidegate: what runs goes on with what it read last, and does not start again.", "%s: %s", path, plainly(err))
 		}
-		for _, path := range []string{p.key(k.file), besideKey(p.key(k.file), nextSuffix), besideKey(p.key(k.file), oldSuffix)} {
-			if info, err := os.Lstat(path); err == nil {
-				if err := onlyOurs(path, info); err != nil {
-					wrong(path, err)
+		for _, file := range []string{k.file, besideKey(k.file, nextSuffix), besideKey(k.file, oldSuffix)} {
+			if slices.Contains(p.keyFiles(), file) {
+				continue // was looked at already
+			}
+			if info, err := os.Lstat(p.key(file)); err == nil {
+				if err := onlyOurs(p.key(file), info); err != nil {
+					wrong(p.key(file), err)
 				}
 			}
 		}

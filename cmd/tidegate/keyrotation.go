@@ -276,7 +276,9 @@ func rotateKey(dir string, kind keyKind, r rotation, now time.Time) (keyView, er
 	}
 	if r.lead > 0 && !r.compromised {
 		fresh.From = now.Add(r.lead)
-		err = errors.Join(v.settle(dir), writeHalf(besideKey(filepath.Join(dir, kind.file), nextSuffix), fresh))
+		if err = v.settle(dir); err == nil {
+			err = writeHalf(besideKey(filepath.Join(dir, kind.file), nextSuffix), fresh)
+		}
 	} else {
 		err = v.replace(dir, fresh, r.compromised)
 	}

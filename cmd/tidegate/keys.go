@@ -10,13 +10,19 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidegate/tidegate/access/ledger"
+	"github.com/tidegate/tidegate/gateway/record"
 )
 
 // maxLead bounds how long a rotation may be under way.
 const maxLead = 90 * 24 * time.Hour
 
+// auditWait bounds what a rotation waits for the ledger.
+const auditWait = 10 * time.Second
+
 // runKeys lists, rotates and prints the keys of an installation's state folder.
-func runKeys(_ context.Context, args []string, io stdio) error {
+func runKeys(ctx context.Context, args []string, io stdio) error {
 	var w which
 	flags := flag.NewFlagSet("keys", flag.ContinueOnError)
 	w.addFlags(flags)
@@ -39,7 +45,7 @@ func runKeys(_ context.Context, args []string, io stdio) error {
 	case words[0] == "print" && len(words) <= 2:
 		return k.print(words[1:])
 	case words[0] == "rotate" && len(words) == 2:
-		return k.rotate(words[1])
+		return k.rotate(ctx, words[1])
 	}
 	return fmt.Errorf("%w: got %q, want list, print [NAME] or rotate NAME", errUsage, words)
 }
@@ -120,24 +126,27 @@ func (v keyView) rows() []keyRow {
 
 func (v keyVerb) list() error {
 	var rows []keyRow
+	var unread []error // hide no other key
 	for _, k := range keyKinds() {
-		set, err := readKeySet(v.key(""), k)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // of another part, or not made yet
+		switch set, err := readKeySet(v.key(""), k); {
+		case err == nil:
+			rows = append(rows, set.at(v.now).rows()...)
+		case !errors.Is(err, fs.ErrNotExist): // else of another part, or not made yet
+			unread = append(unread, err)
 		}
-		if err != nil {
-			return err
-		}
-		rows = append(rows, set.at(v.now).rows()...)
 	}
 	for _, k := range fixedKeys() {
 		if info, err := os.Stat(v.key(k.file)); err == nil {
 			rows = append(rows, keyRow{Name: k.name, State: keyFixed, File: k.file, Made: info.ModTime(), About: k.about})
 		}
 	}
-	if len(rows) == 0 {
+	if len(rows)+len(unread) == 0 {
 		return fmt.Errorf("list keys: there are none in %s; --dir names the folder of a `tidegate dev`, --config the configuration of a `tidegate serve`", v.key(""))
 	}
+	return errors.Join(append(unread, v.show(rows))...)
+}
+
+func (v keyVerb) show(rows []keyRow) error {
 	if v.json {
 		return encodeAll(v.io.out, rows)
 	}
@@ -237,7 +246,7 @@ func (v keyVerb) demands(k keyKind) (rotation, error) {
 	return r, nil
 }
 
-func (v keyVerb) rotate(name string) error {
+func (v keyVerb) rotate(ctx context.Context, name string) error {
 	k, err := v.rotatable(name)
 	if err != nil {
 		return err
@@ -264,7 +273,29 @@ func (v keyVerb) rotate(name string) error {
 	if err := is.publish(v.key("")); err != nil {
 		return err
 	}
+	v.audit(ctx, is)
 	return v.rotated(is)
+}
+
+// audit keeps who rotated what, where control's key is at hand; a gateway apart
+// has its log. A ledger that is away holds nothing up: a stolen key can't wait.
+func (v keyVerb) audit(ctx context.Context, is keyView) {
+	if !isFile(v.key("control.pem")) {
+		return
+	}
+	detail := is.Signs.id() + " signs"
+	if is.Next != nil {
+		detail = is.Next.id() + " signs from " + stamp(is.Next.From)
+	}
+	if v.asked.compromised {
+		detail += "; the old one is trusted no more"
+	}
+	ctx, cancel := context.WithTimeout(ctx, auditWait)
+	defer cancel()
+	err := v.asControl(ctx, "rotate keys", func(l *ledger.Ledger) error { return l.Audit(ctx, localUser(), "key.rotated", is.kind.name, detail) })
+	if err != nil {
+		fmt.Fprintln(v.io.err, "it is rotated, and not in the audit log:", record.Visible(err.Error()))
+	}
 }
 
 // rotated says what is new.

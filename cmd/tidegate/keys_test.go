@@ -704,6 +704,9 @@ func TestDoctorReadsKeys(t *testing.T) {
 	good := string(contents(t, path))
 	put(t, path, "no key", 0o600)
 	looks(1, "no PEM in it")
+	if s := cli(t, "", "keys", "--dir", dir); s.code != exitFailed || !strings.Contains(s.err, "no PEM in it") || !strings.Contains(s.out, "recording-ca") {
+		t.Errorf("list: exit code %d\n%s%s; want the other keys all the same", s.code, s.out, s.err)
+	}
 	put(t, path, good, 0o600)
 	put(t, besideKey(path, nextSuffix), good, 0o600)
 	looks(1, "want one private key, and Signs-From in its head")
@@ -714,4 +717,6 @@ func TestDoctorReadsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	looks(1, "others may use it")
+	p.ssh = true
+	looks(1+len(gatewaySSHKeys), "others may use it")
 }

@@ -13,6 +13,7 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway/ssh"
 )
 
@@ -59,6 +60,7 @@ func (a *sshWorld) turned(t *testing.T, name string, next keyRow) {
 func (a *sshWorld) turnsUserCA(t *testing.T) {
 	a.keys(t, "rotate", userCAKey, "--lead", "20s") // doctor needs some of it
 	next := a.key(t, userCAKey, keyNext)
+	a.audited(t, userCAKey, next.ID+" signs from ")
 	if code, said := call(t, "", "doctor", "--config", a.config); code != exitOK || !strings.Contains(said, "warn target ssh.web-1: it does not let "+a.host.Account+" in by one of the next user CA yet") {
 		t.Errorf("doctor of a host that does not know the next CA: exit code %d:\n%s", code, said)
 	}
@@ -74,6 +76,24 @@ func (a *sshWorld) turnsUserCA(t *testing.T) {
 	}
 	if log := a.host.LogText(); !strings.Contains(log, "CA ED25519 "+gossh.FingerprintSHA256(key)) {
 		t.Errorf("sshd saw no certificate of the new CA:\n%s", log)
+	}
+}
+
+// audited: the audit log says who rotated a key.
+func (a *sshWorld) audited(t *testing.T, name, detail string) {
+	t.Helper()
+	i, err := ofConfig(a.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.withLedger(t.Context(), func(l *ledger.Ledger) error {
+		rows, _, err := l.AuditOf(t.Context(), []string{name})
+		if err == nil && (len(rows) != 1 || rows[0].Action != "key.rotated" || rows[0].Actor != localUser() || !strings.HasPrefix(rows[0].Detail, detail)) {
+			err = fmt.Errorf("got %+v", rows)
+		}
+		return err
+	}); err != nil {
+		t.Errorf("want who rotated %s in the audit log: %v", name, err)
 	}
 }
 
