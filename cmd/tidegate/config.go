@@ -42,6 +42,8 @@ type serveConfig struct {
 	Metrics      string // listen address; none if empty
 	Traces       tracesConfig
 	Log          logConfig
+
+	certs []certFile // all that it names
 }
 
 // webhookConfig is the door for GitHub's events.
@@ -106,6 +108,7 @@ func loadConfig(path string) (*serveConfig, access.Diagnostics, error) {
 	if body, ok := file.Body.(*hclsyntax.Body); ok && understood(diags) {
 		cfg.read(&block{decoder: d, name: "the configuration", at: fileStart(path), body: body})
 	}
+	cfg.certs = d.certs
 	return cfg, d.sorted(), nil
 }
 

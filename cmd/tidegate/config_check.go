@@ -104,6 +104,7 @@ func (d *decoder) pemCertificates(v value) []byte {
 		d.errorf(v.at, "No certificate", "Got no certificate in %s, want PEM.", v.text)
 		return nil
 	}
+	d.certs = append(d.certs, certFile{path: d.path(v.text)})
 	return text
 }
 
@@ -121,7 +122,11 @@ func (b *block) keyPair() tlsFiles {
 		return tlsFiles{}
 	}
 	files := tlsFiles{b.path(cert.text), b.path(key.text)}
-	if chain, secret := b.pemCertificates(cert), b.secretFile(key); chain != nil && !secret.IsZero() {
+	chain, secret := b.pemCertificates(cert), b.secretFile(key)
+	if chain != nil {
+		b.certs[len(b.certs)-1].shown = true
+	}
+	if chain != nil && !secret.IsZero() {
 		if _, err := files.load(); err != nil {
 			b.errorf(cert.at, "Certificate refused", "Can't use %s with %s: %v.", cert.text, key.text, err)
 		}

@@ -18,6 +18,14 @@ import (
 type decoder struct {
 	dir   string // relative paths start here
 	diags access.Diagnostics
+	certs []certFile
+}
+
+// certFile is a file of certificates that the configuration names: those of
+// CAs, or one that we show, with its chain.
+type certFile struct {
+	path  string
+	shown bool
 }
 
 func (d *decoder) errorf(at hcl.Range, summary, detail string, args ...any) {

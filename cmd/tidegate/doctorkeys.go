@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -101,27 +100,17 @@ func (p *patient) keyFiles() []string {
 // certificates looks at when those that we show, and those that we trust, end.
 func (p *patient) certificates(context.Context) []access.Finding {
 	f := &access.Findings{Part: "certificates"}
-	paths := map[string]string{}
-	for what, path := range p.cas {
-		paths[path] = what
+	for what, path := range p.gates {
+		ends(f, what, path, firstToEnd, "Enrol the gateway again: `tidegate setup gateway`.")
 	}
-	for _, t := range p.files {
-		if t.Certificate != "" {
-			paths[t.Certificate] = t.Certificate
+	for i, file := range p.files {
+		switch {
+		case slices.Contains(p.files[:i], file):
+		case file.shown:
+			ends(f, file.path, file.path, firstToEnd, "Put a renewed one in its place; no restart is needed.")
+		default:
+			ends(f, "the last CA in "+file.path, file.path, lastToEnd, "Put its successor in its place, and restart.")
 		}
-	}
-	for path, what := range paths {
-		text, err := readBounded(path, maxSecret)
-		if err != nil {
-			f.Fail("Look at its path.", "%s can't be read: %s", what, plainly(err))
-			continue
-		}
-		end, err := firstToEnd(text)
-		if err != nil {
-			f.Fail("Want certificates as PEM.", "%s: %v", what, err)
-			continue
-		}
-		f.Expiry(what, end, time.Now(), "Put a renewed one in its place; no restart is needed.")
 	}
 	if p.enrolled != nil {
 		f.Expiry("our enrolment at control", p.enrolled.Certificate.Leaf.NotAfter, time.Now(), "Enrol the gateway again: `tidegate setup gateway`.")
@@ -144,12 +133,8 @@ func (p *patient) ownKeys(f *access.Findings) {
 			f.Expiry("the recorder's certificate", c.Until, now, "It renews itself in half its time: see the recorder's log, and whether control answers.")
 		}
 	}
-	if text, err := readBounded(p.key(enrolmentCACert), maxSecret); err == nil {
-		if end, err := firstToEnd(text); err != nil {
-			f.Fail("Bring it back from your copy.", "%s: %v", p.key(enrolmentCACert), err)
-		} else {
-			f.Expiry("our CA "+enrolmentCACert, end, now, "Move it and its key away, restart, and enrol the gateways again.")
-		}
+	if isFile(p.key(enrolmentCACert)) {
+		ends(f, "our CA "+enrolmentCACert, p.key(enrolmentCACert), firstToEnd, "Move it and its key away, restart, and enrol the gateways again.")
 	}
 	for _, k := range keyKinds() {
 		set, err := readKeySet(p.key(""), k)
@@ -171,14 +156,35 @@ func (p *patient) ownKeys(f *access.Findings) {
 	}
 }
 
-// firstToEnd is when the first certificate of a file ends.
-func firstToEnd(text []byte) (end time.Time, err error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+// ends judges a file of certificates by the one that counts.
+func ends(f *access.Findings, what, path string, which func([]byte) (time.Time, error), renew string) {
+	text, err := readBounded(path, maxSecret)
+	if err != nil {
+		f.Fail("Look at its path.", "%s can't be read: %s", what, plainly(err))
+		return
+	}
+	end, err := which(text)
+	if err != nil {
+		f.Fail("Want certificates as PEM.", "%s: %v", what, err)
+		return
+	}
+	f.Expiry(what, end, time.Now(), renew)
+}
+
+// firstToEnd is when the first certificate of a file ends: a chain holds no
+// longer.
+func firstToEnd(text []byte) (time.Time, error) { return outermost(text, time.Time.Before) }
+
+// lastToEnd is when the last one ends: of several CAs one may be gone.
+func lastToEnd(text []byte) (time.Time, error) { return outermost(text, time.Time.After) }
+
+func outermost(text []byte, further func(time.Time, time.Time) bool) (end time.Time, err error) {
+	for block := range pemBlocks(text) {
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return end, fmt.Errorf("read certificate: %w", err)
 		}
-		if end.IsZero() || c.NotAfter.Before(end) {
+		if end.IsZero() || further(c.NotAfter, end) {
 			end = c.NotAfter
 		}
 	}

@@ -33,8 +33,8 @@ type patient struct {
 	issuers  []identify.Issuer
 	admin    func(context.Context, access.Target) (mint.AdminLogin, error)
 	record   record.Config
-	files    []tlsFiles        // certificates with their keys
-	cas      map[string]string // what for, to the path of a PEM file
+	files    []certFile        // of the configuration
+	gates    map[string]string // the enrolments of gateways: what, to the path of a PEM file
 	config   []access.Finding  // what the configuration is like
 	door     string            // of control in another process
 	enrolled *enrolment        // with which we ask there
@@ -95,8 +95,8 @@ func ofServe(path string) (*patient, error) {
 		installation: installation{Config: path, Name: cfg.Installation, Dir: cfg.StateDir, Ledger: cfg.Ledger, Recordings: cfg.Recordings.Dir},
 		parts:        cfg.Parts, ssh: cfg.SSH != nil, forge: cfg.Forge, temporal: cfg.Temporal, issuers: cfg.Issuers, admin: logins(cfg.Secrets).find,
 		record: record.Config{Dir: cfg.Recordings.Dir, MinFree: cfg.Recordings.MinFree},
-		files:  []tlsFiles{cfg.Gateway.TLS, cfg.Webhook.TLS}, config: f.List, read: make(chan struct{}),
-		door: cfg.Gateway.Control, enrolled: cfg.Gateway.Enrolment, cas: map[string]string{},
+		files:  cfg.certs, config: f.List, read: make(chan struct{}),
+		door: cfg.Gateway.Control, enrolled: cfg.Gateway.Enrolment, gates: map[string]string{},
 	}
 	if cfg.SSH != nil {
 		p.sources, p.session = cfg.SSH.Sources, logins(cfg.Secrets).session
@@ -106,7 +106,7 @@ func ofServe(path string) (*patient, error) {
 		return nil, fmt.Errorf("list enrolled gateways: %w", err)
 	}
 	for _, file := range known {
-		p.cas["the enrolment of gateway "+strings.TrimSuffix(filepath.Base(file), ".pem")] = file
+		p.gates["the enrolment of gateway "+strings.TrimSuffix(filepath.Base(file), ".pem")] = file
 	}
 	return p, nil
 }
@@ -131,7 +131,7 @@ func ofDevFolder(i installation) (*patient, error) {
 	return &patient{
 		installation: i, parts: parts{Control: true, Gateway: true}, forge: h.forgeConfig(), temporal: h.temporalOptions(), issuers: h.issuers(), config: f.List,
 		admin:  func(_ context.Context, t access.Target) (mint.AdminLogin, error) { return h.adminOf(t, ca) },
-		record: record.Config{Dir: i.Recordings}, read: make(chan struct{}), cas: map[string]string{},
+		record: record.Config{Dir: i.Recordings}, read: make(chan struct{}),
 		ssh: isFile(i.key(keyKindOf(userCAKey).file)), sources: devSources,
 	}, nil
 }
