@@ -128,12 +128,19 @@ func TestStoreKilled(t *testing.T) {
 		path, content := sealed(t, dir, "s1", large)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		killed := make(chan struct{})
 		s.relay.at(large/2, func() {
 			s.kill()
+			close(killed)
 			time.AfterFunc(time.Second, cancel) // the SDKs try again and again
 		})
 		if n, err := s.open(t, dir).Sweep(ctx); n != 0 || err == nil || isThere(path+sentSuffix) {
 			t.Fatalf("with the server killed %d were copied, %v", n, err)
+		}
+		select {
+		case <-killed: // a copy may end as soon as it loses the server
+		case <-time.After(time.Minute):
+			t.Fatal("the copy ended before its half was sent")
 		}
 		s.start(t)
 		if s.restored != nil {
