@@ -53,6 +53,28 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// TestVersionsOfRoles has what a role can say (rows, call, owner), migrations
+// and yields on newer servers than the other tests run on. From 16 on a member
+// needs the options INHERIT and SET to do what membership alone gave before.
+func TestVersionsOfRoles(t *testing.T) {
+	for _, version := range []string{"17", "18"} {
+		t.Run(version, func(t *testing.T) {
+			on(t, pgtest.Options{Version: version})
+			if version == "18" {
+				t.Run("migrations", TestMigrationsBreakAndAreMended)
+			}
+			for name, test := range map[string]func(*testing.T){
+				"rows": TestRowsAreLimited, "rows, barrier": TestRowsOfBarrier, "rows, conflicts": TestRowsAreNotTakenByConflicts,
+				"call": TestCallGivesWhatItNames, "call, trust": TestCallTrusts, "call, migration": TestCallSurvivesAMigration,
+				"owner": TestOwnerCreatesAndAlters, "owner, left": TestOwnerInheritsWhatTheRoleOwns, "owner, plan": TestOwnerRefusesAtPlan, "owner, reach": TestOwnerThatReachesFurther,
+				"yield": TestYieldLetsAMigrationThrough, "yield's end": TestYieldEndsByItself,
+			} {
+				t.Run(name, test)
+			}
+		})
+	}
+}
+
 // lives takes a grant with masks and writes from mint to proof.
 func (b *bench) lives(t *testing.T) {
 	t.Helper()
