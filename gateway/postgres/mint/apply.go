@@ -280,6 +280,10 @@ func explain(doing string, t access.Target, err error) error {
 	}
 	var connect *pgconn.ConnectError
 	var server *pgconn.PgError
+	if errors.As(err, &server) && server.Code == "54000" { // a row of pg_attribute has one page
+		return &access.Error{Code: access.CodeUnavailable, Cause: err, Message: fmt.Sprintf(
+			"Target %s holds as many rights on one table as PostgreSQL can keep (%s): of those that are met without a view, about 2,400 grants at once. It is tried again, and goes through when some have ended.", t.TargetRef, server.Message)}
+	}
 	if errors.As(err, &server) && !errors.As(err, &connect) && !passing(err) && !away(server.Code) {
 		return fmt.Errorf("%s at %s: %w", doing, t.TargetRef, err)
 	}

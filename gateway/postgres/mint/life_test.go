@@ -110,3 +110,31 @@ func TestTargetDownAtEachStep(t *testing.T) {
 		}
 	}
 }
+
+// TestFullACL: a column's rights have one page in the catalog. When it is full
+// a mint says so and leaves nothing, and what has views is minted as before.
+func TestFullACL(t *testing.T) {
+	b := newBench(t, shop)
+	full := b.ask(t, access.Role{Name: "o", Read: []string{"public.orders"}})
+	viewed := b.ask(t, access.Role{Name: "u", Read: []string{"public.users"}}, masks()...)
+	b.must(t, `set allow_system_table_mods = on;
+		do $$ declare step int; begin
+			foreach step in array array[100, 10, 1] loop
+				begin loop
+					begin
+						update pg_attribute set attacl = attacl || (select array_agg(makeaclitem((10000000 + 1000000000 * random())::bigint::oid, 10, 'SELECT', false)) from generate_series(1, step))
+							where attrelid = 'public.orders'::regclass and attname = 'id';
+					exception when program_limit_exceeded then exit;
+					end;
+				end loop; end;
+			end loop;
+		end $$;
+		reset allow_system_table_mods`)
+	_, err := b.Mint(t.Context(), full)
+	if access.CodeOf(err) != access.CodeUnavailable || !strings.Contains(access.Message(err), "as many rights on one table as PostgreSQL can keep") {
+		t.Errorf("got %v, want that the table is full", err)
+	}
+	b.end(t, full)
+	b.mint(t, &viewed)
+	b.end(t, viewed)
+}
