@@ -16,6 +16,7 @@ import (
 func TestActivitiesBeat(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	e := suite.NewTestWorkflowEnvironment()
+	e.SetTestTimeout(time.Minute)
 	e.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&beating{}}})
 	heard := make(chan struct{})
 	e.SetOnActivityHeartbeatListener(func(*activity.Info, converter.EncodedValues) {
@@ -36,7 +37,7 @@ func TestActivitiesBeat(t *testing.T) {
 	}
 	e.RegisterActivityWithOptions(slow, activity.RegisterOptions{Name: "slow"})
 	e.ExecuteWorkflow(func(ctx workflow.Context) error {
-		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second, HeartbeatTimeout: 60 * time.Millisecond})
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: 3 * time.Second}) // a busy machine stands still for a second
 		return workflow.ExecuteActivity(ctx, "slow").Get(ctx, nil)
 	})
 	if err := e.GetWorkflowError(); err != nil {
