@@ -204,15 +204,16 @@ func (h *house) ssh(args ...string) result {
 	return h.run(h.client("alice", "ssh", append([]string{"web-1@127.0.0.1"}, args...)...))
 }
 
-// wait until something is so, which another goroutine makes so.
+// eventually waits until something is so, which another goroutine or program
+// makes so: on a machine that does much else, a shell may take long to start.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if is() {
 			return
 		}
 	}
-	t.Fatalf("not within 10 s: %s", what)
+	t.Fatalf("not within 30 s: %s", what)
 }
 
 // recorded is what the recordings hold of one direction.
