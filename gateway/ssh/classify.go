@@ -44,7 +44,9 @@ func (s *stay) operation(req *gossh.Request) (access.Operation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if req.Type == "shell" {
-		return s.shellOperation(), nil
+		op := s.shellOperation()
+		op.Context = s.context()
+		return op, nil
 	}
 	var p commandPayload
 	if err := gossh.Unmarshal(req.Payload, &p); err != nil {
@@ -59,6 +61,7 @@ func (s *stay) operation(req *gossh.Request) (access.Operation, error) {
 	} else {
 		op = s.execOperation(p.Command)
 	}
+	op.Context = s.context()
 	if op.Guard == nil {
 		op.Guard = s.guardTerminal()
 	}
@@ -80,6 +83,18 @@ func (s *stay) describe(kind, text string) access.Operation {
 	return access.Operation{
 		Kind: kind, Subject: "command", Text: text, Facts: s.facts(kind), Context: []string{"as " + s.b.account},
 	}
+}
+
+// context is what else a program is started with.
+func (s *stay) context() []string {
+	out := []string{"as " + s.b.account}
+	for _, e := range s.env {
+		out = append(out, fmt.Sprintf("with %s=%q", e.Name, e.Value))
+	}
+	if s.pty != nil {
+		out = append(out, fmt.Sprintf("on a terminal %q", s.pty.Term))
+	}
+	return out
 }
 
 // shellOperation is at least as strict as the strictest rule on commands:

@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
@@ -104,15 +105,26 @@ func (c *courier) judge(name string, j judged) (at string, open gateway.Open, er
 		op.Guard = deny("folders", fmt.Sprintf("Your grant does not %s %s.", j.verb, at))
 	}
 	asked := time.Now()
-	if open, err = c.s.admit(op); err != nil || time.Since(asked) < aWhile {
+	if open, err = c.s.admit(op); err != nil {
 		return at, open, err
 	}
-	// A person decided on this path, and it took a while.
-	if now, err := c.resolve(name, j.follow); err != nil || now != at {
+	if err := c.stillAt(name, j.follow, at, asked); err != nil {
 		_ = open.Close(access.Outcome{Status: "refused"}) // a failed recorder ends the session by itself
-		return "", nil, errors.Join(moved(at), err)
+		return "", nil, err
 	}
 	return at, open, nil
+}
+
+// stillAt looks once more where a path leads, if a person decided on something
+// since and that took a while.
+func (c *courier) stillAt(name string, follow bool, at string, since time.Time) error {
+	if time.Since(since) < aWhile {
+		return nil
+	}
+	if now, err := c.resolve(name, follow); err != nil || now != at {
+		return errors.Join(moved(at), err)
+	}
+	return nil
 }
 
 // aWhile is how long what the host said of a path is taken for true.
@@ -131,11 +143,18 @@ func (c *courier) may(at string, j judged) bool {
 	return within(c.read, at)
 }
 
+// readable reports whether a path can be judged and shown to a person.
+func readable(name string) bool {
+	return len(name) <= maxPath && utf8.ValidString(name) && strings.IndexByte(name, 0) < 0
+}
+
+var errPath = access.Errorf(access.CodeInvalid, "A path has more than %d bytes, or is not UTF-8 without zero bytes; only that is understood here.", maxPath)
+
 // resolve answers with where a path leads. Where the host would not follow a
 // link at its end, only the folder is resolved.
 func (c *courier) resolve(name string, follow bool) (string, error) {
-	if len(name) > maxPath || strings.IndexByte(name, 0) >= 0 {
-		return "", access.Errorf(access.CodeInvalid, "A path is longer than %d bytes or holds a zero byte.", maxPath)
+	if !readable(name) {
+		return "", errPath
 	}
 	if !path.IsAbs(name) {
 		name = c.home + "/" + name
@@ -180,8 +199,14 @@ func (c *courier) rename(id uint32, f fields, m message) error {
 	if err != nil {
 		return c.refuse(id, err)
 	}
+	asked := time.Now()
 	j.verb = "rename to"
 	target, second, err := c.judge(to, j)
+	if err == nil {
+		if err = c.stillAt(from, false, at, asked); err != nil {
+			_ = second.Close(access.Outcome{Status: "refused"})
+		}
+	}
 	if err != nil {
 		_ = open.Close(access.Outcome{Status: "refused"})
 		return c.refuse(id, err)
@@ -272,6 +297,10 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 		if c.tooLarge(q.offset, uint64(f.uint32()), false) {
 			return c.reply(status(id, fxFailure, "the grant reads no more than so much of one file"))
 		}
+	case fxFsetstat:
+		if c.tooLong(f.rest) {
+			return c.refuse(id, c.errTooLarge())
+		}
 	case fxWrite:
 		offset := f.uint64()
 		data := f.bytes()
@@ -279,7 +308,7 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 			return errPacket
 		}
 		if c.tooLarge(offset, uint64(len(data)), true) {
-			return c.refuse(id, access.Errorf(access.CodeTooLarge, "A file may have at most %d bytes under this grant.", c.s.b.plan.MaxFile))
+			return c.refuse(id, c.errTooLarge())
 		}
 		if _, err := open.tap(access.ToTarget, offset, data); err != nil {
 			return err
@@ -310,6 +339,16 @@ func (c *courier) tooLarge(offset, n uint64, writes bool) bool {
 		return offset > most
 	}
 	return offset > most || n > most-offset
+}
+
+// tooLong reports whether attributes would make a file longer than it may be.
+func (c *courier) tooLong(attrs []byte) bool {
+	f := fields{rest: attrs}
+	return f.uint32()&attrSize != 0 && c.tooLarge(f.uint64(), 0, true)
+}
+
+func (c *courier) errTooLarge() error {
+	return access.Errorf(access.CodeTooLarge, "A file may have at most %d bytes under this grant.", c.s.b.plan.MaxFile)
 }
 
 // tap shows a piece of a file to the session, and watches its order.

@@ -209,6 +209,10 @@ func (c *courier) setstat(id uint32, at string, open gateway.Open, attrs []byte)
 		return errPacket
 	}
 	if flags&attrSize != 0 {
+		if c.tooLong(attrs) {
+			_ = open.Close(access.Outcome{Status: "refused"})
+			return c.refuse(id, c.errTooLarge())
+		}
 		return c.setOpen(id, &file{open: open, name: at, writes: true}, openChange, attrs)
 	}
 	p, err := c.call(newMessage(fxLstat, 0).text(at))

@@ -274,7 +274,10 @@ func realOf(p packet) (string, error) {
 		return "", errors.New("the host does not say where a path leads")
 	}
 	at := f.text()
-	if f.bad || !path.IsAbs(at) || path.Clean(at) != at || len(at) > maxPath || strings.IndexByte(at, 0) >= 0 {
+	if !f.bad && !readable(at) {
+		return "", errPath
+	}
+	if f.bad || !path.IsAbs(at) || path.Clean(at) != at {
 		return "", errors.New("the host says something else than where a path leads")
 	}
 	return at, nil

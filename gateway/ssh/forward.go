@@ -213,17 +213,17 @@ func (b *bridge) arrival(in gossh.NewChannel) (op access.Operation, ok bool) {
 	switch in.ChannelType() {
 	case "forwarded-tcpip":
 		var p directPayload
-		if gossh.Unmarshal(in.ExtraData(), &p) != nil || !b.listensOn(p.Port) {
+		if gossh.Unmarshal(in.ExtraData(), &p) != nil || len(p.Host)+len(p.Origin) > 512 || !b.listensOn(p.Port) {
 			return op, false
 		}
 		op = b.describe(kindArrival, fmt.Sprintf("%s:%d from %s:%d", p.Host, p.Port, p.Origin, p.OriginPort))
 		op.Facts["address"] = net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port)))
 	case "auth-agent@openssh.com":
-		op, ok = b.describe(kindAgent, "the client's agent"), b.plan.Agent
+		op, ok = b.describe(kindAgent, "the client's agent"), b.lent.agent.Load()
 		op.Opaque = true
 		return op, ok
 	case "x11":
-		op, ok = b.describe(kindX11, "the client's display"), b.plan.X11
+		op, ok = b.describe(kindX11, "the client's display"), b.lent.x11.Load()
 		op.Opaque = true
 		return op, ok
 	default:
@@ -257,6 +257,11 @@ func (c channelConn) SetWriteDeadline(t time.Time) error { return c.SetDeadline(
 // serveInner ends an SSH connection that a client leads through this one
 // (ProxyJump, -W): it logs in anew, and is a session of its own.
 func (b *bridge) serveInner(in gossh.NewChannel, target access.Target) {
+	if !b.nest.take("") {
+		_ = in.Reject(gossh.ResourceShortage, fmt.Sprintf("%d connections are led through this one, the most", maxNested))
+		return
+	}
+	defer b.nest.give("", 1)
 	ch, answers, err := in.Accept()
 	if err != nil {
 		return
@@ -265,18 +270,18 @@ func (b *bridge) serveInner(in gossh.NewChannel, target access.Target) {
 	defer ch.Close()
 	b.inner.Add(1)
 	defer b.inner.Add(-1)
-	err = b.room.serveInner(b.ctx, channelConn{ch, b.client.LocalAddr(), b.client.RemoteAddr()}, b.door, target)
+	err = b.room.serveInner(b.ctx, channelConn{ch, b.client.LocalAddr(), b.client.RemoteAddr()}, b.door, target, b.nest)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.log.Info("inner connection ended", "target", target.String(), "error", err)
 	}
 }
 
-func (r *Room) serveInner(ctx context.Context, conn net.Conn, door gateway.Door, target access.Target) error {
+func (r *Room) serveInner(ctx context.Context, conn net.Conn, door gateway.Door, target access.Target, nest *tally) error {
 	host, _, _ := net.SplitHostPort(target.Address)
 	b, err := r.enter(ctx, conn, door, []string{target.Name, host})
 	if err != nil {
 		return err
 	}
-	b.fixed = target.Name
+	b.fixed, b.nest = target.Name, nest
 	return b.run(ctx)
 }

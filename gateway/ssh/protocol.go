@@ -45,7 +45,9 @@ type bridge struct {
 	target  *upstream
 
 	work  sync.WaitGroup
-	inner atomic.Int32 // connections through this one
+	inner atomic.Int32                     // connections through this one
+	nest  *tally                           // those through the outermost one, all together
+	lent  struct{ agent, x11 atomic.Bool } // the client asked for it
 
 	mu       sync.Mutex
 	stays    []*stay // the session channels that are open
@@ -54,7 +56,7 @@ type bridge struct {
 }
 
 func newBridge(r *Room, door gateway.Door, client *gossh.ServerConn, ins <-chan gossh.NewChannel, asks <-chan *gossh.Request) *bridge {
-	return &bridge{room: r, log: r.log, door: door, client: client, ins: ins, asks: asks, opened: make(chan struct{})}
+	return &bridge{room: r, log: r.log, door: door, client: client, ins: ins, asks: asks, opened: make(chan struct{}), nest: newTally(0, maxNested)}
 }
 
 // run carries both connections until something ends them.

@@ -1,6 +1,11 @@
 package ssh
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+
+	gossh "golang.org/x/crypto/ssh"
+)
 
 // envGiven reports whether a name is among those that the role gives.
 func envGiven(given []string, name string) bool {
@@ -12,6 +17,30 @@ func envGiven(given []string, name string) bool {
 	return false
 }
 
+// What a client may set before it starts something: so many variables, of so
+// many bytes together. An approver is shown them.
+const (
+	maxEnv      = 128
+	maxEnvBytes = 32 << 10
+)
+
+// prepareEnv keeps a variable that the role gives. Clients send some unasked,
+// and go on when they are refused.
+func (s *stay) prepareEnv(payload []byte) bool {
+	var e envPayload
+	if gossh.Unmarshal(payload, &e) != nil || !utf8.ValidString(e.Name+e.Value) || strings.IndexByte(e.Name+e.Value, 0) >= 0 || s.b.ready(s.ctx) != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := s.envBytes + len(e.Name) + len(e.Value)
+	if s.done != nil || len(s.env) >= maxEnv || size > maxEnvBytes || !envGiven(s.b.plan.Env, e.Name) {
+		return false
+	}
+	s.env, s.envBytes = append(s.env, e), size
+	return true
+}
+
 // prepareAgent remembers that the client lends its agent, if the role gives that.
 func (s *stay) prepareAgent() bool {
 	if s.b.ready(s.ctx) != nil || !s.b.plan.Agent {
@@ -20,6 +49,7 @@ func (s *stay) prepareAgent() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.agent = true
+	s.b.lent.agent.Store(true)
 	return true
 }
 
@@ -30,5 +60,6 @@ func (s *stay) prepareX11(payload []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.x11 = payload
+	s.b.lent.x11.Store(true)
 	return true
 }

@@ -23,6 +23,7 @@ const (
 	maxAuthTries = 6
 	maxChannels  = 256
 	maxEarly     = 16 // channels before there is a session
+	maxNested    = 64 // SSH connections inside of it, and inside of those, all together
 	maxToken     = 16 << 10
 )
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -27,22 +28,20 @@ type stay struct {
 	answered chan struct{} // closed when it asks nothing more
 	exited   chan struct{} // closed when it said how the program ended
 
-	mu     sync.Mutex
-	pty    *ptyPayload
-	env    []envPayload
-	agent  bool
-	x11    []byte // the request's payload
-	target gossh.Channel
-	open   gateway.Open
-	screen screen
-	held   bool      // a person may be asked for it now
-	input  io.Reader // what the client types, if not the channel itself; of the goroutine that runs the program
-	closed bool
-	ended  bool // exited is closed; of the goroutine that serves the channel
+	mu       sync.Mutex
+	pty      *ptyPayload
+	env      []envPayload
+	envBytes int // of all of it
+	agent    bool
+	x11      []byte // the request's payload
+	target   gossh.Channel
+	open     gateway.Open
+	screen   screen
+	held     bool      // a person may be asked for it now
+	input    io.Reader // what the client types, if not the channel itself; of the goroutine that runs the program
+	closed   bool
+	ended    bool // exited is closed; of the goroutine that serves the channel
 }
-
-// maxEnv bounds what a client sets before it starts something.
-const maxEnv = 128
 
 func (b *bridge) serveSession(in gossh.NewChannel) {
 	ch, requests, err := in.Accept()
@@ -120,7 +119,7 @@ func (s *stay) request(req *gossh.Request) {
 
 func (s *stay) preparePty(payload []byte) bool {
 	var p ptyPayload
-	if gossh.Unmarshal(payload, &p) != nil || len(p.Term) > 64 || len(p.Modes) > 1024 {
+	if gossh.Unmarshal(payload, &p) != nil || len(p.Term) > 64 || !utf8.ValidString(p.Term) || len(p.Modes) > 1024 {
 		return false
 	}
 	s.mu.Lock()
@@ -129,22 +128,6 @@ func (s *stay) preparePty(payload []byte) bool {
 		return false
 	}
 	s.pty = &p
-	return true
-}
-
-// prepareEnv keeps a variable that the role gives. Clients send some unasked,
-// and go on when they are refused.
-func (s *stay) prepareEnv(payload []byte) bool {
-	var e envPayload
-	if gossh.Unmarshal(payload, &e) != nil || len(e.Name)+len(e.Value) > 32<<10 || s.b.ready(s.ctx) != nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.done != nil || len(s.env) >= maxEnv || !envGiven(s.b.plan.Env, e.Name) {
-		return false
-	}
-	s.env = append(s.env, e)
 	return true
 }
 

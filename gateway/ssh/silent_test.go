@@ -126,6 +126,11 @@ func echoAlone(ch gossh.Channel, requests <-chan *gossh.Request) {
 // serveSSH runs an SSH server on loopback until the test ends.
 func serveSSH(t testing.TB, cfg *gossh.ServerConfig, serve func(<-chan gossh.NewChannel, <-chan *gossh.Request)) (address string) {
 	t.Helper()
+	return serveConn(t, cfg, func(_ gossh.Conn, in <-chan gossh.NewChannel, asks <-chan *gossh.Request) { serve(in, asks) })
+}
+
+func serveConn(t testing.TB, cfg *gossh.ServerConfig, serve func(gossh.Conn, <-chan gossh.NewChannel, <-chan *gossh.Request)) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -138,8 +143,8 @@ func serveSSH(t testing.TB, cfg *gossh.ServerConfig, serve func(<-chan gossh.New
 				return
 			}
 			go func() {
-				if _, channels, requests, err := gossh.NewServerConn(conn, cfg); err == nil {
-					serve(channels, requests)
+				if c, channels, requests, err := gossh.NewServerConn(conn, cfg); err == nil {
+					serve(c, channels, requests)
 				}
 			}()
 		}

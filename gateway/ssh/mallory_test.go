@@ -1,0 +1,222 @@
+package ssh
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/gatewaytest"
+)
+
+// TestApproverSeesTheSurroundings: what a command is started with can change
+// what it does, so it is shown to the approver and recorded.
+func TestApproverSeesTheSurroundings(t *testing.T) {
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "terminal": "true", "env": "GIT_*"}, gate: gatewaytest.Options{
+		Judge: func(access.Operation) access.Decision {
+			return access.Decision{Verdict: access.Hold, Rule: "two", Say: "Two people.", Ask: []access.Party{gatewaytest.Team("ops", "bob")}}
+		},
+	}})
+	s, err := h.mustDial().NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Setenv("GIT_PAGER", "sh -c 'id\n'"); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"GIT_A": strings.Repeat("x", maxEnvBytes), "GIT_B": "\xff", "GIT_C": "a\x00b"} {
+		if err := s.Setenv(name, value); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if err := s.RequestPty("vt100", 24, 80, nil); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.Run("git log") }() // ends with the connection
+	held := h.gate.NextHeld()
+	for _, want := range []string{`with GIT_PAGER="sh -c 'id\n'"`, `on a terminal "vt100"`} {
+		if !slices.Contains(held.Operation.Context, want) {
+			t.Errorf("the approver sees %q, want %q", held.Operation.Context, want)
+		}
+	}
+}
+
+// pushyHost is a host that takes the client's agent and display although
+// nobody lent them, and tells what came of it.
+func pushyHost(t testing.TB, userCA gossh.PublicKey) (address, hostKey string) {
+	t.Helper()
+	key := newSigner(t)
+	checker := &gossh.CertChecker{IsUserAuthority: func(k gossh.PublicKey) bool { return bytes.Equal(k.Marshal(), userCA.Marshal()) }}
+	cfg := &gossh.ServerConfig{PublicKeyCallback: checker.Authenticate}
+	cfg.AddHostKey(key)
+	address = serveConn(t, cfg, func(c gossh.Conn, in <-chan gossh.NewChannel, asks <-chan *gossh.Request) {
+		go gossh.DiscardRequests(asks)
+		for one := range in {
+			ch, requests, err := one.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				for req := range requests {
+					_ = req.Reply(true, nil)
+					if req.Type != "exec" {
+						continue
+					}
+					for _, kind := range []string{"auth-agent@openssh.com", "x11"} {
+						_, _, err := c.OpenChannel(kind, gossh.Marshal(struct {
+							Origin string
+							Port   uint32
+						}{"127.0.0.1", 1}))
+						_, _ = fmt.Fprintf(ch, "%s %v\n", kind, err == nil)
+					}
+					_, _ = ch.SendRequest("exit-status", false, exitStatus(0))
+					_ = ch.Close()
+				}
+			}()
+		}
+	})
+	return address, strings.TrimSpace(string(gossh.MarshalAuthorizedKey(key.PublicKey())))
+}
+
+// TestNothingIsLentUnasked: a role may give the agent and the display; a host
+// gets at them only where the client has lent them as well.
+func TestNothingIsLentUnasked(t *testing.T) {
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "agent": "true", "x11": "true"}, host: pushyHost})
+	for _, lends := range []bool{false, true} {
+		c := h.mustDial()
+		for _, kind := range []string{"auth-agent@openssh.com", "x11"} {
+			opened := c.HandleChannelOpen(kind)
+			go func() {
+				for in := range opened {
+					if ch, requests, err := in.Accept(); err == nil {
+						go gossh.DiscardRequests(requests)
+						_ = ch.Close()
+					}
+				}
+			}()
+		}
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lends {
+			for _, kind := range []string{"auth-agent-req@openssh.com", "x11-req"} {
+				if ok, err := s.SendRequest(kind, true, nil); err != nil || !ok {
+					t.Fatalf("%s: %v, %v", kind, ok, err)
+				}
+			}
+		}
+		out, err := s.Output("anything")
+		if want := fmt.Sprintf("auth-agent@openssh.com %v\nx11 %v\n", lends, lends); err != nil || string(out) != want {
+			t.Errorf("lent %v: got %q, %v", lends, out, err)
+		}
+	}
+}
+
+// TestConnectionsInsideOfOne: somebody known opens SSH connections inside of
+// one, and more inside of those. They are bounded all together.
+func TestConnectionsInsideOfOne(t *testing.T) {
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}})
+	outer := h.mustDial()
+	inside := func(c *gossh.Client) (gossh.Channel, error) {
+		ch, requests, err := c.OpenChannel("direct-tcpip", gossh.Marshal(directPayload{Host: "web-1", Port: 22, Origin: "127.0.0.1", OriginPort: 1}))
+		if err == nil {
+			go gossh.DiscardRequests(requests)
+		}
+		return ch, err
+	}
+	ch, err := inside(outer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, channels, requests, err := gossh.NewClientConn(channelConn{ch, outer.LocalAddr(), outer.RemoteAddr()}, "web-1:22", &gossh.ClientConfig{
+		User: "web-1", Auth: []gossh.AuthMethod{gossh.Password(h.gate.Token("alice"))}, HostKeyCallback: gossh.InsecureIgnoreHostKey(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := gossh.NewClient(conn, channels, requests)
+	for i := 1; i < maxNested; i++ {
+		if _, err := inside([]*gossh.Client{outer, inner}[i%2]); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	for name, c := range map[string]*gossh.Client{"outer": outer, "inner": inner} {
+		if _, err := inside(c); err == nil || !strings.Contains(err.Error(), "the most") {
+			t.Errorf("one more inside of the %s one: %v", name, err)
+		}
+	}
+	_ = inner.Close()
+	eventually(t, "there is room again", func() bool { _, err := inside(outer); return err == nil })
+}
+
+// TestPathsThatNobodyCanRead: what a person could not be shown as it is, is
+// refused.
+func TestPathsThatNobodyCanRead(t *testing.T) {
+	f := newFolders(t)
+	f.put(t, "write/latin-\xe9", "x")
+	if err := os.Symlink(f.write+"/latin-\xe9", f.write+"/good"); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, houseOptions{read: []string{f.write}, write: []string{f.write}})
+	r := h.rawSFTP(t)
+	for _, name := range []string{f.write + "/latin-\xe9", f.write + "/good", f.write + "/a\x00b"} {
+		if p := r.ask(r.message(fxOpen).text(name).uint32(openRead).uint32(0)); p.kind != fxStatus || statusCode(p) != fxDenied {
+			t.Errorf("%q: packet %d", name, p.kind)
+		}
+	}
+}
+
+// TestLengthIsBounded: a file gets no longer than it may by its attributes.
+func TestLengthIsBounded(t *testing.T) {
+	f := newFolders(t)
+	path := f.put(t, "write/file", "x")
+	h := newHouse(t, houseOptions{read: []string{f.write}, write: []string{f.write}, role: map[string]string{"max_file": "64KiB"}})
+	r := h.rawSFTP(t)
+	long := func(m message) message { return m.uint32(attrSize).uint32(0).uint32(64<<10 + 1) }
+	handle := r.open(path, openChange)
+	for name, m := range map[string]message{"setstat": long(r.message(fxSetstat).text(path)), "fsetstat": long(r.message(fxFsetstat).text(handle))} {
+		if code := statusCode(r.ask(m)); code != fxDenied {
+			t.Errorf("%s: code %d", name, code)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != 1 {
+		t.Errorf("the file is %v, %v", info, err)
+	}
+}
+
+// TestRenameWhileAPersonDecides: what is renamed is looked at again when its
+// new name was held for a while.
+func TestRenameWhileAPersonDecides(t *testing.T) {
+	f := newFolders(t)
+	if err := os.Mkdir(f.write+"/sub", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f.put(t, "write/sub/key", "harmless\n")
+	h := newHouse(t, houseOptions{read: []string{f.write}, write: []string{f.write}, gate: gatewaytest.Options{
+		Judge: func(op access.Operation) access.Decision {
+			if strings.HasPrefix(op.Text, "rename to ") {
+				return access.Decision{Verdict: access.Hold, Rule: "two", Say: "Two people.", Ask: []access.Party{gatewaytest.Team("ops", "bob")}}
+			}
+			return access.Decision{Verdict: access.Allow}
+		},
+		OnHeld: func(access.Held) *gatewaytest.Reply {
+			f.exchange(t)
+			time.Sleep(aWhile) // bob thinks
+			return &gatewaytest.Reply{By: gatewaytest.User("bob"), Approve: true}
+		},
+	}})
+	r := h.rawSFTP(t)
+	p := r.ask(r.message(fxRename).text(f.write + "/sub/key").text(f.write + "/mine"))
+	f.back(t)
+	if code := statusCode(p); code != fxDenied {
+		t.Errorf("got code %d", code)
+	}
+	f.unharmed(t)
+}
