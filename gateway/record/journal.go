@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -31,13 +32,16 @@ type journal struct {
 	log  *slog.Logger
 
 	mu      sync.Mutex
-	pending []byte // the batch of the round to come, with room for its head
-	off     bool   // it failed: recordings are synced one by one
+	pending []byte    // the batch of the round to come, with room for its head
+	writers []*Writer // of that batch
+	batch   uint64    // its number
+	off     bool      // it failed: recordings are synced one by one
 
 	// Of the store's keep alone.
 	file  *os.File // nil: not made yet
 	at    int64
 	epoch uint64 // of the batches since it began anew: those behind them are old
+	age   int    // rounds since then
 	quiet int    // rounds without a batch
 	spare []byte
 	owed  map[*Writer]struct{} // the disk may have their last bytes here alone
@@ -52,18 +56,21 @@ const (
 	pieceHead    = 8 + 4 + 1
 	journalShare = 64 << 10 // of one recording in one round
 	journalRests = 200      // quiet rounds, after which it begins anew: 10 s
+	journalAges  = 12_000   // rounds, after which it does so in any case: 10 min
+	settlers     = 8        // recordings that are synced at once then
 	keptPending  = 1 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func newJournal(dir string, log *slog.Logger) *journal {
-	return &journal{path: filepath.Join(dir, openDir, journalName), log: log, owed: map[*Writer]struct{}{}}
+	return &journal{path: filepath.Join(dir, openDir, journalName), log: log, batch: 1, owed: map[*Writer]struct{}{}}
 }
 
 // add keeps what was written to a recording at an offset. It is false when the
-// recording must be synced itself.
-func (j *journal) add(session string, offset int64, data []byte) bool {
+// recording must be synced itself. The caller has the writer's lock.
+func (j *journal) add(w *Writer, offset int64, data []byte) bool {
+	session := w.session
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.off || max(len(j.pending), batchHead)+pieceHead+len(session)+len(data) > batchMax {
@@ -71,6 +78,10 @@ func (j *journal) add(session string, offset int64, data []byte) bool {
 	}
 	if len(j.pending) == 0 {
 		j.pending = append(j.pending, make([]byte, batchHead)...)
+	}
+	if w.batch != j.batch {
+		w.batch = j.batch
+		j.writers = append(j.writers, w)
 	}
 	j.pending = binary.BigEndian.AppendUint64(j.pending, uint64(offset))
 	j.pending = binary.BigEndian.AppendUint32(j.pending, uint32(len(data)))
@@ -83,14 +94,17 @@ func (j *journal) add(session string, offset int64, data []byte) bool {
 // commit brings to the disk what was added. If it did not, recordings must be
 // synced themselves.
 func (j *journal) commit() (done bool) {
-	batch, off := j.take()
+	batch, writers, off := j.take()
 	if off {
 		return false
+	}
+	if j.at > 0 {
+		j.age++
 	}
 	var err error
 	if len(batch) > 0 {
 		j.quiet = 0
-		err = j.append(batch)
+		err = j.append(batch, writers)
 	} else {
 		err = j.rest()
 	}
@@ -103,31 +117,42 @@ func (j *journal) commit() (done bool) {
 	return err == nil
 }
 
-func (j *journal) take() (batch []byte, off bool) {
+func (j *journal) take() (batch []byte, writers []*Writer, off bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	batch = j.pending
+	batch, writers = j.pending, j.writers
 	j.pending, j.spare = j.spare, nil
-	return batch, j.off
+	j.writers, j.batch = nil, j.batch+1
+	return batch, writers, j.off
 }
 
-func (j *journal) append(batch []byte) error {
+func (j *journal) append(batch []byte, writers []*Writer) error {
 	if j.file == nil {
 		if err := j.create(); err != nil {
 			return err
 		}
 	}
-	if j.at > 0 && j.at+int64(len(batch)) > journalMax {
+	if j.at > 0 && (j.age >= journalAges || j.at+int64(len(batch)) > journalMax) {
 		if err := j.restart(); err != nil {
 			return err
 		}
 	}
+	j.owe(writers)
 	sealBatch(batch, j.epoch)
 	if _, err := j.file.WriteAt(batch, j.at); err != nil {
 		return err
 	}
 	j.at += int64(len(batch))
 	return fdatasync(j.file)
+}
+
+// owe notes whose bytes a batch has. It goes by the batch itself: a recording
+// may come into it after this round's visit, and be given up before the next.
+func (j *journal) owe(writers []*Writer) {
+	for _, w := range writers {
+		j.owed[w] = struct{}{}
+	}
+	maps.DeleteFunc(j.owed, func(w *Writer, _ struct{}) bool { return w.sealed.Load() })
 }
 
 func sealBatch(batch []byte, epoch uint64) {
@@ -142,11 +167,11 @@ func batchSum(head, pieces []byte) uint32 {
 }
 
 func (j *journal) create() error {
-	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // through no link
 	if err != nil {
 		return err
 	}
-	j.file, j.at, j.epoch = f, 0, rand.Uint64()
+	j.file, j.at, j.age, j.epoch = f, 0, 0, rand.Uint64()
 	dir, err := os.Open(filepath.Dir(j.path))
 	if err != nil {
 		return err
@@ -154,13 +179,13 @@ func (j *journal) create() error {
 	return errors.Join(dir.Sync(), dir.Close()) // or the file has no name after a crash
 }
 
-// rest begins anew after a while in which nobody wrote: words of recordings
-// stay no longer than they are needed.
+// rest begins anew after a while in which nobody wrote, or wrote little: words
+// of recordings stay no longer than they are needed.
 func (j *journal) rest() error {
 	if j.at == 0 {
 		return nil
 	}
-	if j.quiet++; j.quiet < journalRests {
+	if j.quiet++; j.quiet < journalRests && j.age < journalAges {
 		return nil
 	}
 	return j.restart()
@@ -171,18 +196,35 @@ func (j *journal) restart() error {
 	if err := j.settle(); err != nil {
 		return err
 	}
-	j.at, j.epoch = 0, rand.Uint64()
+	j.at, j.age, j.epoch = 0, 0, rand.Uint64()
 	return j.file.Truncate(0)
 }
 
-// settle syncs the recordings themselves.
+// settle syncs the recordings themselves, some at once: no batch is written
+// meanwhile.
 func (j *journal) settle() error {
-	for w := range j.owed {
-		if err := w.sync(); err != nil {
-			return fmt.Errorf("sync recording of %s: %w", w.session, err)
-		}
-		delete(j.owed, w)
+	var all sync.WaitGroup
+	work, errs := make(chan *Writer), make([]error, settlers)
+	for i := range errs {
+		all.Go(func() {
+			for w := range work {
+				if err := w.sync(); err != nil {
+					errs[i] = fmt.Errorf("sync recording of %s: %w", w.session, err)
+				}
+			}
+		})
 	}
+	for w := range j.owed {
+		if !w.sealed.Load() {
+			work <- w
+		}
+	}
+	close(work)
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	clear(j.owed)
 	return nil
 }
 
@@ -190,19 +232,24 @@ func (j *journal) settle() error {
 // next start reads it. From here on each recording is synced itself.
 func (j *journal) giveUp(err error) {
 	j.mu.Lock()
-	j.off, j.pending = true, nil
+	j.off, j.pending, j.writers = true, nil, nil
 	j.mu.Unlock()
 	j.log.Error("the journal of the recordings failed; each recording is synced by itself from now on, which is slower", "file", j.path, "error", err)
 }
 
-// close removes the journal of a store whose recordings are all sealed, and
-// with that on the disk.
+// close removes the journal of a store whose recordings are all sealed or
+// failed, once what it has of them is on the disk elsewhere.
 func (j *journal) close(sealed bool) error {
 	if j.file == nil {
 		return nil
 	}
-	err := j.file.Close()
-	if sealed {
+	if !sealed {
+		return j.file.Close()
+	}
+	err := j.settle()
+	keep := err != nil
+	err = errors.Join(err, j.file.Close())
+	if !keep {
 		err = errors.Join(err, os.Remove(j.path))
 	}
 	return err
@@ -211,14 +258,24 @@ func (j *journal) close(sealed bool) error {
 // replay writes what a journal has into the recordings that are open, which is
 // what they have already unless the machine died. It answers how many had less.
 func (j *journal) replay() (mended int, err error) {
-	f, err := os.Open(j.path)
+	f, err := openPlain(j.path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	mended, err = replayInto(filepath.Dir(j.path), f)
+	if err == nil { // a name that a crash brings back must bring nothing: recordings are sealed from here on
+		err = errors.Join(f.Truncate(0), fdatasync(f))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return mended, err
+	}
+	return mended, os.Remove(j.path)
+}
+
+func replayInto(dir string, journal io.Reader) (mended int, err error) {
 	open := map[string]*tail{}
 	defer func() {
 		for _, t := range open {
@@ -227,14 +284,16 @@ func (j *journal) replay() (mended int, err error) {
 				mended++
 			}
 		}
-		if err == nil {
-			err = os.Remove(j.path)
-		}
 	}()
-	for p := range pieces(bufio.NewReaderSize(f, readAhead)) {
+	for p, err := range pieces(bufio.NewReaderSize(journal, readAhead)) {
+		if err != nil {
+			return mended, fmt.Errorf("read the journal: %w", err)
+		}
 		t := open[p.session]
 		if t == nil {
-			t = openTail(filepath.Join(filepath.Dir(j.path), p.session+ext))
+			if t, err = openTail(filepath.Join(dir, p.session+ext)); err != nil {
+				return mended, err
+			}
 			open[p.session] = t
 		}
 		if err := t.put(p); err != nil {
@@ -244,6 +303,18 @@ func (j *journal) replay() (mended int, err error) {
 	return mended, nil
 }
 
+// openPlain opens a file that is here itself, and no link to one elsewhere.
+func openPlain(path string, flags int) (*os.File, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file; move it away", path)
+	}
+	return os.OpenFile(path, flags, 0)
+}
+
 // tail is a recording whose end is written again.
 type tail struct {
 	file *os.File // nil: it is sealed, and lies elsewhere
@@ -251,17 +322,19 @@ type tail struct {
 	grew bool
 }
 
-func openTail(path string) *tail {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func openTail(path string) (*tail, error) {
+	f, err := openPlain(path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &tail{}, nil
+	}
 	if err != nil {
-		return &tail{}
+		return nil, err
 	}
 	info, err := f.Stat()
 	if err != nil {
-		_ = f.Close()
-		return &tail{}
+		return nil, errors.Join(err, f.Close())
 	}
-	return &tail{file: f, size: info.Size()}
+	return &tail{file: f, size: info.Size()}, nil
 }
 
 // put writes a piece, unless that would leave a hole.
@@ -293,42 +366,57 @@ type piece struct {
 }
 
 // pieces reads a journal up to the first batch that is not whole, or of an
-// earlier epoch.
-func pieces(r io.Reader) iter.Seq[piece] {
-	return func(yield func(piece) bool) {
+// earlier epoch. An error is of the disk, and what it has is not known.
+func pieces(r io.Reader) iter.Seq2[piece, error] {
+	return func(yield func(piece, error) bool) {
 		var epoch uint64
 		for first := true; ; first = false {
-			of, batch := readBatch(r)
+			of, batch, err := readBatch(r)
+			if err != nil {
+				yield(piece{}, err)
+				return
+			}
 			if batch == nil || !first && of != epoch {
 				return
 			}
 			epoch = of
 			for len(batch) > 0 {
 				p, rest, ok := takePiece(batch)
-				if !ok || !yield(p) {
+				if !ok {
 					return
 				}
 				batch = rest
+				if sessionID.MatchString(p.session) && !yield(p, nil) {
+					return
+				}
 			}
 		}
 	}
 }
 
 // readBatch answers nil for what is no whole batch.
-func readBatch(r io.Reader) (epoch uint64, pieces []byte) {
+func readBatch(r io.Reader) (epoch uint64, pieces []byte, err error) {
 	head := make([]byte, batchHead)
-	if _, err := io.ReadFull(r, head); err != nil || string(head[:8]) != journalMagic {
-		return 0, nil
+	if whole, err := readFull(r, head); !whole || string(head[:8]) != journalMagic {
+		return 0, nil, err
 	}
 	size := binary.BigEndian.Uint32(head[16:])
 	if size == 0 || size > batchMax {
-		return 0, nil
+		return 0, nil, nil
 	}
 	pieces = make([]byte, size)
-	if _, err := io.ReadFull(r, pieces); err != nil || batchSum(head[:20], pieces) != binary.BigEndian.Uint32(head[20:]) {
-		return 0, nil
+	if whole, err := readFull(r, pieces); !whole || batchSum(head[:20], pieces) != binary.BigEndian.Uint32(head[20:]) {
+		return 0, nil, err
 	}
-	return binary.BigEndian.Uint64(head[8:]), pieces
+	return binary.BigEndian.Uint64(head[8:]), pieces, nil
+}
+
+func readFull(r io.Reader, b []byte) (whole bool, err error) {
+	_, err = io.ReadFull(r, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func takePiece(b []byte) (p piece, rest []byte, ok bool) {
@@ -341,5 +429,5 @@ func takePiece(b []byte) (p piece, rest []byte, ok bool) {
 		return p, nil, false
 	}
 	p = piece{session: string(b[:name]), offset: int64(offset), data: b[name : name+size]}
-	return p, b[name+size:], sessionID.MatchString(p.session)
+	return p, b[name+size:], true
 }

@@ -323,7 +323,7 @@ func TestAJournalWritesNowhereElse(t *testing.T) {
 	}
 	for _, name := range []string{"../victim", "gone"} {
 		maker := newJournal(dir, slog.New(slog.DiscardHandler))
-		maker.add(name, 0, []byte("mallory"))
+		maker.add(&Writer{session: name}, 0, []byte("mallory"))
 		if !maker.commit() {
 			t.Fatal("no journal")
 		}
@@ -346,7 +346,7 @@ func FuzzJournal(f *testing.F) {
 	}
 	j := newJournal(dir, slog.New(slog.DiscardHandler))
 	for i := range 3 {
-		j.add("s1", int64(i*5), []byte("hello"))
+		j.add(&Writer{session: "s1"}, int64(i*5), []byte("hello"))
 		if !j.commit() {
 			f.Fatal("no journal")
 		}

@@ -36,12 +36,19 @@ func (s *Store) recover() error {
 }
 
 func (s *Store) recoverOne(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	f, err := openPlain(path, os.O_RDWR|os.O_APPEND)
 	if err != nil {
 		return err
 	}
 	w := &Writer{store: s, file: f, session: strings.TrimSuffix(filepath.Base(path), ext), anchor: func(access.Head) {}}
-	if err := w.resume(); err != nil {
+	err = w.resume()
+	if errors.Is(err, errSealed) { // the machine died, or the disk was full, before it was moved
+		if to := s.sealedPath(w.session, w.started); exists(to) {
+			return errors.Join(fmt.Errorf("it is sealed already, and %s is there", to), f.Close())
+		}
+		return errors.Join(w.move(), f.Close())
+	}
+	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	_, err = w.Seal("the gateway ended without closing this session")
@@ -58,21 +65,25 @@ func (w *Writer) resume() error {
 	v := newVerifier(keysOf(all), nil)
 	v.own = true
 	err = v.read(w.file)
+	torn := false
 	if fault := (*Fault)(nil); errors.As(err, &fault) && fault.What == notWhole {
-		err = nil
+		torn, err = true, nil
 	}
 	switch {
 	case err != nil:
 		return err
-	case v.report.Sealed:
-		return errors.New("it is sealed already; move it to its day's folder")
 	case v.report.Session != "" && v.report.Session != w.session:
 		return fmt.Errorf("it holds session %q", v.report.Session)
+	case v.report.Sealed && torn:
+		return errors.New("something follows the last segment")
 	}
 	w.number, w.prev, w.signer = v.report.Segments, v.report.Head, now
 	w.started = w.store.cfg.Now()
 	if first, err := firstEvent(w.file.Name()); err == nil && first.Session != nil {
 		w.started = first.Session.Started
+	}
+	if v.report.Sealed {
+		return errSealed
 	}
 	if w.at = v.end; v.tail == nil {
 		return w.file.Truncate(w.at)

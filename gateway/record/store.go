@@ -313,13 +313,8 @@ func (s *Store) commit() {
 	}
 	journaled := s.journal.commit()
 	for _, d := range all {
-		switch {
-		case d.dirty && (d.alone || !journaled):
-			if d.w.sync() != nil {
-				continue
-			}
-		case d.dirty:
-			s.journal.owed[d.w] = struct{}{}
+		if d.dirty && (d.alone || !journaled) && d.w.sync() != nil {
+			continue
 		}
 		if d.head != nil {
 			d.w.anchor(*d.head)

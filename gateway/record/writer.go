@@ -29,6 +29,7 @@ type Writer struct {
 
 	busy     atomic.Int64 // when the disk was asked for what it has not done yet; 0 is nothing
 	hung     atomic.Bool  // it took too long: whatever it says now, the session is over
+	sealed   atomic.Bool  // and with that on the disk
 	failOnce sync.Once
 	failed   atomic.Pointer[func(error)] // nil: nobody asked
 
@@ -37,7 +38,9 @@ type Writer struct {
 	err     error        // the first failure, or errSealed
 	dirty   bool         // written, and not yet on the disk
 	alone   bool         // with more than the journal has of it
+	lost    bool         // a sync failed: the disk may never get what was written
 	at      int64        // where the file ends
+	batch   uint64       // of the journal: the last that has a part of it
 	shared  int          // bytes that the journal has of it since the last round
 	buf     bytes.Buffer // lines not yet written
 	hash    hash.Hash    // over the open segment's lines; nil: none is open
@@ -72,7 +75,7 @@ func (w *Writer) Append(e access.Event, sync bool) error {
 		if err := w.write(); err != nil {
 			return w.fail(err)
 		}
-		if err := w.ask(func() error { return fdatasync(w.file) }); err != nil {
+		if err := w.ask(w.toDisk); err != nil {
 			return w.fail(err)
 		}
 		w.dirty, w.alone = false, false
@@ -81,6 +84,12 @@ func (w *Writer) Append(e access.Event, sync bool) error {
 		return w.fail(errHung())
 	}
 	return nil
+}
+
+func (w *Writer) toDisk() error {
+	err := fdatasync(w.file)
+	w.lost = w.lost || err != nil // a second one says nothing of what the first lost
+	return err
 }
 
 // ask has the disk do something, under the eyes of Store.watch.
@@ -144,6 +153,7 @@ func (w *Writer) Seal(reason string) (access.Head, error) {
 	}
 	head := *w.head
 	w.err = errSealed
+	w.sealed.Store(true)
 	w.store.forget(w)
 	if err := w.file.Close(); err != nil {
 		return head, fmt.Errorf("close recording: %w", err)
@@ -166,15 +176,19 @@ func (w *Writer) finish(reason string) error {
 		return err
 	}
 	return w.ask(func() error {
-		if err := fdatasync(w.file); err != nil {
+		if err := w.toDisk(); err != nil {
 			return err
 		}
-		to := w.store.sealedPath(w.session, w.started)
-		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-			return err
-		}
-		return os.Rename(w.file.Name(), to)
+		return w.move()
 	})
+}
+
+func (w *Writer) move() error {
+	to := w.store.sealedPath(w.session, w.started)
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(w.file.Name(), to)
 }
 
 // fail makes err final. The file stays as it is: what was recorded is valid.
@@ -187,7 +201,7 @@ func (w *Writer) fail(err error) error {
 	w.store.forget(w)
 	w.store.cfg.Log.Error("recording failed", "session", w.session, "error", err)
 	w.tell(w.err)
-	_ = w.ask(func() error { return fdatasync(w.file) }) // the first error is the one that matters
+	_ = w.ask(w.toDisk) // the first error is the one that matters
 	_ = w.file.Close()
 	return w.err
 }
@@ -294,7 +308,7 @@ func (w *Writer) write() error {
 func (w *Writer) journal(b []byte) {
 	w.dirty = true
 	if w.shared += len(b); !w.alone {
-		w.alone = w.shared > journalShare || !w.store.journal.add(w.session, w.at, b)
+		w.alone = w.shared > journalShare || !w.store.journal.add(w, w.at, b)
 	}
 	w.at += int64(len(b))
 }
@@ -330,8 +344,8 @@ func (w *Writer) settle() due {
 	return d
 }
 
-// sync brings the file to the disk. One that was closed meanwhile is there: see
-// finish and fail.
+// sync brings the file to the disk. One that was closed meanwhile is there,
+// unless a sync of it failed: see finish and fail.
 func (w *Writer) sync() error {
 	err := w.ask(func() error { return fdatasync(w.file) })
 	if err == nil {
@@ -339,8 +353,12 @@ func (w *Writer) sync() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err != nil {
-		return nil
+	if w.err == nil {
+		w.lost = true
+		return w.fail(err)
 	}
-	return w.fail(err)
+	if w.lost {
+		return w.err
+	}
+	return nil
 }
