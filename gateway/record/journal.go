@@ -30,6 +30,7 @@ import (
 type journal struct {
 	path string
 	log  *slog.Logger
+	max  int64 // bytes of the file
 
 	mu      sync.Mutex
 	pending []byte    // the batch of the round to come, with room for its head
@@ -50,8 +51,8 @@ type journal struct {
 const (
 	journalName  = "journal"
 	journalMagic = "tgjourn1"
-	journalMax   = 16 << 20 // bytes of the file
-	batchMax     = 4 << 20  // bytes of one batch
+	journalMax   = 16 << 20
+	batchMax     = 4 << 20 // bytes of one batch
 	batchHead    = 8 + 8 + 4 + 4
 	pieceHead    = 8 + 4 + 1
 	journalShare = 64 << 10 // of one recording in one round
@@ -64,7 +65,7 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func newJournal(dir string, log *slog.Logger) *journal {
-	return &journal{path: filepath.Join(dir, openDir, journalName), log: log, batch: 1, owed: map[*Writer]struct{}{}}
+	return &journal{path: filepath.Join(dir, openDir, journalName), log: log, max: journalMax, batch: 1, owed: map[*Writer]struct{}{}}
 }
 
 // add keeps what was written to a recording at an offset. It is false when the
@@ -132,7 +133,7 @@ func (j *journal) append(batch []byte, writers []*Writer) error {
 			return err
 		}
 	}
-	if j.at > 0 && (j.age >= journalAges || j.at+int64(len(batch)) > journalMax) {
+	if j.at > 0 && (j.age >= journalAges || j.at+int64(len(batch)) > j.max) {
 		if err := j.restart(); err != nil {
 			return err
 		}

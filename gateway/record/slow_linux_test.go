@@ -21,17 +21,30 @@ import (
 // loopDisk is an ext4 of its own, which can do what the machine's may not.
 func loopDisk(t *testing.T) string {
 	t.Helper()
-	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	dir, _ := loopImage(t)
+	return dir
+}
+
+func loopImage(t *testing.T) (dir, image string) {
+	t.Helper()
+	image = filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(image, 32<<20); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range [][]string{{"mkfs.ext4", "-q", "-F", image}, {"mount", "-o", "loop", image, dir}} {
-		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("make a disk (wants root, e2fsprogs, and a container that may mount): %s: %v: %s", c[0], err, out)
-		}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", image).CombinedOutput(); err != nil {
+		t.Skipf("make a disk (wants e2fsprogs): %v: %s", err, out)
+	}
+	return mountImage(t, image), image
+}
+
+func mountImage(t *testing.T, image string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
+		t.Skipf("mount a disk (wants root, and a container that may mount): %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {
