@@ -21,15 +21,19 @@ import (
 
 // TestPowerCut copies the disk while a child that writes to it stands still:
 // the copy has what the disk had, and nothing of what the kernel alone had. All
-// that was written before a round began, and that round ended, is recorded.
+// that was written before a round began, and that round ended, is recorded, and
+// the start after the cut may be cut short as well.
 func TestPowerCut(t *testing.T) {
 	if dir := os.Getenv("RECORD_POWER_DIR"); dir != "" {
+		if os.Getenv("RECORD_POWER_AGAIN") != "" {
+			startUntilTheCut(dir)
+		}
 		writeUntilTheCut(dir)
 	}
 	for range 3 {
 		dir, image := loopImage(t)
 		promised, after := cutPower(t, dir, image)
-		left := mountImage(t, after)
+		left := mountImage(t, cutStart(t, after))
 		store, err := record.Open(record.Config{Dir: left, Key: key, MinFree: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -54,8 +58,31 @@ func TestPowerCut(t *testing.T) {
 // recording, and a copy of the disk.
 func cutPower(t *testing.T, dir, image string) (promised map[string]int, after string) {
 	t.Helper()
-	child := exec.Command(os.Args[0], "-test.run=TestPowerCut$")
-	child.Env = append(os.Environ(), "RECORD_POWER_DIR="+dir)
+	child, lines := powered(t, "RECORD_POWER_DIR="+dir)
+	promised = map[string]int{}
+	promise(t, lines, promised)
+	end := time.Now().Add(200*time.Millisecond + rand.N(400*time.Millisecond))
+	for time.Now().Before(end) {
+		promise(t, lines, promised)
+	}
+	return promised, cut(t, child, lines, image)
+}
+
+// cutStart cuts the power again while a child starts on what the first cut left.
+func cutStart(t *testing.T, image string) (after string) {
+	t.Helper()
+	child, lines := powered(t, "RECORD_POWER_AGAIN=1", "RECORD_POWER_DIR="+mountImage(t, image))
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(rand.N(50 * time.Millisecond)) // anywhere in it
+	return cut(t, child, lines, image)
+}
+
+func powered(t *testing.T, env ...string) (child *exec.Cmd, lines *bufio.Reader) {
+	t.Helper()
+	child = exec.Command(os.Args[0], "-test.run=TestPowerCut$")
+	child.Env = append(os.Environ(), env...)
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -63,13 +90,12 @@ func cutPower(t *testing.T, dir, image string) (promised map[string]int, after s
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	promised = map[string]int{}
-	lines := bufio.NewReader(out)
-	promise(t, lines, promised)
-	end := time.Now().Add(200*time.Millisecond + rand.N(400*time.Millisecond))
-	for time.Now().Before(end) {
-		promise(t, lines, promised)
-	}
+	return child, bufio.NewReader(out)
+}
+
+// cut answers a copy of the disk as it is at that moment.
+func cut(t *testing.T, child *exec.Cmd, lines io.Reader, image string) (after string) {
+	t.Helper()
 	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +106,7 @@ func cutPower(t *testing.T, dir, image string) (promised map[string]int, after s
 	_ = child.Process.Kill()
 	_, _ = io.Copy(io.Discard, lines)
 	_ = child.Wait() // killed, as wanted
-	return promised, after
+	return after
 }
 
 func promise(t *testing.T, lines *bufio.Reader, promised map[string]int) {
@@ -94,6 +120,15 @@ func promise(t *testing.T, lines *bufio.Reader, promised map[string]int) {
 		t.Fatalf("the child says %q", line)
 	}
 	promised[id] = n
+}
+
+func startUntilTheCut(dir string) {
+	fmt.Println("starts")
+	if _, err := record.Open(record.Config{Dir: dir, Key: key, MinFree: 1}); err != nil {
+		panic(err)
+	}
+	time.Sleep(time.Minute) // by then it was cut
+	os.Exit(1)
 }
 
 // writeUntilTheCut has sessions come and go, and tells after each round how
