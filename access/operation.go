@@ -1,5 +1,7 @@
 package access
 
+import "sync/atomic"
+
 // Operation is one thing that somebody wants to do through a gateway, in
 // words that rules can read.
 type Operation struct {
@@ -15,13 +17,16 @@ type Operation struct {
 	Opaque  bool      `json:"opaque,omitempty"`  // its bytes say nothing to a reader (a tunnel, a file): size and hash are kept
 
 	// Class, if there is one, says that every operation with the same pointer
-	// has the same Kind, Subject, Facts and Guard.
+	// has the same Kind, Subject, Guard and Facts but "text".
 	Class *Class `json:"-"`
 }
 
 // Class is what a room shares among operations that differ in their text and
-// parameters alone, so that a judge who reads neither decides only once.
-type Class struct{ _ byte } // not empty: two of them must have two addresses
+// parameters alone, so that a judge who reads neither decides only once, and a
+// recorder writes the rest only once.
+type Class struct {
+	Written atomic.Pointer[[]byte] // what the recorder keeps of it
+}
 
 // Facts are what a room found out about an operation. A value is a bool, an
 // int64, a string or a []string, nothing else.

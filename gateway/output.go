@@ -140,7 +140,7 @@ func (s *session) shown(op access.Operation) access.Operation {
 			facts[name] = v
 		}
 	}
-	op.Facts = facts
+	op.Facts, op.Class = facts, nil
 	return op
 }
 

@@ -96,16 +96,8 @@ func appendOperation(b []byte, o *access.Operation) (_ []byte, ok bool) {
 	if o.Guard != nil || o.Opaque {
 		return b, false
 	}
-	if b, ok = appendField(b, `{"kind":`, o.Kind); !ok {
+	if b, ok = appendClass(b, o); !ok {
 		return b, false
-	}
-	if b, ok = appendField(b, `,"subject":`, o.Subject); !ok {
-		return b, false
-	}
-	if len(o.Facts) > 0 {
-		if b, ok = appendFacts(append(b, `,"facts":`...), o.Facts); !ok {
-			return b, false
-		}
 	}
 	if b, ok = appendField(b, `,"text":`, o.Text); !ok {
 		return b, false
@@ -121,6 +113,34 @@ func appendOperation(b []byte, o *access.Operation) (_ []byte, ok bool) {
 		}
 	}
 	return append(b, '}'), true
+}
+
+// appendClass writes what operations of one class have in common.
+func appendClass(b []byte, o *access.Operation) (_ []byte, ok bool) {
+	_, text := o.Facts["text"] // no two have that in common
+	keeps := o.Class != nil && !text
+	if keeps {
+		if kept := o.Class.Written.Load(); kept != nil {
+			return append(b, *kept...), true
+		}
+	}
+	from := len(b)
+	if b, ok = appendField(b, `{"kind":`, o.Kind); !ok {
+		return b, false
+	}
+	if b, ok = appendField(b, `,"subject":`, o.Subject); !ok {
+		return b, false
+	}
+	if len(o.Facts) > 0 {
+		if b, ok = appendFacts(append(b, `,"facts":`...), o.Facts); !ok {
+			return b, false
+		}
+	}
+	if keeps {
+		kept := bytes.Clone(b[from:])
+		o.Class.Written.Store(&kept)
+	}
+	return b, true
 }
 
 func appendFacts(b []byte, facts access.Facts) (_ []byte, ok bool) {

@@ -60,6 +60,22 @@ func TestEncodeIsJSON(t *testing.T) {
 	}
 }
 
+// TestAClassIsWrittenOnce: what operations have in common is kept, and nothing
+// else is.
+func TestAClassIsWrittenOnce(t *testing.T) {
+	class := new(access.Class)
+	for _, c := range []struct{ text, fact string }{{text: "select 1"}, {text: "select 2"}, {"execute p(1)", "execute p(1)\nselect 3"}, {"execute p(2)", "execute p(2)\nselect 3"}, {text: "select 4"}} {
+		op := access.Operation{Kind: "query", Subject: "statement", Facts: access.Facts{"kind": "select", "tables": []string{"t"}}, Text: c.text, Class: class}
+		if c.fact != "" {
+			op.Facts["text"] = c.fact
+		}
+		same(t, access.Event{Type: access.EventOpen, Time: time.Unix(1, 0).UTC(), Op: 1, Operation: &op})
+	}
+	if class.Written.Load() == nil {
+		t.Error("nothing is kept")
+	}
+}
+
 // A field that is added to one of these must be added to encode.go as well.
 func TestEncodeKnowsEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]int{
