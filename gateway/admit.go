@@ -22,6 +22,10 @@ type openOp struct {
 	opaque   bool
 	span     tracing.Span
 
+	// Events point at these, which so need no memory of their own.
+	shown   access.Operation
+	outcome access.Outcome
+
 	mu      sync.Mutex
 	typed   *mask.Stream // of what is recorded of the client's bytes; nil: nothing is looked for
 	rows    int64
@@ -64,8 +68,8 @@ func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) 
 	s.server.metrics.judged(d.Verdict)
 	o := &openOp{session: s, id: s.lastOp.Add(1), decision: d, opaque: op.Opaque}
 	o.span = s.trace.operation(began, o.id, op, d)
-	shown := s.shown(op)
-	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &shown, Decision: &d}, d.Sync); err != nil {
+	o.shown = s.shown(op)
+	if err := s.record(access.Event{Type: access.EventOpen, Op: o.id, Operation: &o.shown, Decision: &o.decision}, d.Sync); err != nil {
 		o.span.Done(err)
 		return nil, err
 	}
@@ -199,5 +203,6 @@ func (o *openOp) Close(out access.Outcome) error {
 	delete(s.open, o.id)
 	s.mu.Unlock()
 	endOperation(o.span, out)
-	return s.record(access.Event{Type: access.EventClose, Op: o.id, Outcome: &out}, false)
+	o.outcome = out
+	return s.record(access.Event{Type: access.EventClose, Op: o.id, Outcome: &o.outcome}, false)
 }
