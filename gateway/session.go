@@ -65,7 +65,7 @@ func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lea
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
 		recording: g.Plan.Role.Record, recTurn: make(chan struct{}, 1), recGone: make(chan struct{}),
-		warn: make(chan string, 32), open: map[uint64]*openOp{}, draining: make(chan struct{})}
+		warn: make(chan string, 8), open: map[uint64]*openOp{}, draining: make(chan struct{})}
 }
 
 // start records and lists the session, and sets its clocks.

@@ -13,6 +13,9 @@ import (
 // its buffer of 8 KiB is full, so fewer replies than this are always moving.
 const maxReplies = 4096
 
+// keptReplies is for how many an idle session keeps room.
+const keptReplies = 64
+
 // reply is what the target owes for one message that was sent to it.
 type reply struct {
 	kind    byte           // the message's type: Q P B C D E S
@@ -212,8 +215,7 @@ func (l *replies) pop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.list[0].end()
-	l.list = l.list[1:]
-	l.changed.Broadcast()
+	l.cut(1)
 }
 
 // fail drops what the target skips after an error, last first, so that each
@@ -248,6 +250,19 @@ func (l *replies) dropFirst(n int, o access.Outcome) {
 	for _, r := range slices.Backward(l.list[:n]) {
 		r.drop(o)
 	}
-	l.list = l.list[n:]
+	l.cut(n)
+}
+
+// cut forgets the first n: an idle session is not to keep what it last did.
+func (l *replies) cut(n int) {
+	clear(l.list[:n])
+	switch {
+	case n < len(l.list):
+		l.list = l.list[n:]
+	case cap(l.list) > keptReplies:
+		l.list = nil
+	default:
+		l.list = l.list[:0] // the same few bytes serve one query after another
+	}
 	l.changed.Broadcast()
 }

@@ -339,6 +339,9 @@ func (w *Writer) settle() due {
 	if w.err != nil {
 		return due{w: w}
 	}
+	if !w.dirty && w.buf.Len() == 0 {
+		w.buf = bytes.Buffer{} // an idle session keeps none
+	}
 	d := due{w: w, dirty: w.dirty, alone: w.alone, head: w.head}
 	w.dirty, w.alone, w.shared, w.head = false, false, 0, nil
 	return d
