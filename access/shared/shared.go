@@ -41,8 +41,9 @@ func (s *Answers[K, V]) Do(ctx context.Context, key K, work func(context.Context
 	}
 	mine, before, first := s.join(key)
 	if first {
-		if before != nil {
-			<-before.done
+		if err := before.wait(ctx); err != nil {
+			s.leave(key, mine, err)
+			return mine.value, err
 		}
 		s.begin(key)
 		mine.err = errUnanswered
@@ -57,6 +58,31 @@ func (s *Answers[K, V]) Do(ctx context.Context, key K, work func(context.Context
 		var none V
 		return none, context.Cause(ctx)
 	}
+}
+
+// wait returns when there is an answer, or the ctx has ended.
+func (a *answer[V]) wait(ctx context.Context) error {
+	if a == nil {
+		return nil
+	}
+	select {
+	case <-a.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// leave gives up what nobody has begun.
+func (s *Answers[K, V]) leave(key K, mine *answer[V], err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[key]
+	if l.next = nil; l.running == nil {
+		delete(s.lanes, key)
+	}
+	mine.err = err
+	close(mine.done)
 }
 
 // join finds the answer that begins after now, and says whether the caller is

@@ -97,3 +97,35 @@ func TestSharedPanic(t *testing.T) {
 		}
 	})
 }
+
+// TestSharedWaitEnds: who is to work next waits for who works now no longer
+// than its ctx lasts, and those who joined it are told.
+func TestSharedWaitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, int]()
+		work := func(context.Context) (int, error) { time.Sleep(time.Hour); return 1, nil }
+		go func() {
+			if n, err := s.Do(t.Context(), 1, work); n != 1 || err != nil {
+				t.Errorf("who works got %d, %v", n, err)
+			}
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		var next sync.WaitGroup
+		for _, ctx := range []context.Context{ctx, t.Context()} {
+			next.Go(func() {
+				if _, err := s.Do(ctx, 1, work); !errors.Is(err, context.Canceled) {
+					t.Errorf("who waits got %v, want that it was cancelled", err)
+				}
+			})
+			synctest.Wait()
+		}
+		cancel()
+		next.Wait()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if len(s.lanes) != 0 {
+			t.Errorf("%d lanes are left", len(s.lanes))
+		}
+	})
+}
