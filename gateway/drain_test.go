@@ -60,6 +60,30 @@ func TestDrainLetsOnlyEndsStart(t *testing.T) {
 	})
 }
 
+// slowDisk takes a moment for each event.
+type slowDisk struct{ silent }
+
+func (d slowDisk) Record(access.SessionInfo, func(access.Head)) (gateway.Recorder, error) {
+	return d, nil
+}
+
+func (slowDisk) Append(access.Event, bool) error { time.Sleep(2 * time.Second); return nil }
+
+// TestSlowDiskStartsNothingLate: what was asked for in time and is recorded
+// when the grant is over does not start, though the session drains.
+func TestSlowDiskStartsNothingLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gatewaytest.New(t, gatewaytest.Options{Lasts: 10 * time.Minute, Recorders: slowDisk{},
+			Role: access.Role{Name: "read", Longest: 3600, Settings: map[string]string{"drain": "5m"}}})
+		s := g.Open("alice")
+		s.Draining()
+		time.Sleep(time.Until(s.Info().NotAfter) - time.Second)
+		if _, err := s.Admit(t.Context(), insertion); access.CodeOf(err) != access.CodeEnded {
+			t.Errorf("it starts a second after the end: got %v, want ended", err)
+		}
+	})
+}
+
 func cause(s gateway.Session) error { return context.Cause(s.Context()) }
 
 func TestDrainHasAnEndAndRevokeCutsAtOnce(t *testing.T) {
