@@ -23,6 +23,7 @@ if [ "$what" = test ]; then
   need plink putty-tools
   need ansible-playbook ansible-core # runs the playbook of docs/guides/keys.md
   need jq jq
+  need mkfs.ext4 e2fsprogs
   need xauth xauth # sshd wants it to lend a display
   [ -e /usr/include/libssh/libssh.h ] || packages+=(libssh-dev)
   /usr/bin/python3 -c 'import paramiko' 2>/dev/null || packages+=(python3-paramiko)

@@ -23,29 +23,11 @@ func acceptAll(t testing.TB, key gossh.Signer) string {
 	t.Helper()
 	cfg := &gossh.ServerConfig{PasswordCallback: func(gossh.ConnMetadata, []byte) (*gossh.Permissions, error) { return nil, nil }}
 	cfg.AddHostKey(key)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() { // ends with the listener
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go acceptOne(conn, cfg)
-		}
-	}()
-	return l.Addr().String()
+	return serveConn(t, cfg, acceptOne)
 }
 
-func acceptOne(conn net.Conn, cfg *gossh.ServerConfig) {
+func acceptOne(conn gossh.Conn, channels <-chan gossh.NewChannel, requests <-chan *gossh.Request) {
 	defer conn.Close()
-	_, channels, requests, err := gossh.NewServerConn(conn, cfg)
-	if err != nil {
-		return
-	}
 	go answerAll(requests)
 	for in := range channels {
 		ch, asks, err := in.Accept()
