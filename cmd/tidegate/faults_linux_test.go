@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -252,10 +251,7 @@ func (w *faultWorld) logSize(t *testing.T) int64 {
 // ledger, its audit log is whole, each recording verifies, no log tells a secret.
 func (w *faultWorld) whole(t *testing.T) {
 	t.Helper()
-	w.waits(t, "no session open in the ledger", func(l *ledger.Ledger) (bool, error) {
-		all, err := l.ListSessions(t.Context())
-		return !slices.ContainsFunc(all, func(s access.SessionInfo) bool { return s.Ended.IsZero() }), err
-	})
+	w.allOver(t, patience)
 	must(t, w.look(t.Context(), func(l *ledger.Ledger) error { return l.VerifyAudit(t.Context()) }))
 	keys := filepath.Join(w.folder(), "control-state", keysDir, publicKeys)
 	walk(t, filepath.Join(w.folder(), "recordings"), func(path string) {

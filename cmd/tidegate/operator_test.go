@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -79,9 +81,11 @@ func (w *serveWorld) operate(t *testing.T) {
 	t.Run("gateway close cuts an open session", func(t *testing.T) {
 		w.closes(t, ask)
 	})
-	sessions := lines[located](t, ask("sessions", "--json", "--person", "alice", "--grant", "inc-1", "--target", "orders-prod", "--since", "1h").out)
-	if len(sessions) == 0 || !isFile(sessions[0].Recording) {
-		t.Fatalf("want alice's sessions and where each recording lies, got %+v", sessions)
+	sessions := w.allEnded(t, ask)
+	for _, s := range sessions {
+		if !isFile(s.Recording) {
+			t.Errorf("want where each recording lies, got %+v", s)
+		}
 	}
 	want(ask("sessions", "--person", "mallory"), exitOK, "SESSION")
 	t.Run("replay, verify, and a changed byte", func(t *testing.T) {
@@ -94,7 +98,7 @@ func (w *serveWorld) operate(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		text, err := os.ReadFile(f.Name())
+		text, err := io.ReadAll(f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,6 +172,20 @@ func (w *serveWorld) closes(t *testing.T, ask func(...string) said) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the session goes on after it was closed")
 	}
+}
+
+// allEnded are alice's sessions once all of them are over, which is a moment
+// after her psql is: a recording then lies where it stays.
+func (w *serveWorld) allEnded(t *testing.T, ask func(...string) said) (all []located) {
+	t.Helper()
+	err := eventually(t.Context(), 20*time.Second, func() (bool, error) {
+		all = lines[located](t, ask("sessions", "--json", "--person", "alice", "--grant", "inc-1", "--target", "orders-prod", "--since", "1h").out)
+		return len(all) > 0 && !slices.ContainsFunc(all, func(s located) bool { return s.Ended.IsZero() }), nil
+	})
+	if err != nil {
+		t.Fatalf("want alice's sessions, all ended: %v, got %+v", err, all)
+	}
+	return all
 }
 
 // lines decodes JSON lines.

@@ -105,6 +105,9 @@ func (p played) tell(ctx context.Context, t *testing.T) story {
 		t.Errorf("a raw value reached the client:\n%s", s.out)
 	}
 	p.closed(ctx, t, "proof-1", 60*time.Second)
+	if err := waitOver(ctx, p.dev.ledger, 20*time.Second); err != nil { // its recording moves no more
+		t.Fatalf("want no session open: %v", err)
+	}
 	return story{l.number, lease}
 }
 

@@ -13,28 +13,27 @@ import (
 
 // openRecording opens a session's recording by id, or a file by its path.
 func openRecording(ctx context.Context, dir, bucket, name string) (*os.File, error) {
-	path := name
-	if !isFile(name) {
-		if err := notAnID(name); err != nil {
+	if isFile(name) {
+		f, err := os.Open(name)
+		if err != nil {
 			return nil, fmt.Errorf("open recording: %w", err)
 		}
-		if dir == "" {
-			return nil, errors.New("open recording: this configuration has none; they lie where its gateways run")
-		}
-		found, err := record.Find(dir, name)
-		if access.CodeOf(err) == access.CodeNotFound && err != nil && bucket != "" {
-			return fetchRecording(ctx, bucket, name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open recording: %w `tidegate sessions` lists them, with --json where each lies", err)
-		}
-		path = found
+		return f, nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	if err := notAnID(name); err != nil {
 		return nil, fmt.Errorf("open recording: %w", err)
 	}
-	return f, nil
+	if dir == "" {
+		return nil, errors.New("open recording: this configuration has none; they lie where its gateways run")
+	}
+	f, err := record.OpenSession(dir, name)
+	if access.CodeOf(err) == access.CodeNotFound && err != nil && bucket != "" {
+		return fetchRecording(ctx, bucket, name)
+	}
+	if access.CodeOf(err) == access.CodeNotFound || access.CodeOf(err) == access.CodeInvalid {
+		return nil, fmt.Errorf("open recording: %w `tidegate sessions` lists them, with --json where each lies", err)
+	}
+	return f, err
 }
 
 // notAnID says what somebody gave who meant a file, and gave none.

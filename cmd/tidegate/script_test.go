@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/access/ledger"
 )
 
 // The scripts in testdata/script are the manual by example: each is a story of
@@ -36,6 +37,7 @@ import (
 //	grant ID STATE                   waits until the ledger says so; "gone": proved that nothing is left
 //	held ID                          waits for a held statement; sets $HELD and $DIGEST
 //	session ID                       waits for an open session; sets $SESSION
+//	ended                            waits until $SESSION is over, which is a moment after its psql is
 
 // scriptsTimeout bounds all scripts together: a command that waits when it
 // should not is ended, and says so.
@@ -59,6 +61,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"as": inStory((*scriptStory).as), "check": inStory((*scriptStory).waitCheck), "comment": inStory((*scriptStory).waitComment),
 			"grant": inStory((*scriptStory).waitGrant), "held": inStory((*scriptStory).waitHeld), "session": inStory((*scriptStory).waitSession),
+			"ended": inStory((*scriptStory).waitEnded),
 		},
 	})
 }
@@ -255,6 +258,15 @@ func (s *scriptStory) waitSession(ts *testscript.TestScript, args []string) erro
 		id, err := strconv.Unquote(m[1])
 		ts.Setenv("SESSION", id)
 		return true, err
+	})
+}
+
+func (s *scriptStory) waitEnded(ts *testscript.TestScript, _ []string) error {
+	return withLedger(s.ctx, s.dir, func(l *ledger.Ledger) error {
+		return eventually(s.ctx, 20*time.Second, func() (bool, error) {
+			info, _, err := l.Session(s.ctx, ts.Getenv("SESSION"))
+			return !info.Ended.IsZero(), err
+		})
 	})
 }
 

@@ -348,6 +348,7 @@ func (w *apartWorld) ends(t *testing.T) {
 // verifies proves each recording by the keys that control keeps, away from
 // the gateway.
 func (w *apartWorld) verifies(t *testing.T) {
+	w.allOver(t, 20*time.Second)
 	keys, n := filepath.Join(w.folder(), "control-state", keysDir, publicKeys), 0
 	walk(t, filepath.Join(w.folder(), "recordings"), func(path string) {
 		if !strings.HasSuffix(path, ".tgr") {

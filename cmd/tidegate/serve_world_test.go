@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -221,6 +222,23 @@ func (w *serveWorld) look(ctx context.Context, read func(*ledger.Ledger) error) 
 	}
 	defer l.Close()
 	return read(l)
+}
+
+// allOver waits until no session is open in the ledger: then each recording
+// lies where it stays.
+func (w *serveWorld) allOver(t *testing.T, limit time.Duration) {
+	t.Helper()
+	err := w.look(t.Context(), func(l *ledger.Ledger) error { return waitOver(t.Context(), l, limit) })
+	if err != nil {
+		t.Fatalf("want no session open in the ledger: %v", err)
+	}
+}
+
+func waitOver(ctx context.Context, l *ledger.Ledger, limit time.Duration) error {
+	return eventually(ctx, limit, func() (bool, error) {
+		all, err := l.ListSessions(ctx)
+		return !slices.ContainsFunc(all, func(s access.SessionInfo) bool { return s.Ended.IsZero() }), err
+	})
 }
 
 // waitGrant waits until the grant is in a state, as the ledger tells; an ended

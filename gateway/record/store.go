@@ -352,7 +352,8 @@ func Locate(dir string, s access.SessionInfo) string {
 	if dir == "" || !sessionID.MatchString(s.ID) {
 		return ""
 	}
-	for _, path := range []string{sealedPath(dir, s.ID, s.Started), filepath.Join(dir, openDir, s.ID+ext)} {
+	// The way that a recording moves: one that moves meanwhile is not missed.
+	for _, path := range []string{filepath.Join(dir, openDir, s.ID+ext), sealedPath(dir, s.ID, s.Started)} {
 		if exists(path) {
 			return path
 		}

@@ -64,13 +64,9 @@ type Folder string
 
 // Open implements Recordings.
 func (f Folder) Open(_ context.Context, session string) (Recording, error) {
-	path, err := record.Find(string(f), session)
+	file, err := record.OpenSession(string(f), session)
 	if err != nil {
 		return nil, err
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open recording: %w", err)
 	}
 	return Opened(file)
 }
