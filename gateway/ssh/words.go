@@ -38,7 +38,9 @@ func literalWords(command string) (words []string, ok bool) {
 		}
 		words = append(words, text)
 	}
-	return words, len(words) > 0
+	// bash and zsh take a+=b in the first place for an assignment, and run what
+	// stands behind it; the parser, which reads as sh does, takes it for the program.
+	return words, len(words) > 0 && !strings.Contains(words[0], "=")
 }
 
 func literalWord(w *syntax.Word) (string, bool) {

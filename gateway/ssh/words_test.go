@@ -42,6 +42,19 @@ func TestTransfersStartNothingElse(t *testing.T) {
 	}
 }
 
+// TestAssignmentsAreNotSimple: what stands before a program and is none, to any
+// shell, is not taken for the program.
+func TestAssignmentsAreNotSimple(t *testing.T) {
+	for _, command := range []string{"A=/ls rm -rf /srv", "A+=/ls rm -rf /srv", "PATH+=:/tmp/ls rm", "a[0]=/ls rm", "a[0]+=/ls rm"} {
+		if words, ok := literalWords(command); ok {
+			t.Errorf("%q is called simple, as %q", command, words)
+		}
+	}
+	if words, ok := literalWords("dd if=/dev/sda of=x"); !ok || len(words) != 3 {
+		t.Errorf("words with = behind the program are plain, got %q, %v", words, ok)
+	}
+}
+
 // TestLineEndsAreNotSimple: where lines go on, and what a CR is, the parser and
 // shells do not agree on.
 func TestLineEndsAreNotSimple(t *testing.T) {
