@@ -27,6 +27,8 @@ import (
 const (
 	canary     = "zq7canary"
 	bypassRows = "insert into public.users values (1, 'ann', '" + canary + "@acme.test'), (2, 'bo', 'q" + canary + "@acme.test')"
+
+	memberRows = "insert into public.members select email from public.users where id = 1" // refers to a masked value
 )
 
 // bypass is one way around masks that somebody thought of.
@@ -214,8 +216,9 @@ func (r *rig) keep(s *seen, err error) bool {
 // who has rights on them.
 func newBypassRig(t *testing.T, version string) *rig {
 	r := newRigOn(t, Config{}, version)
-	r.exec(`create table public.users (id int primary key, name text check (name <> ''), email text);
+	r.exec(`create table public.users (id int primary key, name text check (name <> ''), email text unique);
 		` + bypassRows + `;
+		create table public.members (email text references public.users (email)); ` + memberRows + `;
 		create table public.orders (id int, user_id int); insert into public.orders values (1, 1);
 		create table public.notes (v text);
 		create table public.users_old () inherits (public.users); insert into public.users_old values (3, 'old', 'o` + canary + `@acme.test');
@@ -322,5 +325,5 @@ func (r *rig) asUser(name string) {
 // restore undoes what a case wrote.
 func (r *rig) restore() {
 	r.t.Helper()
-	r.exec("drop schema if exists around cascade; truncate public.notes; delete from only public.users; " + bypassRows)
+	r.exec("drop schema if exists around cascade; truncate public.notes, public.members; delete from only public.users; " + bypassRows + ";" + memberRows)
 }

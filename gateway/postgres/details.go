@@ -10,6 +10,9 @@ import (
 // stateViewCheck is what a row that breaks a view's WITH CHECK OPTION raises.
 const stateViewCheck = "44000"
 
+// stateForeignKey is what a row raises that is referred to, or refers to none.
+const stateForeignKey = "23503"
+
 const withheld = "Left out: it may hold values of masked columns."
 
 // withoutValues is an ErrorResponse as the client may see it. An error about a
@@ -35,11 +38,13 @@ func withoutValues(msg []byte, plan backing.Backing) []byte {
 }
 
 // mayBeMasked reports whether an error is about a row of a masked table, or
-// does not say of which.
+// does not say of which. That of a foreign key says of which table the key is,
+// and may show the row that it refers to, whose table stands in the message.
 func mayBeMasked(fields reportFieldList, plan backing.Backing) bool {
 	schema, table := fields.value('s'), fields.value('t')
+	refers := fields.value('C') == stateForeignKey
 	return table == "" || slices.ContainsFunc(plan.Masked, func(t backing.MaskedTable) bool {
-		return t.Table == table && (schema == t.Schema || schema == t.MaskSchema)
+		return t.Table == table && (schema == t.Schema || schema == t.MaskSchema) || refers && strings.Contains(fields.value('M'), t.Table)
 	})
 }
 

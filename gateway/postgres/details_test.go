@@ -31,6 +31,8 @@ func TestWithoutValues(t *testing.T) {
 		{"of no table", serverError("SERROR", "C23000", "Mcheck", row), masked, true},
 		{"of another table", serverError("SERROR", "C23505", "Mtwice", row, "spublic", "torders"), masked, false},
 		{"of another schema's", serverError("SERROR", "C23505", "Mtwice", row, "ssales", "tusers"), masked, false},
+		{"of a row that is referred to", serverError("SERROR", "C23503", `Mupdate or delete on table "users" violates foreign key constraint "k" on table "members"`, row, "spublic", "tmembers"), masked, true},
+		{"of a foreign key to another table", serverError("SERROR", "C23503", `Mupdate or delete on table "orders" violates foreign key constraint "k" on table "members"`, row, "spublic", "tmembers"), masked, false},
 		{"of something else", serverError("SERROR", "C42601", "Msyntax", row), masked, false},
 		{"without masks", serverError("SERROR", "C23502", "Mnull value", row, "spublic", "tusers"), backing.Backing{}, false},
 	} {
