@@ -23,9 +23,10 @@ type Answers[K comparable, V any] struct {
 type lane[V any] struct{ running, next *answer[V] }
 
 type answer[V any] struct {
-	done  chan struct{}
-	value V
-	err   error
+	done   chan struct{}
+	value  V
+	err    error
+	gaveUp bool // the ctx of who was to work ended: it is an answer to nobody else
 }
 
 // New makes Answers. Nil ones share nothing.
@@ -34,30 +35,38 @@ func New[K comparable, V any]() *Answers[K, V] {
 }
 
 // Do answers with what work says. The first who needs an answer works for all
-// who join; if its ctx ends, those get that error and ask again.
+// who join; if its ctx ends, another of them works.
 func (s *Answers[K, V]) Do(ctx context.Context, key K, work func(context.Context) (V, error)) (V, error) {
 	if s == nil {
 		return work(ctx)
 	}
-	mine, before, first := s.join(key)
-	if first {
-		if err := before.wait(ctx); err != nil {
-			s.leave(key, mine, err)
-			return mine.value, err
+	for {
+		mine, before, first := s.join(key)
+		if first {
+			s.answer(ctx, key, mine, before, work)
+			return mine.value, mine.err
 		}
-		s.begin(key)
-		mine.err = errUnanswered
-		defer s.finish(key, mine) // also when work panics: nobody may wait for ever, or take nothing for an answer
-		mine.value, mine.err = work(ctx)
-		return mine.value, mine.err
+		if err := mine.wait(ctx); err != nil {
+			var none V
+			return none, err
+		}
+		if !mine.gaveUp {
+			return mine.value, mine.err
+		}
 	}
-	select {
-	case <-mine.done:
-		return mine.value, mine.err
-	case <-ctx.Done():
-		var none V
-		return none, context.Cause(ctx)
+}
+
+// answer works, once the one that is being worked on is there.
+func (s *Answers[K, V]) answer(ctx context.Context, key K, mine, before *answer[V], work func(context.Context) (V, error)) {
+	if mine.err = before.wait(ctx); mine.err != nil {
+		s.leave(key, mine)
+		return
 	}
+	s.begin(key)
+	mine.err = errUnanswered
+	defer s.finish(key, mine) // also when work panics: nobody may wait for ever, or take nothing for an answer
+	mine.value, mine.err = work(ctx)
+	mine.gaveUp = mine.err != nil && ctx.Err() != nil
 }
 
 // wait returns when there is an answer, or the ctx has ended.
@@ -74,14 +83,14 @@ func (a *answer[V]) wait(ctx context.Context) error {
 }
 
 // leave gives up what nobody has begun.
-func (s *Answers[K, V]) leave(key K, mine *answer[V], err error) {
+func (s *Answers[K, V]) leave(key K, mine *answer[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[key]
 	if l.next = nil; l.running == nil {
 		delete(s.lanes, key)
 	}
-	mine.err = err
+	mine.gaveUp = true
 	close(mine.done)
 }
 

@@ -99,33 +99,71 @@ func TestSharedPanic(t *testing.T) {
 }
 
 // TestSharedWaitEnds: who is to work next waits for who works now no longer
-// than its ctx lasts, and those who joined it are told.
+// than its ctx lasts, and then one of those who joined it works.
 func TestSharedWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, int]()
 		work := func(context.Context) (int, error) { time.Sleep(time.Hour); return 1, nil }
-		go func() {
-			if n, err := s.Do(t.Context(), 1, work); n != 1 || err != nil {
-				t.Errorf("who works got %d, %v", n, err)
+		ask := func(ctx context.Context, want int, wantErr error) {
+			if n, err := s.Do(ctx, 1, work); n != want || err != wantErr {
+				t.Errorf("got %d, %v; want %d, %v", n, err, want, wantErr)
 			}
-		}()
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		var next sync.WaitGroup
-		for _, ctx := range []context.Context{ctx, t.Context()} {
-			next.Go(func() {
-				if _, err := s.Do(ctx, 1, work); !errors.Is(err, context.Canceled) {
-					t.Errorf("who waits got %v, want that it was cancelled", err)
-				}
-			})
-			synctest.Wait()
 		}
-		cancel()
-		next.Wait()
-		time.Sleep(2 * time.Hour)
+		tired := errors.New("tired")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go ask(t.Context(), 1, nil) // works
+		synctest.Wait()
+		go ask(ctx, 0, tired) // is to work next
+		synctest.Wait()
+		for range 3 {
+			go ask(t.Context(), 1, nil) // joins it
+		}
+		synctest.Wait()
+		cancel(tired)
+		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		if len(s.lanes) != 0 {
 			t.Errorf("%d lanes are left", len(s.lanes))
+		}
+	})
+}
+
+// TestSharedWorkGivenUp: who joined work that ended with the worker's ctx has
+// it done anew: one of them at once, and once for those who came after it began.
+func TestSharedWorkGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, int]()
+		works := 0
+		work := func(ctx context.Context) (int, error) {
+			works++
+			select {
+			case <-time.After(time.Hour):
+				return works, nil
+			case <-ctx.Done():
+				return 0, errors.New("the connection broke") // says nothing of the ctx
+			}
+		}
+		go func() { _, _ = s.Do(t.Context(), 1, work) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Minute)
+		defer cancel()
+		go func() { // works from the end of the first hour on
+			if _, err := s.Do(ctx, 1, work); err == nil {
+				t.Error("work whose ctx ended gave an answer")
+			}
+		}()
+		synctest.Wait()
+		for range 3 {
+			go func() {
+				if n, err := s.Do(t.Context(), 1, work); n < 3 || err != nil {
+					t.Errorf("who joined got %d, %v; want what the third work says, or the fourth", n, err)
+				}
+			}()
+		}
+		time.Sleep(4 * time.Hour)
+		synctest.Wait()
+		if works > 4 || len(s.lanes) != 0 {
+			t.Errorf("%d works, want at most 4; %d lanes are left", works, len(s.lanes))
 		}
 	})
 }

@@ -92,13 +92,8 @@ type reading struct {
 // together, as after the merge of a team's requests, share one reading, which
 // began after each of them asked: it is most of what a mint costs the server.
 func (m *Minter) today(ctx context.Context, p *pool, plan access.Plan, approved body) (reading, error) {
-	read := func(ctx context.Context) (reading, error) { return readToday(ctx, p, plan, approved) }
 	same := access.Plan{Target: plan.Target, Role: plan.Role, Masks: plan.Masks, Expansion: plan.Expansion}
-	r, err := m.readings.Do(ctx, same.Digest(), read)
-	if gaveUp := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded); gaveUp && ctx.Err() == nil {
-		return read(ctx) // it was another who gave up
-	}
-	return r, err
+	return m.readings.Do(ctx, same.Digest(), func(ctx context.Context) (reading, error) { return readToday(ctx, p, plan, approved) })
 }
 
 func readToday(ctx context.Context, p *pool, plan access.Plan, approved body) (r reading, err error) {
