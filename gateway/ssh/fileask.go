@@ -15,21 +15,25 @@ import (
 // errPacket ends a session whose packets are not understood.
 var errPacket = errors.New("an sftp packet is not understood")
 
-// byPath says how each request with one path is judged.
-var byPath = map[byte]struct {
+// judged is what is to be done at a path.
+type judged struct {
 	verb   string
 	writes bool
+	read   bool // an open for both
 	follow bool // the host would follow a link at the path's end
 	meta   bool // it only looks at the file's attributes
-}{
-	fxLstat:    {"stat", false, false, true},
-	fxStat:     {"stat", false, true, true},
-	fxSetstat:  {"setstat", true, true, false},
-	fxOpendir:  {"list", false, true, false},
-	fxRemove:   {"remove", true, false, false},
-	fxMkdir:    {"mkdir", true, false, false},
-	fxRmdir:    {"rmdir", true, false, false},
-	fxReadlink: {"readlink", false, false, false},
+}
+
+// byPath says how each request with one path is judged.
+var byPath = map[byte]judged{
+	fxLstat:    {verb: "stat", meta: true},
+	fxStat:     {verb: "stat", meta: true, follow: true},
+	fxSetstat:  {verb: "setstat", writes: true, follow: true},
+	fxOpendir:  {verb: "list", follow: true},
+	fxRemove:   {verb: "remove", writes: true},
+	fxMkdir:    {verb: "mkdir", writes: true},
+	fxRmdir:    {verb: "rmdir", writes: true},
+	fxReadlink: {verb: "readlink"},
 }
 
 // request handles one packet of the client.
@@ -53,7 +57,7 @@ func (c *courier) request(p packet) error {
 	case fxExtended:
 		return c.extended(id, f)
 	}
-	how, ok := byPath[p.kind]
+	j, ok := byPath[p.kind]
 	name := f.text()
 	switch {
 	case !ok:
@@ -65,16 +69,7 @@ func (c *courier) request(p packet) error {
 	if kind == fxStat { // of a path without links it is the same, and follows none that came since
 		kind = fxLstat
 	}
-	j := judged{verb: how.verb, writes: how.writes, follow: how.follow, meta: how.meta}
 	return c.onPath(id, name, j, newMessage(kind, 0), f.rest)
-}
-
-// judged is what is to be done at a path.
-type judged struct {
-	verb         string
-	writes, meta bool
-	follow       bool
-	read         bool // an open for both
 }
 
 // onPath judges a request with one path, and sends it on with the path that it

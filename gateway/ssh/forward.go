@@ -216,21 +216,17 @@ func (b *bridge) arrival(in gossh.NewChannel) (op access.Operation, ok bool) {
 		if gossh.Unmarshal(in.ExtraData(), &p) != nil || len(p.Host)+len(p.Origin) > 512 || !b.listensOn(p.Port) {
 			return op, false
 		}
-		op = b.describe(kindArrival, fmt.Sprintf("%s:%d from %s:%d", p.Host, p.Port, p.Origin, p.OriginPort))
+		op, ok = b.describe(kindArrival, fmt.Sprintf("%s:%d from %s:%d", p.Host, p.Port, p.Origin, p.OriginPort)), true
 		op.Facts["address"] = net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port)))
 	case "auth-agent@openssh.com":
 		op, ok = b.describe(kindAgent, "the client's agent"), b.lent.agent.Load()
-		op.Opaque = true
-		return op, ok
 	case "x11":
 		op, ok = b.describe(kindX11, "the client's display"), b.lent.x11.Load()
-		op.Opaque = true
-		return op, ok
 	default:
 		return op, false
 	}
 	op.Opaque = true
-	return op, true
+	return op, ok
 }
 
 // channelConn is a channel as a connection, for the SSH inside it.

@@ -112,16 +112,16 @@ func (b *bridge) serveChannel(in gossh.NewChannel) {
 // asked answers to what the client asks of the connection itself.
 func (b *bridge) asked(t *traffic, req *gossh.Request) {
 	var answer func(*gossh.Request)
-	switch req.Type {
-	case "tcpip-forward":
+	switch isLogin := b.client.User() == loginUser; {
+	case req.Type == "tcpip-forward":
 		answer = b.listen
-	case "cancel-tcpip-forward":
+	case req.Type == "cancel-tcpip-forward":
 		answer = b.unlisten
-	case certifyRequest:
+	case isLogin && req.Type == certifyRequest:
 		answer = b.certify
-	case hostCAsRequest:
+	case isLogin && req.Type == hostCAsRequest:
 		answer = b.tellHostCAs
-	case namedRequest:
+	case isLogin && req.Type == namedRequest:
 		answer = b.tellNamed
 	default: // to keepalive@openssh.com any answer is one
 		_ = req.Reply(req.Type == "no-more-sessions@openssh.com", nil)

@@ -168,21 +168,12 @@ func (m *Minter) Lease(ctx context.Context, g access.Grant, session string) (acc
 }
 
 func (m *Minter) sign(g access.Grant, b backing.Backing, session string, now time.Time) (access.Secret, error) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return access.Secret{}, fmt.Errorf("make session key: %w", err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		return access.Secret{}, fmt.Errorf("make session key: %w", err)
-	}
 	until := now.Add(m.cfg.Ahead)
 	if g.NotAfter.Before(until) {
 		until = g.NotAfter
 	}
 	cert := &ssh.Certificate{
-		Key: key, Serial: Serial(session), CertType: ssh.UserCert,
-		KeyId:           strings.Join([]string{"tidegate", m.cfg.Installation, g.Key.String(), session}, "/"),
+		Serial: Serial(session), KeyId: strings.Join([]string{"tidegate", m.cfg.Installation, g.Key.String(), session}, "/"),
 		ValidPrincipals: b.Accounts, ValidAfter: uint64(now.Add(-behind).Unix()), ValidBefore: uint64(until.Unix()),
 		Permissions: ssh.Permissions{CriticalOptions: m.options(b), Extensions: extensions(b)},
 	}
@@ -190,12 +181,29 @@ func (m *Minter) sign(g access.Grant, b backing.Backing, session string, now tim
 	if err != nil {
 		return access.Secret{}, fmt.Errorf("find the user CA: %w", err)
 	}
-	if err := cert.SignCert(rand.Reader, ca); err != nil {
-		return access.Secret{}, fmt.Errorf("sign certificate: %w", err)
+	secret, err := credential(ca, cert)
+	if err != nil {
+		return access.Secret{}, err
 	}
 	m.mu.Lock()
 	m.last[g.Key] = until
 	m.mu.Unlock()
+	return secret, nil
+}
+
+// credential is a new key with its certificate, which the CA signs.
+func credential(ca ssh.Signer, cert *ssh.Certificate) (access.Secret, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return access.Secret{}, fmt.Errorf("make session key: %w", err)
+	}
+	if cert.Key, err = ssh.NewPublicKey(public); err != nil {
+		return access.Secret{}, fmt.Errorf("make session key: %w", err)
+	}
+	cert.CertType = ssh.UserCert
+	if err := cert.SignCert(rand.Reader, ca); err != nil {
+		return access.Secret{}, fmt.Errorf("sign certificate: %w", err)
+	}
 	return backing.EncodeCredential(private, cert)
 }
 

@@ -1,10 +1,8 @@
 package mint
 
 import (
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -20,15 +18,7 @@ import (
 // connection for the account, in which nothing runs. It is bound to the
 // gateway's addresses where ours is one of them; else the host's answer says
 // nothing of the gateway's, and bound is false.
-func (m *Minter) Probe(ca ssh.Signer, account string, local net.Addr) (_ access.Secret, bound bool, err error) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return access.Secret{}, false, fmt.Errorf("make key: %w", err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		return access.Secret{}, false, fmt.Errorf("make key: %w", err)
-	}
+func (m *Minter) Probe(ca ssh.Signer, account string, local net.Addr) (secret access.Secret, bound bool, err error) {
 	var serial [8]byte
 	_, _ = rand.Read(serial[:]) // never fails: the runtime ends the process instead
 	now, options := m.cfg.Now(), m.options(backing.Backing{})
@@ -36,15 +26,11 @@ func (m *Minter) Probe(ca ssh.Signer, account string, local net.Addr) (_ access.
 		delete(options, "source-address")
 	}
 	cert := &ssh.Certificate{
-		Key: key, Serial: binary.BigEndian.Uint64(serial[:]), CertType: ssh.UserCert,
-		KeyId:           strings.Join([]string{"tidegate", m.cfg.Installation, "doctor"}, "/"),
+		Serial: binary.BigEndian.Uint64(serial[:]), KeyId: strings.Join([]string{"tidegate", m.cfg.Installation, "doctor"}, "/"),
 		ValidPrincipals: []string{account}, ValidAfter: uint64(now.Add(-behind).Unix()), ValidBefore: uint64(now.Add(m.cfg.Ahead).Unix()),
 		Permissions: ssh.Permissions{CriticalOptions: options},
 	}
-	if err := cert.SignCert(rand.Reader, ca); err != nil {
-		return access.Secret{}, false, fmt.Errorf("sign certificate: %w", err)
-	}
-	secret, err := backing.EncodeCredential(private, cert)
+	secret, err = credential(ca, cert)
 	return secret, bound, err
 }
 
