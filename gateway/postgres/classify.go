@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -318,7 +319,8 @@ func lastName(names []*pg.Node) string {
 	return strings.ToLower(names[len(names)-1].GetString_().GetSval())
 }
 
-func uniq(s []string) []string {
+// uniq sorts a list in its place, and leaves out what it has twice.
+func uniq[E cmp.Ordered](s []E) []E {
 	slices.Sort(s)
 	return slices.Compact(s)
 }

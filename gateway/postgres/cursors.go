@@ -51,11 +51,11 @@ func (c *cursors) declare(name string, facts access.Facts, alone bool, r *reply)
 
 // close forgets a name, or all of them, when the target has closed it.
 func (c *cursors) close(name string, alone bool, r *reply) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !alone {
+	if !alone { // of several in one message nobody says which of them worked
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	gone := maps.Clone(c.at)
 	if name != "" {
 		gone = map[string][]*declared{name: c.at[name]}

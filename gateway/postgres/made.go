@@ -32,51 +32,55 @@ func (f flow) empty() bool { return len(f.makes)+len(f.changes) == 0 }
 
 // flowOf finds it in every part of a statement.
 func flowOf(n *pg.Node) (f flow) {
-	makes := func(all ...*pg.RangeVar) {
-		for _, r := range all {
-			if r.GetRelname() == "" {
-				continue
-			}
-			if f.makes = append(f.makes, r.Relname); r.Relpersistence == "t" || r.Schemaname == "pg_temp" {
-				f.temps = append(f.temps, r.Relname)
-			}
-		}
-	}
-	walk(n.ProtoReflect(), func(m proto.Message) {
-		switch n := m.(type) {
-		case *pg.CreateStmt: // whoever reads a parent reads its children
-			makes(n.Relation)
-			for _, p := range n.InhRelations {
-				makes(p.GetRangeVar())
-			}
-		case *pg.IntoClause:
-			makes(n.Rel)
-		case *pg.ViewStmt:
-			makes(n.View)
-		case *pg.AlterTableStmt:
-			f.joins(n, makes)
-		case *pg.RenameStmt:
-			if n.Relation != nil && (n.RenameType == pg.ObjectType_OBJECT_TABLE || n.RenameType == pg.ObjectType_OBJECT_VIEW || n.RenameType == pg.ObjectType_OBJECT_MATVIEW) {
-				f.makes, f.temps = append(f.makes, n.Newname), append(f.temps, n.Newname)
-			}
-		case *pg.InsertStmt:
-			f.changes = append(f.changes, n.GetRelation().GetRelname())
-		case *pg.UpdateStmt:
-			f.changes = append(f.changes, n.GetRelation().GetRelname())
-		case *pg.MergeStmt:
-			f.changes = append(f.changes, n.GetRelation().GetRelname())
-		}
-	})
+	walk(n.ProtoReflect(), f.visit)
 	return f
 }
 
-// joins finds an ALTER TABLE that makes one table part of another.
-func (*flow) joins(n *pg.AlterTableStmt, makes func(...*pg.RangeVar)) {
+func (f *flow) visit(m proto.Message) {
+	switch n := m.(type) {
+	case *pg.CreateStmt: // whoever reads a parent reads its children
+		f.making(n.Relation)
+		for _, p := range n.InhRelations {
+			f.making(p.GetRangeVar())
+		}
+	case *pg.IntoClause:
+		f.making(n.Rel)
+	case *pg.ViewStmt:
+		f.making(n.View)
+	case *pg.AlterTableStmt:
+		f.joining(n)
+	case *pg.RenameStmt:
+		if n.Relation != nil && (n.RenameType == pg.ObjectType_OBJECT_TABLE || n.RenameType == pg.ObjectType_OBJECT_VIEW || n.RenameType == pg.ObjectType_OBJECT_MATVIEW) {
+			f.makes, f.temps = append(f.makes, n.Newname), append(f.temps, n.Newname)
+		}
+	case *pg.InsertStmt:
+		f.changes = append(f.changes, n.GetRelation().GetRelname())
+	case *pg.UpdateStmt:
+		f.changes = append(f.changes, n.GetRelation().GetRelname())
+	case *pg.MergeStmt:
+		f.changes = append(f.changes, n.GetRelation().GetRelname())
+	}
+}
+
+// making notes a relation that is made, or joined to others.
+func (f *flow) making(r *pg.RangeVar) {
+	if r.GetRelname() == "" {
+		return
+	}
+	f.makes = append(f.makes, r.Relname)
+	if r.Relpersistence == "t" || r.Schemaname == "pg_temp" {
+		f.temps = append(f.temps, r.Relname)
+	}
+}
+
+// joining finds an ALTER TABLE that makes one table part of another.
+func (f *flow) joining(n *pg.AlterTableStmt) {
 	for _, c := range n.Cmds {
 		def := c.GetAlterTableCmd().GetDef()
 		for _, other := range []*pg.RangeVar{def.GetRangeVar(), def.GetPartitionCmd().GetName()} {
 			if other != nil {
-				makes(n.Relation, other)
+				f.making(n.Relation)
+				f.making(other)
 			}
 		}
 	}

@@ -103,11 +103,7 @@ func (r *resolver) merge(n *pg.MergeStmt, outer *scope) {
 		}
 		names := r.written(arm.TargetList, of, true)
 		r.children(arm.ProtoReflect(), s, "target_list")
-		for i, v := range arm.Values {
-			if i < len(names) && r.anyMasked(of, names[i]) {
-				r.withhold(v)
-			}
-		}
+		r.withholdRow(arm.Values, of, names)
 	}
 	r.children(n.ProtoReflect(), s, "relation", "with_clause", "source_relation", "merge_when_clauses")
 }
@@ -241,21 +237,23 @@ func (r *resolver) anyMasked(of []relation, name string) bool {
 	return slices.ContainsFunc(of, func(rel relation) bool { return r.catalog.masked(column{rel, name}) != "" })
 }
 
-// withholdRows looks at the rows of an INSERT, column by column.
+// withholdRows looks at the rows of an INSERT.
 func (r *resolver) withholdRows(n *pg.SelectStmt, of []relation, names []string) {
-	rows := [][]*pg.Node{}
 	for _, v := range n.GetValuesLists() {
-		rows = append(rows, v.GetList().GetItems())
+		r.withholdRow(v.GetList().GetItems(), of, names)
 	}
-	var out []*pg.Node
+	var row []*pg.Node
 	for _, t := range n.GetTargetList() {
-		out = append(out, t.GetResTarget().GetVal())
+		row = append(row, t.GetResTarget().GetVal())
 	}
-	for _, row := range append(rows, out) {
-		for i, v := range row {
-			if v != nil && i < len(names) && r.anyMasked(of, names[i]) {
-				r.withhold(v)
-			}
+	r.withholdRow(row, of, names)
+}
+
+// withholdRow looks at the values for columns of these names, in their order.
+func (r *resolver) withholdRow(values []*pg.Node, of []relation, names []string) {
+	for i, v := range values {
+		if v != nil && i < len(names) && r.anyMasked(of, names[i]) {
+			r.withhold(v)
 		}
 	}
 }

@@ -23,7 +23,7 @@ type secrets struct {
 
 // secretsOf finds the values in a statement, which is text[s.from:s.to].
 func secretsOf(text string, s *statement) secrets {
-	out := secrets{params: uniqInts(s.names.params)}
+	out := secrets{params: uniq(slices.Clone(s.names.params))}
 	execute := s.node.GetExecuteStmt() != nil || s.node.GetExplainStmt().GetQuery().GetExecuteStmt() != nil
 	named := strings.Contains(strings.ToLower(text[s.from:s.to]), "passw") || strings.Contains(text[s.from:s.to], "://")
 	if len(s.names.literals) == 0 && !execute && !named {
@@ -142,12 +142,6 @@ func replaceSpans(text string, spans [][2]int, withhold func([]byte) string) str
 		edits[i] = edit{s[0], s[1], withhold(unquote(text[s[0]:s[1]]))}
 	}
 	return apply(text, edits)
-}
-
-func uniqInts(in []int) []int {
-	out := slices.Clone(in)
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 // withhold takes the values out of what is recorded and shown. What is sent
