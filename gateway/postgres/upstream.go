@@ -165,17 +165,16 @@ func splitAddress(s string) (host string, port uint16, database string, err erro
 	return host, uint16(n), database, nil
 }
 
-func dialer() *net.Dialer { return &net.Dialer{Timeout: dialTime, Control: refuseLinkLocal} }
+func dialer() *net.Dialer { return &net.Dialer{Timeout: dialTime, Control: onlyTargets} }
 
-// refuseLinkLocal looks at the address after the name was resolved: a policy
-// must not make the gateway talk to a cloud's metadata service.
-func refuseLinkLocal(_, hostport string, _ syscall.RawConn) error {
+// onlyTargets looks at the address after the name was resolved.
+func onlyTargets(_, hostport string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(hostport)
 	if err != nil {
 		return fmt.Errorf("dial target: %w", err)
 	}
-	if ip := ap.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
-		return fmt.Errorf("dial target: %s is a link-local, multicast or unspecified address; want the server's own", ip)
+	if !access.Dialable(ap.Addr()) {
+		return fmt.Errorf("dial target: no target is at %s, a link-local, multicast, unspecified or cloud's own address; want the server's", ap.Addr())
 	}
 	return nil
 }

@@ -135,25 +135,12 @@ func (b *bridge) allowed(host string, port int) (string, error) {
 		return "", access.Errorf(access.CodeDenied, "The name %.64q is not known here.", host)
 	}
 	for _, ip := range ips {
-		ip = ip.Unmap()
-		if ordinary(ip) && given(b.plan.Forward, host, &ip, port) && !b.isTarget(ctx, ip, port) {
+		ip = ip.Unmap() // the host's own loopback was judged above; this would be the gateway's
+		if access.Dialable(ip) && !ip.IsLoopback() && given(b.plan.Forward, host, &ip, port) && !b.isTarget(ctx, ip, port) {
 			return ip.String(), nil
 		}
 	}
 	return "", b.notGiven(host, port)
-}
-
-// ordinary refuses the addresses of the link and others where clouds keep their
-// machines' credentials, and those of the gateway itself.
-func ordinary(ip netip.Addr) bool {
-	return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && !ip.IsUnspecified() && !slices.Contains(clouds, ip)
-}
-
-// clouds answer their machines here, beside 169.254.169.254: AWS and Google by
-// IPv6, Alibaba, Oracle, Azure.
-var clouds = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"), netip.MustParseAddr("100.100.100.200"),
-	netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"),
 }
 
 func (b *bridge) notGiven(host string, port int) error {

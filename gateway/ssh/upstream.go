@@ -44,7 +44,7 @@ func dialHost(ctx context.Context, address string, as func(local net.Addr) (*gos
 	if err != nil {
 		return nil, fmt.Errorf("dial target: %w", err)
 	}
-	if err := safe(conn.RemoteAddr()); err != nil {
+	if err := onlyTargets(conn.RemoteAddr()); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	cfg, err := as(conn.LocalAddr())
@@ -64,12 +64,10 @@ func dialHost(ctx context.Context, address string, as func(local net.Addr) (*gos
 	return &upstream{c, channels, requests}, nil
 }
 
-// safe refuses addresses that no target has: those of the link, where clouds
-// keep their machines' credentials.
-func safe(a net.Addr) error {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok || tcp.IP.IsLinkLocalUnicast() || tcp.IP.IsLinkLocalMulticast() || tcp.IP.IsMulticast() || tcp.IP.IsUnspecified() {
-		return fmt.Errorf("dial target: the address %s is not one of a target", a)
+// onlyTargets looks at the address after the name was resolved.
+func onlyTargets(a net.Addr) error {
+	if tcp, ok := a.(*net.TCPAddr); !ok || !access.Dialable(tcp.AddrPort().Addr()) {
+		return fmt.Errorf("dial target: no target is at %s, a link-local, multicast, unspecified or cloud's own address; want the host's", a)
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (m *Minter) poolConfig(t access.Target, addr address) (*pgxpool.Config, err
 	c.Host, c.Port, c.Database = addr.host, addr.port, addr.database
 	c.Fallbacks, c.ConnectTimeout = nil, connectTimeout
 	c.RequireAuth = "scram-sha-256"
-	c.DialFunc = (&net.Dialer{Timeout: connectTimeout, Control: refuseLinkLocal}).DialContext
+	c.DialFunc = (&net.Dialer{Timeout: connectTimeout, Control: onlyTargets}).DialContext
 	c.OnNotice = keepRefusedGrant
 	c.RuntimeParams = map[string]string{
 		"application_name": "tidegate-mint", "search_path": "pg_catalog", "client_encoding": "UTF8",
@@ -144,15 +144,14 @@ func tlsConfig(login AdminLogin, host string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// refuseLinkLocal looks at the address after the name was resolved: a policy
-// must not make the minter talk to a cloud's metadata service.
-func refuseLinkLocal(_, hostport string, _ syscall.RawConn) error {
+// onlyTargets looks at the address after the name was resolved.
+func onlyTargets(_, hostport string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(hostport)
 	if err != nil {
 		return fmt.Errorf("dial target: %w", err)
 	}
-	if ip := ap.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
-		return fmt.Errorf("dial target: %s is a link-local, multicast or unspecified address; want the server's own", ip)
+	if !access.Dialable(ap.Addr()) {
+		return fmt.Errorf("dial target: no target is at %s, a link-local, multicast, unspecified or cloud's own address; want the server's", ap.Addr())
 	}
 	return nil
 }
