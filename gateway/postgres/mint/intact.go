@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -123,27 +122,15 @@ func (j *job) broken(ctx context.Context, q querier) ([]string, error) {
 func (j *job) needs() []need {
 	masks, out := j.maskSchemas(), []need{}
 	for _, t := range j.body.Tables {
-		var all, plain []string
-		for _, c := range t.Columns {
-			all = append(all, c.Name)
-			if c.Mask == nil {
-				plain = append(plain, c.Name)
+		if t.Read {
+			schema := t.Schema
+			if viewed(t) {
+				schema = masks[t.Schema]
 			}
+			out = append(out, t.need(schema, "SELECT", columnNames(t)))
 		}
-		add := func(schema, right string, columns []string) {
-			out = append(out, need{t.String(), schema, t.Name, right, columns})
-		}
-		if viewed(t) && t.Read {
-			add(masks[t.Schema], "SELECT", all)
-		}
-		if t.Write && t.limited() {
-			add(masks[t.Schema], "INSERT", all)
-		}
-		if t.Write && !t.limited() {
-			add(t.Schema, "INSERT", all)
-		}
-		if t.Read && !viewed(t) {
-			add(t.Schema, "SELECT", plain)
+		if t.Write {
+			out = append(out, t.need(t.writtenIn(masks), "INSERT", columnNames(t)))
 		}
 	}
 	return out
@@ -151,32 +138,30 @@ func (j *job) needs() []need {
 
 // most is all that the role may hold on tables and views.
 func (j *job) most() []need {
-	masks, out := j.maskSchemas(), []need{}
+	masks, whole, out := j.maskSchemas(), []string{""}, []need{}
 	for _, t := range j.body.Tables {
-		fixed := t.limitColumns()
-		all, plain, free := []string{}, []string{}, []string{}
-		for _, c := range t.Columns {
-			all = append(all, c.Name)
-			if c.Mask == nil {
-				plain = append(plain, c.Name)
-			}
-			if !t.limited() || !slices.Contains(fixed, c.Name) {
-				free = append(free, c.Name)
-			}
-		}
-		met := t.Schema
-		if t.limited() {
-			met = masks[t.Schema]
-		}
 		if t.Read && viewed(t) { // maskView gives the whole view
-			out = append(out, need{t.String(), masks[t.Schema], t.Name, "SELECT", []string{""}})
+			out = append(out, t.need(masks[t.Schema], "SELECT", whole))
 		}
 		if t.Read && !t.limited() {
-			out = append(out, need{t.String(), t.Schema, t.Name, "SELECT", plain})
+			out = append(out, t.need(t.Schema, "SELECT", plainNames(t)))
 		}
 		if t.Write {
-			out = append(out, need{t.String(), met, t.Name, "INSERT", all}, need{t.String(), met, t.Name, "UPDATE", free}, need{t.String(), met, t.Name, "DELETE", []string{""}})
+			schema, all := t.writtenIn(masks), columnNames(t)
+			out = append(out, t.need(schema, "INSERT", all), t.need(schema, "UPDATE", without(all, t.limitColumns())), t.need(schema, "DELETE", whole))
 		}
 	}
 	return out
+}
+
+func (t table) need(schema, right string, columns []string) need {
+	return need{Table: t.String(), Schema: schema, Name: t.Name, Right: right, Columns: columns}
+}
+
+// writtenIn is the schema in which the role meets the table to change it.
+func (t table) writtenIn(masks map[string]string) string {
+	if t.limited() {
+		return masks[t.Schema]
+	}
+	return t.Schema
 }

@@ -148,26 +148,26 @@ func (m *Minter) dropMasks(ctx context.Context, c *pgx.Conn, schemas []string, v
 
 // stripStatements takes every right from roles. DROP OWNED would drop what
 // they own as well, so that goes first to the owner as whom they act, or to the
-// minter's login; and it revokes
-// more than was given, for which that login may lack the right, so that what
-// was given on tables and functions is revoked before, one by one.
+// minter's login; and it revokes more than was given, for which that login may
+// lack the right, so that what was given on tables and functions is revoked
+// before, one by one.
 func (m *Minter) stripStatements(ctx context.Context, c *pgx.Conn, roles []string, masks string) ([]string, error) {
 	out, err := m.statements(ctx, c, ask{rightsSQL, []any{roles, masks}}, ask{placesSQL, []any{roles, masks}}, ask{heldRoutinesSQL, []any{roles}})
 	if err != nil {
 		return nil, err
 	}
-	owners, err := owners(ctx, c, roles)
+	owning, err := owners(ctx, c, roles)
 	if err != nil {
 		return nil, err
 	}
-	acting, err := acting(ctx, c, roles)
+	heirs, err := acting(ctx, c, roles)
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range owners {
+	for _, o := range owning {
 		heir := "current_user"
-		if acting[o.role] != "" {
-			heir = ident(acting[o.role])
+		if heirs[o.role] != "" {
+			heir = ident(heirs[o.role])
 		}
 		m.cfg.Log.Warn("a role owns objects; they are handed on", "role", o.role, "objects", o.objects, "first", o.first, "to", heir)
 		out = append(out, fmt.Sprintf("reassign owned by %s to %s", ident(o.role), heir))

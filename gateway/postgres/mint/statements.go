@@ -103,6 +103,21 @@ func columnNames(t table) []string {
 	return names
 }
 
+// plainNames are the columns that are not masked.
+func plainNames(t table) (names []string) {
+	for _, c := range t.Columns {
+		if c.Mask == nil {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// without is a list but for some of it.
+func without(list, some []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(some, s) })
+}
+
 // login makes the role what it is, whether it is new or was there before.
 func (j *job) login(exists bool) []string {
 	// ALTER may not even name the other attributes without having them. A
@@ -177,31 +192,24 @@ func grants(gifts []gift, to string) []string {
 // changed once a row is there.
 func changes(columns []string, fixed ...string) []string {
 	out := []string{"insert (" + idents(columns) + ")", "delete"}
-	if free := slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return slices.Contains(fixed, c) }); len(free) > 0 {
+	if free := without(columns, fixed); len(free) > 0 {
 		out = append(out, "update ("+idents(free)+")")
 	}
 	return out
 }
 
 // giveTable is the rights on the table itself. One that is limited to some of
-// its rows is only met through its view. A masked table that is only
-// read gives none; one that is written as well lets the columns be read that
-// are not masked, for WHERE and RETURNING.
+// its rows is only met through its view. A masked table that is only read gives
+// none; one that is written as well lets the columns be read that are not
+// masked, for WHERE and RETURNING.
 func giveTable(t table) []gift {
-	var all, plain []string
-	for _, c := range t.Columns {
-		all = append(all, c.Name)
-		if c.Mask == nil {
-			plain = append(plain, c.Name)
-		}
-	}
 	var rights []string
 	var out []gift
-	if t.Read && (t.Write || !t.masked()) && len(plain) > 0 {
+	if plain := plainNames(t); t.Read && (t.Write || !t.masked()) && len(plain) > 0 {
 		rights = append(rights, "select ("+idents(plain)+")")
 	}
 	if t.Write {
-		rights = append(rights, changes(all)...)
+		rights = append(rights, changes(columnNames(t))...)
 	}
 	if len(rights) > 0 && !t.limited() {
 		out = append(out, gift{strings.Join(rights, ", ") + " on table", ident(t.Schema, t.Name)})
