@@ -137,14 +137,8 @@ func (p *patient) mainTree(ctx context.Context) (access.Tree, error) {
 // grants that are open there.
 func (p *patient) targets(ctx context.Context) []access.Finding {
 	f := &access.Findings{Part: "targets"}
-	state := p.inForce(ctx)
-	if state.err != nil {
-		f.Fail("See what the ledger says above.", "none are known without the policies in force: %v", state.err)
-		return f.List
-	}
-	offers, diags := policies.Offers(state.tree)
-	if diags.HasErrors() {
-		f.Fail("See what policies say above.", "none are known: the policies in force do not load")
+	offers, open, ok := p.offered(ctx, f, "See what policies say above.")
+	if !ok {
 		return f.List
 	}
 	key := make([]byte, 32) // nothing is minted: no password is derived from it
@@ -154,7 +148,7 @@ func (p *patient) targets(ctx context.Context) []access.Finding {
 		return f.List
 	}
 	defer m.Close()
-	all := p.hostExams(offers, state.open)
+	all := p.hostExams(offers, open)
 	for _, t := range targetsOf(offers) {
 		if t.Kind == sshmint.Kind {
 			continue
@@ -164,16 +158,31 @@ func (p *patient) targets(ctx context.Context) []access.Finding {
 			continue
 		}
 		all = append(all, examination{"target " + t.TargetRef.String(), func(ctx context.Context) []access.Finding {
-			return m.Diagnose(ctx, t, plansOn(t, offers, state.open))
+			return m.Diagnose(ctx, t, plansOn(t, offers, open))
 		}})
 	}
-	for found := range examine(ctx, all) {
-		f.List = append(f.List, found)
-	}
+	f.List = slices.AppendSeq(f.List, examine(ctx, all))
 	if len(offers) == 0 {
 		f.Warn("Add one to the policies.", "the policies in force name none")
 	}
 	return f.List
+}
+
+// offered are the roles of all targets in the policies in force, and the grants
+// that are open. Where it is not ok, f says why, and where the policies' own
+// mistakes are told.
+func (p *patient) offered(ctx context.Context, f *access.Findings, mistakesToldWhere string) (offers []access.Plan, open []access.Grant, ok bool) {
+	state := p.inForce(ctx)
+	if state.err != nil {
+		f.Fail("See what the ledger says above.", "none are known without the policies in force: %v", state.err)
+		return nil, nil, false
+	}
+	offers, diags := policies.Offers(state.tree)
+	if diags.HasErrors() {
+		f.Fail(mistakesToldWhere, "none are known: the policies in force do not load")
+		return nil, nil, false
+	}
+	return offers, state.open, true
 }
 
 func targetsOf(offers []access.Plan) (out []access.Target) {

@@ -14,7 +14,6 @@ import (
 	"github.com/tidegate/tidegate/gateway/ssh"
 	"github.com/tidegate/tidegate/gateway/ssh/backing"
 	sshmint "github.com/tidegate/tidegate/gateway/ssh/mint"
-	"github.com/tidegate/tidegate/policies"
 )
 
 // hostExam looks at one SSH target.
@@ -133,20 +132,11 @@ func (x *hostExam) probe(to []ssh.Probe, ca keyHalf, account string, local net.A
 // hosts are the SSH targets, asked by a gateway apart: it dials them.
 func (p *patient) hosts(ctx context.Context) []access.Finding {
 	f := &access.Findings{Part: "targets"}
-	state := p.inForce(ctx)
-	if state.err != nil {
-		f.Fail("See what the ledger says above.", "none are known without the policies in force: %v", state.err)
+	offers, open, ok := p.offered(ctx, f, "Ask doctor where the control side runs.")
+	if !ok {
 		return f.List
 	}
-	offers, diags := policies.Offers(state.tree)
-	if diags.HasErrors() {
-		f.Fail("Ask doctor where the control side runs.", "none are known: the policies in force do not load")
-		return f.List
-	}
-	for found := range examine(ctx, p.hostExams(offers, state.open)) {
-		f.List = append(f.List, found)
-	}
-	return f.List
+	return slices.AppendSeq(f.List, examine(ctx, p.hostExams(offers, open)))
 }
 
 func (p *patient) hostExams(offers []access.Plan, open []access.Grant) (all []examination) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"

@@ -127,8 +127,8 @@ func pemBlocks(text []byte) iter.Seq[*pem.Block] {
 	}
 }
 
-func parseSigner(block *pem.Block) (crypto.Signer, error) {
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+func parseSigner(der []byte) (crypto.Signer, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, err
 	}
@@ -155,13 +155,9 @@ func privateKey(path string, create func() (crypto.Signer, error)) (crypto.Signe
 	if err != nil {
 		return nil, err
 	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
+	signer, err := parseSigner(der)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("read key %s: a %T cannot sign", path, key)
 	}
 	return signer, nil
 }

@@ -93,6 +93,11 @@ func (s keySet) at(now time.Time) keyView {
 // trusts reports whether what an old half signed is still taken.
 func (v keyView) trusts(old keyHalf) bool { return v.kind.forever || v.now.Before(old.Until) }
 
+// trustedOld are those before that are trusted still.
+func (v keyView) trustedOld() []keyHalf {
+	return slices.DeleteFunc(slices.Clone(v.Old), func(h keyHalf) bool { return !v.trusts(h) })
+}
+
 // trusted are all whose public halves others should have now, the one that
 // signs first. One that is gone is not among them: it may be why the key was
 // rotated.
@@ -101,12 +106,7 @@ func (v keyView) trusted() []keyHalf {
 	if v.Next != nil {
 		all = append(all, *v.Next)
 	}
-	for _, old := range v.Old {
-		if v.trusts(old) {
-			all = append(all, old)
-		}
-	}
-	return all
+	return append(all, v.trustedOld()...)
 }
 
 func besideKey(path, suffix string) string { return strings.TrimSuffix(path, ".pem") + suffix }
@@ -194,7 +194,7 @@ func readHalves(path string) (out []keyHalf, err error) {
 func readHalf(block *pem.Block) (h keyHalf, err error) {
 	switch block.Type {
 	case "PRIVATE KEY":
-		h.Key, err = parseSigner(block)
+		h.Key, err = parseSigner(block.Bytes)
 		if err == nil {
 			h.Public = h.Key.Public()
 		}
@@ -220,31 +220,33 @@ func readHalf(block *pem.Block) (h keyHalf, err error) {
 	return h, err
 }
 
-// encode is a half as a file has it. An old one loses its private half, unless
-// something that it began is ended with it.
-func (h keyHalf) encode(old, private bool) ([]byte, error) {
+// encode is a half as a file has it: its private half, if that is there, and
+// the certificate behind it; else the public half, in the certificate if there
+// is one.
+func (h keyHalf) encode() ([]byte, error) {
 	heads := map[string]string{}
 	for head, at := range map[string]time.Time{headMade: h.Made, headFrom: h.From, headUntil: h.Until} {
 		if !at.IsZero() {
 			heads[head] = at.UTC().Format(time.RFC3339)
 		}
 	}
-	if old && !private && h.Cert != nil {
-		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: heads, Bytes: h.Cert.Raw}), nil
-	}
-	block := &pem.Block{Type: "PRIVATE KEY", Headers: heads}
+	block := &pem.Block{Headers: heads}
 	var err error
-	if old && (!private || h.Key == nil) {
+	switch {
+	case h.Key != nil:
+		block.Type = "PRIVATE KEY"
+		block.Bytes, err = x509.MarshalPKCS8PrivateKey(h.Key)
+	case h.Cert != nil:
+		block.Type, block.Bytes = "CERTIFICATE", h.Cert.Raw
+	default:
 		block.Type = "PUBLIC KEY"
 		block.Bytes, err = x509.MarshalPKIXPublicKey(h.Public)
-	} else {
-		block.Bytes, err = x509.MarshalPKCS8PrivateKey(h.Key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("encode key: %w", err)
 	}
 	text := pem.EncodeToMemory(block)
-	if h.Cert != nil {
+	if h.Key != nil && h.Cert != nil {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Cert.Raw})...)
 	}
 	return text, nil
@@ -337,10 +339,12 @@ func (v keyView) settle(dir string) error {
 
 // kept are the old halves that files hold.
 func (v keyView) kept() []keyHalf {
-	old := slices.DeleteFunc(slices.Clone(v.Old), func(h keyHalf) bool { return !v.trusts(h) })
+	old := v.trustedOld()
 	return old[:min(len(old), maxOldHalves)]
 }
 
+// writeOld writes the file of old halves. They lose their private ones, unless
+// something that these began is ended with them.
 func (v keyView) writeOld(path string) error {
 	old := v.kept()
 	if len(old) == 0 {
@@ -348,7 +352,10 @@ func (v keyView) writeOld(path string) error {
 	}
 	var all []byte
 	for _, h := range slices.Backward(old) {
-		text, err := h.encode(true, v.kind.keepsPrivate)
+		if !v.kind.keepsPrivate {
+			h.Key = nil
+		}
+		text, err := h.encode()
 		if err != nil {
 			return err
 		}
@@ -358,7 +365,10 @@ func (v keyView) writeOld(path string) error {
 }
 
 func writeHalf(path string, h keyHalf) error {
-	text, err := h.encode(false, true)
+	if h.Key == nil {
+		return fmt.Errorf("write key %s: there is no private half to write", path)
+	}
+	text, err := h.encode()
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func runKeys(ctx context.Context, args []string, io stdio) error {
 	if err != nil {
 		return err
 	}
-	k := keyVerb{installation: i, now: time.Now(), json: *asJSON, asked: rotation{*lead, *compromised}, io: io}
+	k := keyVerb{installation: i, now: time.Now(), json: *asJSON, asked: rotation{lead: *lead, compromised: *compromised}, io: io}
 	flags.Visit(func(f *flag.Flag) { k.leadGiven = k.leadGiven || f.Name == "lead" })
 	switch {
 	case len(words) == 0 || words[0] == "list" && len(words) == 1:
@@ -116,10 +116,8 @@ func (v keyView) rows() []keyRow {
 	if v.Next != nil {
 		all = append(all, v.kind.row(keyNext, *v.Next))
 	}
-	for _, old := range v.Old {
-		if v.trusts(old) {
-			all = append(all, v.kind.row(keyOld, old))
-		}
+	for _, old := range v.trustedOld() {
+		all = append(all, v.kind.row(keyOld, old))
 	}
 	return all
 }
