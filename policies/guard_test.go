@@ -175,19 +175,26 @@ func TestDiagnosticsHideSecrets(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add(basePolicies)
 	f.Add(grantText("inc-1", `user("alice")`, "2h"))
-	f.Add(`x = ` + strings.Repeat("[", 100000))
-	f.Add(`x = ` + strings.Repeat("{a=", 5000))
+	f.Add(`x = ` + strings.Repeat("[", 100000)) // too many bytes
+	f.Add(`x = ` + strings.Repeat("{a=", 3000)) // too many tokens
+	f.Add(`x = ` + strings.Repeat("{a=", 2000)) // too deep
 	f.Add(`rule "r" { deny = a.b[*].c }`)
 	f.Fuzz(func(t *testing.T, text string) {
 		in := tree("policies/a.hcl", text, "grants/alice/inc-1.hcl", text)
-		start := time.Now()
-		Load(in)
-		e := Evaluate(Input{Adopted: in, Head: in, Directory: directory()})
-		if e.Diagnostics.HasErrors() && len(loadText(text)) > 0 && len(e.Plans) > 0 {
-			t.Error("a plan was made under policies that do not load")
+		read := func() time.Duration {
+			start := time.Now()
+			Load(in)
+			e := Evaluate(Input{Adopted: in, Head: in, Directory: directory()})
+			if e.Diagnostics.HasErrors() && len(loadText(text)) > 0 && len(e.Plans) > 0 {
+				t.Error("a plan was made under policies that do not load")
+			}
+			return time.Since(start)
 		}
-		if d := time.Since(start); d > 10*time.Second {
-			t.Errorf("took %s", d)
+		// A machine that stands still does so once; a text that is slow is so again.
+		if took := read(); took > 10*time.Second {
+			if again := read(); again > 10*time.Second {
+				t.Errorf("took %s, and %s the second time", took, again)
+			}
 		}
 	})
 }
