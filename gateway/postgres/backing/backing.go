@@ -7,10 +7,10 @@ package backing
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // Bounds of a plan. A plan over them is refused by both sides.
@@ -97,20 +97,14 @@ func (b Backing) Encode() ([]byte, error) {
 	return out, nil
 }
 
-// Parse reads a plan and checks it. A field that it does not know is an
-// error: it might be one that narrows.
+// Parse reads a plan and checks it. A field that it does not know is an error.
 func Parse(data []byte) (Backing, error) {
 	var b Backing
 	if len(data) > MaxBytes {
 		return b, fmt.Errorf("parse backing: %d bytes, at most %d are allowed", len(data), MaxBytes)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&b); err != nil {
+	if err := access.Decode(data, &b); err != nil {
 		return Backing{}, fmt.Errorf("parse backing: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Backing{}, errors.New("parse backing: something follows the plan")
 	}
 	if err := b.Validate(); err != nil {
 		return Backing{}, err

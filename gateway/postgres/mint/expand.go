@@ -1,13 +1,10 @@
 package mint
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -149,17 +146,9 @@ func expanderFor(ctx context.Context, tx pgx.Tx, plan access.Plan) (*expander, e
 	return e, err
 }
 
-// parseBody reads an approved expansion. A field that is not known is an
-// error: it might be one that narrows.
+// parseBody reads an approved expansion. A field that is not known is an error.
 func parseBody(raw []byte) (b body, err error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err = dec.Decode(&b); err == nil {
-		if _, end := dec.Token(); !errors.Is(end, io.EOF) {
-			err = errors.New("something follows it")
-		}
-	}
-	if err != nil {
+	if err = access.Decode(raw, &b); err != nil {
 		return body{}, access.Errorf(access.CodeInvalid, "The approved expansion is not understood (%v): plan the request again.", err)
 	}
 	return b, nil

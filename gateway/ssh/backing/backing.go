@@ -8,10 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // MaxBytes bounds an encoded plan.
@@ -55,20 +56,14 @@ func (b Backing) Encode() ([]byte, error) {
 	return out, nil
 }
 
-// Parse reads a plan and checks it. A field that it does not know is an
-// error: it might be one that narrows.
+// Parse reads a plan and checks it. A field that it does not know is an error.
 func Parse(data []byte) (Backing, error) {
 	var b Backing
 	if len(data) > MaxBytes {
 		return b, fmt.Errorf("parse backing: %d bytes, at most %d are allowed", len(data), MaxBytes)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&b); err != nil {
+	if err := access.Decode(data, &b); err != nil {
 		return Backing{}, fmt.Errorf("parse backing: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Backing{}, errors.New("parse backing: something follows the plan")
 	}
 	if err := b.Validate(); err != nil {
 		return Backing{}, err
