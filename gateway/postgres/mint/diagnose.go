@@ -55,6 +55,15 @@ select current_setting('server_version_num')::int / 10000, clock_timestamp(), cu
 	exists (select from pg_namespace where nspname = $2)
 from pg_roles r where r.rolname = current_user`
 
+// survey is what a server says of itself and of the minter's login.
+type survey struct {
+	version                      int
+	clock                        time.Time
+	login                        string
+	createRole, super            bool
+	create, connect, masks, lock bool
+}
+
 // rights logs in and asks what the login may do.
 func (d *diagnosis) rights(ctx context.Context) bool {
 	p, err := d.m.pool(d.t)
@@ -62,46 +71,52 @@ func (d *diagnosis) rights(ctx context.Context) bool {
 		d.Fail("Correct the target in the policies.", "%v", err)
 		return false
 	}
-	var version int
-	var theirs time.Time
-	var login string
-	var createRole, super, create, connect, masks, lock bool
+	var s survey
 	asked := d.m.cfg.Now()
 	err = p.QueryRow(ctx, surveySQL, d.m.names.masks(), d.m.names.lock()).
-		Scan(&version, &theirs, &login, &createRole, &super, &create, &connect, &masks, &lock)
+		Scan(&s.version, &s.clock, &s.login, &s.createRole, &s.super, &s.create, &s.connect, &s.masks, &s.lock)
 	if err != nil {
 		d.Fail(remedy(err), "%s: %v", d.t.Address, err)
 		return false
 	}
-	d.OK("%s answers with verified TLS; the login %s works", d.t.Address, login)
-	d.Clock(theirs, asked, d.m.cfg.Now())
-	if version < oldest {
-		d.Fail(fmt.Sprintf("Upgrade the server to %d or later.", oldest), "PostgreSQL %d is older than %d, on which minting was tried", version, oldest)
+	d.OK("%s answers with verified TLS; the login %s works", d.t.Address, s.login)
+	d.Clock(s.clock, asked, d.m.cfg.Now())
+	d.version(s)
+	if s.super {
+		d.Warn(d.setup(), "%s is a superuser, and need not be", s.login)
+	}
+	return d.lacksNothing(s)
+}
+
+func (d *diagnosis) version(s survey) {
+	if s.version < oldest {
+		d.Fail(fmt.Sprintf("Upgrade the server to %d or later.", oldest), "PostgreSQL %d is older than %d, on which minting was tried", s.version, oldest)
 	} else {
-		d.OK("it is PostgreSQL %d", version)
+		d.OK("it is PostgreSQL %d", s.version)
 	}
-	if version < narrowCreateRole {
+	if s.version < narrowCreateRole {
 		d.Warn("Guard its password as you guard a superuser's, or upgrade the server.",
-			"before PostgreSQL %d, %s can take every role that is no superuser (CREATEROLE), and so run programs on the server", narrowCreateRole, login)
+			"before PostgreSQL %d, %s can take every role that is no superuser (CREATEROLE), and so run programs on the server", narrowCreateRole, s.login)
 	}
-	if super {
-		d.Warn(d.setup(), "%s is a superuser, and need not be", login)
-	}
+}
+
+// lacksNothing reports whether the login has all that it mints with.
+func (d *diagnosis) lacksNothing(s survey) bool {
 	lacks := 0
 	for _, one := range []struct {
 		ok   bool
 		what string
 	}{
-		{createRole, "CREATEROLE"}, {create, "CREATE on the database"}, {connect, "CONNECT on the database WITH GRANT OPTION"},
-		{masks, "membership in " + d.m.names.masks()}, {lock, "the schema " + d.m.names.lock()},
+		{s.createRole, "CREATEROLE"}, {s.create, "CREATE on the database"}, {s.connect, "CONNECT on the database WITH GRANT OPTION"},
+		{s.masks, "membership in " + d.m.names.masks()}, {s.lock, "the schema " + d.m.names.lock()},
 	} {
 		if !one.ok {
 			lacks++
-			d.Fail(d.setup(), "%s lacks %s", login, one.what)
+			d.Fail(d.setup(), "%s lacks %s", s.login, one.what)
 		}
 	}
 	if lacks == 0 {
-		d.OK("%s has the rights that it mints with", login)
+		d.OK("%s has the rights that it mints with", s.login)
 	}
 	return lacks == 0
 }
