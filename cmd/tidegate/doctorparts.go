@@ -169,9 +169,9 @@ func (p *patient) targets(ctx context.Context) []access.Finding {
 }
 
 // offered are the roles of all targets in the policies in force, and the grants
-// that are open. Where it is not ok, f says why, and where the policies' own
-// mistakes are told.
-func (p *patient) offered(ctx context.Context, f *access.Findings, mistakesToldWhere string) (offers []access.Plan, open []access.Grant, ok bool) {
+// that are open. Where it is not ok, f says why; remedy is what to do where the
+// policies do not load.
+func (p *patient) offered(ctx context.Context, f *access.Findings, remedy string) (offers []access.Plan, open []access.Grant, ok bool) {
 	state := p.inForce(ctx)
 	if state.err != nil {
 		f.Fail("See what the ledger says above.", "none are known without the policies in force: %v", state.err)
@@ -179,7 +179,7 @@ func (p *patient) offered(ctx context.Context, f *access.Findings, mistakesToldW
 	}
 	offers, diags := policies.Offers(state.tree)
 	if diags.HasErrors() {
-		f.Fail(mistakesToldWhere, "none are known: the policies in force do not load")
+		f.Fail(remedy, "none are known: the policies in force do not load")
 		return nil, nil, false
 	}
 	return offers, state.open, true
