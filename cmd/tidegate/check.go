@@ -88,7 +88,9 @@ func (c checked) tell(io stdio) {
 	}
 }
 
-// readTree reads grants/ and policies/ of a working folder.
+// readTree reads grants/ and policies/ of a working folder, within the bounds
+// that hold for a repository: a pull request that is checked in CI may be
+// anybody's.
 func readTree(dir string) (access.Tree, error) {
 	var tree access.Tree
 	for _, sub := range []string{"grants", "policies"} {
@@ -96,11 +98,16 @@ func readTree(dir string) (access.Tree, error) {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".hcl") {
 				return err
 			}
-			text, err := os.ReadFile(path)
-			rel, relErr := filepath.Rel(dir, path)
-			if err == nil {
-				err = relErr
+			rel, err := filepath.Rel(dir, path)
+			switch {
+			case err != nil:
+				return err
+			case !d.Type().IsRegular():
+				return fmt.Errorf("%s is no plain file, and grants/ and policies/ hold nothing else", rel)
+			case len(tree.Files) == policies.MaxFiles:
+				return fmt.Errorf("grants/ and policies/ hold more than %d files", policies.MaxFiles)
 			}
+			text, err := readBounded(path, policies.MaxFileBytes)
 			tree.Files = append(tree.Files, access.File{Path: filepath.ToSlash(rel), Content: text})
 			return err
 		})
