@@ -38,7 +38,7 @@ type Config struct {
 	MaxSessions          int           // 10,000
 	MaxSessionsPerPerson int           // 100
 	MaxPending           int           // connections that have not opened a session yet; 512
-	MaxPendingPerRemote  int           // the same, of one address; 64
+	MaxPendingPerRemote  int           // the same, of one address, or of one /64 of IPv6; 64
 	PendingTimeout       time.Duration // how long a connection may stay pending; 30 s
 	MaxRecorded          int64         // how many bytes of one operation are kept in each direction, unless the role says "all"; 64 MiB
 
@@ -203,7 +203,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, room Room, d *doo
 
 // admitConn counts a connection that nobody vouches for yet.
 func (s *Server) admitConn(conn net.Conn) (*door, bool) {
-	host := hostOf(conn.RemoteAddr())
+	host := SourceOf(conn.RemoteAddr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || s.npending >= s.cfg.MaxPending || s.pending[host] >= s.cfg.MaxPendingPerRemote {

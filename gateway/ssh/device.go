@@ -3,13 +3,12 @@ package ssh
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway"
 )
 
 // DeviceLogin starts a login that is finished in a browser elsewhere. The
@@ -38,7 +37,7 @@ func (a *authenticator) device(c gossh.ConnMetadata, ask gossh.KeyboardInteracti
 		return nil, errors.New("the login in a browser was not finished; connect again for another one")
 	}
 	a.triedDevice = true
-	devices, source := a.room.devices, sourceOf(c.RemoteAddr())
+	devices, source := a.room.devices, gateway.SourceOf(c.RemoteAddr())
 	if !devices.take(source) {
 		return nil, errDevices
 	}
@@ -68,18 +67,4 @@ func (a *authenticator) waitDevice(c gossh.ConnMetadata, ask gossh.KeyboardInter
 		return nil, errors.New("the login in a browser was not finished")
 	}
 	return a.permit(c, shown{token: token})
-}
-
-// sourceOf is whose address it is: of IPv6, one has a whole network.
-func sourceOf(a net.Addr) string {
-	at, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	ip := at.Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		network, _ := ip.Prefix(64) // fits every IPv6 address
-		return network.String()
-	}
-	return ip.String()
 }

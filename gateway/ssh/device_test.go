@@ -124,20 +124,3 @@ func TestUnfinishedLogins(t *testing.T) {
 		t.Errorf("the reason: got %+v", r)
 	}
 }
-
-func TestSourceOf(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.7:22": "192.0.2.7", "[::ffff:192.0.2.7]:22": "192.0.2.7", "[2001:db8:1:2:3::4]:22": "2001:db8:1:2::/64", "[fe80::1%eth0]:22": "fe80::/64",
-	} {
-		a, err := net.ResolveTCPAddr("tcp", address)
-		if err != nil && !strings.Contains(address, "%") {
-			t.Fatal(err)
-		}
-		if a == nil {
-			a = &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0", Port: 22}
-		}
-		if got := sourceOf(a); got != want {
-			t.Errorf("%s: got %s, want %s", address, got, want)
-		}
-	}
-}
