@@ -64,7 +64,8 @@ func runLogin(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	again := *issuer == "" && *client == ""
-	l.URL, l.ClientID, l.Gateway = cmp.Or(*issuer, l.URL), cmp.Or(*client, l.ClientID), cmp.Or(*gateway, l.Gateway)
+	l.goTo(*issuer, *client)
+	l.Gateway = cmp.Or(*gateway, l.Gateway)
 	if err := l.readFiles(*ca, *hostCA); err != nil {
 		return err
 	}
@@ -96,6 +97,16 @@ func readLogin(dir string) (login, error) {
 		return l, fmt.Errorf("read login: %w; remove the file to start afresh", err)
 	}
 	return l, nil
+}
+
+// goTo sets where to log in, as far as that is said. What one identity provider
+// gave to one client is shown to no other.
+func (l *login) goTo(issuer, client string) {
+	was := l.oidcIssuer
+	l.URL, l.ClientID = cmp.Or(issuer, l.URL), cmp.Or(client, l.ClientID)
+	if l.URL != was.URL || l.ClientID != was.ClientID {
+		l.Refresh = ""
+	}
 }
 
 func (l *login) readFiles(ca, hostCA string) error {

@@ -184,3 +184,23 @@ func TestLoginKeepsNoConnection(t *testing.T) {
 		t.Errorf("%d requests asked for the connection to be kept", kept)
 	}
 }
+
+// TestLoginElsewhere: a refresh token is shown to no other provider, and not as
+// another client, than the one that got it.
+func TestLoginElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		issuer, client string
+		kept           bool
+	}{
+		{"", "", true},
+		{"https://acme.okta.test", "tidegate", true},
+		{"https://mallory.test", "", false},
+		{"https://mallory.test", "tidegate", false},
+		{"", "another", false},
+	} {
+		l := login{oidcIssuer: oidcIssuer{URL: "https://acme.okta.test", ClientID: "tidegate"}, Refresh: "refresh-token"}
+		if l.goTo(c.issuer, c.client); (l.Refresh != "") != c.kept {
+			t.Errorf("--issuer %q --client-id %q: kept %q, want it kept: %v", c.issuer, c.client, l.Refresh, c.kept)
+		}
+	}
+}
