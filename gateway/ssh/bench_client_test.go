@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,7 @@ func TestBenchClient(t *testing.T) {
 	c := benchLogin(t)
 	switch what {
 	case "echo":
-		fmt.Printf("\np50 %d\n", echoTime(t, c()).Microseconds())
+		echoTurns(t, c())
 	case "hold":
 		for range idleShells {
 			openShell(t, c())
@@ -49,7 +50,9 @@ func benchLogin(t *testing.T) func() *gossh.Client {
 	}
 }
 
-func echoTime(t *testing.T, c *gossh.Client) time.Duration {
+// echoTurns types to a program that says it back, a turn for each line of
+// standard input, and prints the median of each turn.
+func echoTurns(t *testing.T, c *gossh.Client) {
 	t.Helper()
 	s, err := c.NewSession()
 	if err != nil {
@@ -60,9 +63,19 @@ func echoTime(t *testing.T, c *gossh.Client) time.Duration {
 	if err := s.Start("cat"); err != nil {
 		t.Fatal(err)
 	}
+	for turns := bufio.NewScanner(os.Stdin); turns.Scan(); {
+		fmt.Printf("\np50 %d\n", echoTime(t, in, out).Microseconds())
+	}
+}
+
+// echoKeys are typed in one turn, one after the other's echo.
+const echoKeys = 500
+
+func echoTime(t *testing.T, in io.Writer, out io.Reader) time.Duration {
+	t.Helper()
 	var all []time.Duration
 	key := []byte("x")
-	for range 2000 {
+	for range echoKeys {
 		began := time.Now()
 		if _, err := in.Write(key); err != nil {
 			t.Fatal(err)

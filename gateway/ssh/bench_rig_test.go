@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -126,6 +127,7 @@ func (t *track) openssh(program, way string, args ...string) *exec.Cmd {
 type benchClient struct {
 	t     testing.TB
 	cmd   *exec.Cmd
+	in    io.Writer
 	lines *bufio.Scanner
 }
 
@@ -156,7 +158,17 @@ func (t *track) helper(way, what string) *benchClient {
 		t.t.Fatal(err)
 	}
 	t.t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() }) // it may have been waited for
-	return &benchClient{t: t.t, cmd: cmd, lines: bufio.NewScanner(out)}
+	return &benchClient{t: t.t, cmd: cmd, in: in, lines: bufio.NewScanner(out)}
+}
+
+// turn has it do once more what it does, and answers with the number that it
+// says of it.
+func (c *benchClient) turn(word string) int64 {
+	c.t.Helper()
+	if _, err := io.WriteString(c.in, "\n"); err != nil {
+		c.t.Fatal(err)
+	}
+	return c.expect(word)
 }
 
 // expect waits for a line "word number".
