@@ -219,7 +219,7 @@ func (r *benchRun) verify() {
 	var largest string
 	var size int64
 	_ = filepath.WalkDir(r.spool, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || filepath.Ext(path) != ".tgr" { // beside them lies the journal
 			return err
 		}
 		if info, err := d.Info(); err == nil && info.Size() > size {
