@@ -2,7 +2,9 @@ package workflows
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +59,34 @@ func TestObjectionIsNotPushedOutOfSight(t *testing.T) {
 	}
 	if len(seen.reviews) != 1 || seen.reviews[0].User != bob {
 		t.Errorf("counted are %d reviews, want bob's objection alone", len(seen.reviews))
+	}
+}
+
+// TestTooManyFilesAreNotParsed: who may push to a branch could otherwise have
+// thousands of files parsed that are made to be slow, again in each reading, and
+// for each commit that somebody reviewed.
+func TestTooManyFilesAreNotParsed(t *testing.T) {
+	for folder, most := range map[string]int{"grants/mallory/": maxGrantsPerPR, "policies/": maxPolicyFiles} {
+		w := newWorld(t)
+		a := w.activities()
+		w.open(3600)
+		crowd := access.Tree{Commit: "crowd", Files: w.trees["head1"].Files}
+		for i := range most + 1 {
+			crowd.Files = append(crowd.Files, access.File{Path: fmt.Sprint(folder, i, ".hcl"), Blob: fmt.Sprint("blob", i), Content: []byte("[[[[")})
+		}
+		w.trees["crowd"] = crowd
+		w.pulls[7].Head = "crowd"
+		w.review(bob, access.ReviewApproved)
+		follow(t, a)
+		if r := w.lastReport(t); !strings.Contains(r.Refusal, "Split it") || w.judged != 0 {
+			t.Errorf("%s: refused with %q after %d evaluations, want to be asked to split it after none", folder, r.Refusal, w.judged)
+		}
+		w.pulls[7].Head = "head1"
+		w.review(carol, access.ReviewApproved)
+		follow(t, a)
+		if r := w.lastReport(t); r.Refusal != "" || w.judged != 1 {
+			t.Errorf("%s: refused with %q after %d evaluations, want the new head's alone, whoever reviewed the one before", folder, r.Refusal, w.judged)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ const (
 	maxReplies      = 10
 	maxReplyLength  = 500
 	maxGrantsPerPR  = 50
+	maxPolicyFiles  = 200 // that one changes
 	maxLength       = 366 * 24 * time.Hour
 	recentlyMerged  = 24 * time.Hour
 	hintAgain       = 5 * time.Minute

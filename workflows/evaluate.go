@@ -93,6 +93,11 @@ func (a *Activities) evaluateHead(ctx context.Context, s *assessment) (err error
 	if s.head, err = a.Forge.Tree(ctx, s.pull.Head); err != nil {
 		return fmt.Errorf("read head %s: %w", s.pull.Head, err)
 	}
+	if s.pull.MergedAt.IsZero() { // of one that is on main each grant is refused by itself
+		if s.refusal, err = a.tooMany(ctx, s.pull.Base, s.head); err != nil || s.refusal != "" {
+			return err
+		}
+	}
 	if s.eval, s.directory, err = a.evaluate(ctx, adopted, s.pull.Base, s.head); err != nil {
 		return err
 	}
@@ -100,9 +105,51 @@ func (a *Activities) evaluateHead(ctx context.Context, s *assessment) (err error
 	case s.eval.Mixed:
 		s.refusal = "The pull request changes policies and grants together. Split it: policies come into force by themselves first."
 	case len(s.eval.Changes) > maxGrantsPerPR:
-		s.refusal = fmt.Sprintf("The pull request changes %d grants, and at most %d are judged together. Split it.", len(s.eval.Changes), maxGrantsPerPR)
+		s.refusal = splitIt(len(s.eval.Changes), "grants", maxGrantsPerPR)
 	}
 	return nil
+}
+
+func splitIt(n int, what string, most int) string {
+	return fmt.Sprintf("The pull request changes %d %s, and at most %d are judged together. Split it.", n, what, most)
+}
+
+// tooMany says why a commit is not evaluated, or nothing. Files are counted
+// before any is parsed: thousands that are made to be slow would keep the
+// server from everything else for minutes.
+func (a *Activities) tooMany(ctx context.Context, baseCommit string, head access.Tree) (string, error) {
+	base, err := a.Forge.Tree(ctx, baseCommit)
+	if err != nil {
+		return "", fmt.Errorf("read base %s: %w", baseCommit, err)
+	}
+	if n := differing(base, head, "grants/"); n > maxGrantsPerPR {
+		return splitIt(n, "grants", maxGrantsPerPR), nil
+	}
+	if n := differing(base, head, "policies/"); n > maxPolicyFiles {
+		return splitIt(n, "policy files", maxPolicyFiles), nil
+	}
+	return "", nil
+}
+
+// differing counts the files below a folder that only one of the trees has, or
+// that are not the same in both.
+func differing(base, head access.Tree, folder string) (n int) {
+	blobs := map[string]string{}
+	for _, f := range base.Files {
+		if strings.HasPrefix(f.Path, folder) {
+			blobs[f.Path] = f.Blob
+		}
+	}
+	for _, f := range head.Files {
+		if !strings.HasPrefix(f.Path, folder) {
+			continue
+		}
+		if blob, ok := blobs[f.Path]; !ok || blob != f.Blob {
+			n++
+		}
+		delete(blobs, f.Path)
+	}
+	return n + len(blobs)
 }
 
 func (a *Activities) evaluate(ctx context.Context, adopted access.Tree, baseCommit string, head access.Tree) (Evaluation, access.Directory, error) {
@@ -375,7 +422,7 @@ func decisive(reviews []access.Review) []access.Review {
 	return out
 }
 
-// look evaluates a commit that somebody reviewed. Past the bound, and for
+// look evaluates a commit that somebody reviewed. Past the bounds, and for
 // commits that are gone after a force-push, the review just doesn't count.
 func (a *Activities) look(ctx context.Context, s *assessment, v sight, commit string) error {
 	if _, done := v.at[commit]; done || len(v.at) > maxCommitsRead {
@@ -388,6 +435,9 @@ func (a *Activities) look(ctx context.Context, s *assessment, v sight, commit st
 	}
 	if err != nil {
 		return fmt.Errorf("read reviewed commit %s: %w", commit, err)
+	}
+	if why, err := a.tooMany(ctx, s.pull.Base, tree); err != nil || why != "" {
+		return err
 	}
 	eval, _, err := a.evaluate(ctx, s.adopted, s.pull.Base, tree)
 	if err != nil {

@@ -45,6 +45,7 @@ type world struct {
 	reports  []Report
 	shown    []access.Held
 	merges   int
+	judged   int             // evaluations
 	outside  map[string]bool // commits that change more than grants and policies
 
 	grants  map[access.GrantKey]access.Grant
@@ -326,6 +327,9 @@ func requests(t access.Tree) map[string]access.File {
 }
 
 func (p fakePolicies) Evaluate(in Evaluate) Evaluation {
+	p.w.mu.Lock()
+	p.w.judged++
+	p.w.mu.Unlock()
 	e := Evaluation{Plans: map[string]access.Plan{}}
 	base, head := requests(in.Base), requests(in.Head)
 	for _, path := range slices.Sorted(maps.Keys(head)) {
