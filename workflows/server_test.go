@@ -77,10 +77,12 @@ func isActive(g access.Grant) bool { return g.State == access.StateActive }
 func isClosed(g access.Grant) bool { return !g.Closed.IsZero() }
 
 // wantOnTime fails unless the grant is gone soon after its end.
+// wantOnTime waits for the end. What nobody took away would stay for ever; a
+// loaded machine may stand still for some seconds.
 func wantOnTime(t *testing.T, w *world) {
 	t.Helper()
 	g := eventually(t, "closed", isClosed)(w)
-	if late := g.Closed.Sub(g.NotAfter); late < 0 || late > 5*time.Second {
+	if late := g.Closed.Sub(g.NotAfter); late < 0 || late > 15*time.Second {
 		t.Errorf("closed %s after its end", late)
 	}
 	w.mu.Lock()
