@@ -9,6 +9,8 @@ import (
 // The parser writes its tree out by recursion in C and checks no stack: some
 // 20 000 levels, 80 KB of "1+1+1", kill the whole process, all sessions with
 // it. So a text is measured before it is parsed, by its flat list of tokens.
+// The bound is for a stack of 2 MB, which threads get where the limit of the
+// stack is that small, or where there is none (LimitSTACK=infinity).
 const (
 	maxDepth  = 4_000
 	maxTokens = 300_000 // a tree needs some 400 bytes for each
@@ -62,6 +64,10 @@ func count(open []level, t pg.Token) []level {
 		}
 	case pg.Token_UNION, pg.Token_INTERSECT, pg.Token_EXCEPT:
 		top.sets++
+	case pg.Token_SELECT:
+		if top.run++; len(open) > 1 {
+			top.run++ // a subquery takes the stack of two terms
+		}
 	case pg.Token_IDENT, pg.Token_ICONST, pg.Token_FCONST, pg.Token_SCONST, pg.Token_SQL_COMMENT, pg.Token_C_COMMENT:
 	default:
 		top.run++

@@ -1,6 +1,9 @@
 package postgres
 
 import (
+	"os"
+	"os/exec"
+	"sort"
 	"strings"
 	"testing"
 
@@ -43,5 +46,55 @@ func TestWideTextIsUnderstood(t *testing.T) {
 		if _, err := classify(text, &catalog{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// deepTexts nest n times.
+var deepTexts = map[string]func(n int) string{
+	"operators": func(n int) string { return "select 1" + strings.Repeat("+1", n) },
+	"casts":     func(n int) string { return "select 1" + strings.Repeat("::a", n) },
+	"not":       func(n int) string { return "select " + strings.Repeat("not ", n) + "a" },
+	"joins":     func(n int) string { return "select 1 from a" + strings.Repeat(" cross join a", n) },
+	"joins inside": func(n int) string {
+		return "select from " + strings.Repeat("(a join ", n) + "a" + strings.Repeat(" on x)", n)
+	},
+	"subqueries": func(n int) string { return strings.Repeat("select (", n) + "1" + strings.Repeat(")", n) },
+	"in FROM": func(n int) string {
+		return strings.Repeat("select from (", n) + "values (1)" + strings.Repeat(") x", n)
+	},
+	"exists":    func(n int) string { return strings.Repeat("select exists (", n) + "select" + strings.Repeat(")", n) },
+	"arrays":    func(n int) string { return strings.Repeat("select array(", n) + "select" + strings.Repeat(")", n) },
+	"functions": func(n int) string { return "select " + strings.Repeat("f(", n) + "1" + strings.Repeat(")", n) },
+	"rows":      func(n int) string { return "select " + strings.Repeat("row(", n) + "1" + strings.Repeat(")", n) },
+	"cases": func(n int) string {
+		return "select " + strings.Repeat("case a when ", n) + "1" + strings.Repeat(" then a end", n)
+	},
+	"withs":       func(n int) string { return strings.Repeat("with a as (", n) + "select" + strings.Repeat(") select", n) },
+	"sets":        func(n int) string { return "select" + strings.Repeat(" union select", n) },
+	"sets inside": func(n int) string { return strings.Repeat("(select union ", n) + "select" + strings.Repeat(")", n) },
+	"json": func(n int) string {
+		return "select " + strings.Repeat("json_object('a':", n) + "1" + strings.Repeat(")", n)
+	},
+}
+
+// TestDeepestTextsFitSmallStacks: what is let through to the parser does not
+// kill the process where its threads have the smallest stack that is usual.
+func TestDeepestTextsFitSmallStacks(t *testing.T) {
+	const inside = "TIDEGATE_TEST_SMALL_STACK"
+	if os.Getenv(inside) == "" {
+		cmd := exec.Command("sh", "-c", `ulimit -s 2048 && exec "$0" -test.run '^TestDeepestTextsFitSmallStacks$'`, os.Args[0])
+		cmd.Env = append(os.Environ(), inside+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v:\n%s", err, out[:min(len(out), 2000)])
+		}
+		return
+	}
+	for name, text := range deepTexts {
+		deepest := sort.Search(2*maxDepth, func(n int) bool { return measure(text(n)) != nil }) - 1
+		if deepest < maxDepth/8 {
+			t.Errorf("%s: only %d levels are let through", name, deepest)
+		}
+		_, err := classify(text(deepest), &catalog{}) // not understood is fine
+		t.Log(name, deepest, err)
 	}
 }
