@@ -26,6 +26,8 @@ type openOp struct {
 	shown   access.Operation
 	outcome access.Outcome
 
+	before, after *openOp // of the session's list
+
 	mu      sync.Mutex
 	typed   *mask.Stream // of what is recorded of the client's bytes; nil: nothing is looked for
 	rows    int64
@@ -57,9 +59,6 @@ func (f *flow) sum() string {
 
 // Admit implements Session.
 func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) {
-	if err := s.alive(); err != nil {
-		return nil, err
-	}
 	if err := s.starts(op); err != nil {
 		return nil, err
 	}
@@ -73,9 +72,7 @@ func (s *session) Admit(ctx context.Context, op access.Operation) (Open, error) 
 		o.span.Done(err)
 		return nil, err
 	}
-	s.mu.Lock()
-	s.open[o.id] = o
-	s.mu.Unlock()
+	s.list(o)
 	if err := s.settle(ctx, o, op); err != nil {
 		status := "refused"
 		if access.CodeOf(err) == access.CodeCancelled {
@@ -100,10 +97,7 @@ func (s *session) settle(ctx context.Context, o *openOp, op access.Operation) er
 	default:
 		return refusal(o.decision)
 	}
-	if err := s.alive(); err != nil { // the grant may have ended meanwhile
-		return err
-	}
-	return s.starts(op)
+	return s.starts(op) // the grant may have ended meanwhile
 }
 
 func refusal(d access.Decision) *access.Error {
@@ -196,9 +190,7 @@ func (o *openOp) Close(out access.Outcome) error {
 	out.Hash = cmp.Or(out.Hash, o.out.sum())
 	out.ReceivedHash = cmp.Or(out.ReceivedHash, o.in.sum())
 	s := o.session
-	s.mu.Lock()
-	delete(s.open, o.id)
-	s.mu.Unlock()
+	s.unlist(o)
 	endOperation(o.span, out)
 	o.outcome = out
 	return s.record(access.Event{Type: access.EventClose, Op: o.id, Outcome: &o.outcome}, false)

@@ -38,11 +38,11 @@ func (s *session) Drained() {
 	}
 }
 
-// starts says why an operation may not start while the session drains. The
-// clock is asked, not the timer, which may be late.
+// starts says why an operation may not start: the session is over, or drains.
 func (s *session) starts(op access.Operation) error {
-	if op.Ends || s.server.cfg.Now().Round(0).Before(s.grantNow().NotAfter) {
-		return nil
+	draining, err := s.drains()
+	if draining && !op.Ends {
+		return s.overError()
 	}
-	return s.overError()
+	return err
 }

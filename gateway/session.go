@@ -41,7 +41,7 @@ type session struct {
 	limits    access.Limits // what the role says of everything that runs
 	masks     *mask.Set     // what the grant's masks detect in text; nil: nothing
 
-	recTurn chan struct{} // one event at a time, in the order that they happened
+	recTurn turn          // one event at a time, in the order that they happened
 	recGone chan struct{} // closed when the recorder failed, perhaps in the midst of an event
 	recOnce sync.Once
 	rec     Recorder
@@ -51,7 +51,7 @@ type session struct {
 	deadline time.Time     // monotonic: a wall clock set back does not move it
 	drain    time.Duration // after the end; 0 until the room asks for it
 	timers   []*time.Timer
-	open     map[uint64]*openOp
+	open     *openOp // the first of those
 
 	drainOnce sync.Once
 	draining  chan struct{}
@@ -64,8 +64,8 @@ func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lea
 	// The connection's context is not the parent: a room may bound Open's.
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
-		recording: g.Plan.Role.Record, recTurn: make(chan struct{}, 1), recGone: make(chan struct{}),
-		warn: make(chan string, 8), open: map[uint64]*openOp{}, draining: make(chan struct{})}
+		recording: g.Plan.Role.Record, recTurn: newTurn(), recGone: make(chan struct{}),
+		warn: make(chan string, 8), draining: make(chan struct{})}
 }
 
 // start records and lists the session, and sets its clocks.
@@ -181,20 +181,28 @@ func (s *session) overError() *access.Error {
 // end cuts the session; the first cause stays.
 func (s *session) end(cause error) { s.cancel(cause) }
 
-// alive is nil while the session may go on. It looks at both clocks: the
-// earlier one ends the session.
+// alive is nil while the session may go on.
 func (s *session) alive() error {
+	_, err := s.drains()
+	return err
+}
+
+// drains reports whether the grant is over and the session goes on for what
+// still runs. It looks at both clocks, and not at the timers, which may be
+// late: the earlier clock ends the session.
+func (s *session) drains() (yes bool, err error) {
 	if s.ctx.Err() != nil {
-		return context.Cause(s.ctx)
+		return false, context.Cause(s.ctx)
 	}
 	s.mu.Lock()
-	notAfter, deadline := s.grant.NotAfter.Add(s.drain), s.deadline
+	notAfter, drain, deadline := s.grant.NotAfter, s.drain, s.deadline
 	s.mu.Unlock()
-	if !s.server.cfg.Now().Round(0).Before(notAfter) || !time.Now().Before(deadline) {
+	wall, monotonic := s.server.clocks()
+	if !wall.Before(notAfter.Add(drain)) || !monotonic.Before(deadline) {
 		s.end(s.overError())
-		return context.Cause(s.ctx)
+		return false, context.Cause(s.ctx)
 	}
-	return nil
+	return !wall.Before(notAfter), nil
 }
 
 // apply judges the session again by a newer view.
@@ -259,33 +267,17 @@ func (s *session) anchor(h access.Head) {
 
 // record appends one event. An error ends the session.
 func (s *session) record(e access.Event, sync bool) error {
-	if !s.takeRecorder() {
+	if !s.recTurn.take(s.recGone) {
 		return unrecorded(nil)
 	}
 	e.Time = s.server.cfg.Now().UTC()
 	err := s.rec.Append(e, sync)
-	<-s.recTurn
+	s.recTurn.give()
 	if err == nil {
 		return nil
 	}
 	s.recorderFailed(err)
 	return unrecorded(err)
-}
-
-// takeRecorder waits for the recorder's turn, which <-s.recTurn gives back. It
-// is false once the recorder failed: whoever has the turn may never return.
-func (s *session) takeRecorder() bool {
-	select { // alone it costs a fifth of the one below
-	case s.recTurn <- struct{}{}:
-		return true
-	default:
-	}
-	select {
-	case s.recTurn <- struct{}{}:
-		return true
-	case <-s.recGone:
-		return false
-	}
 }
 
 // recorderFailed ends the session. Recorders that can fail by themselves, or
@@ -306,7 +298,7 @@ func unrecorded(err error) *access.Error {
 // seal ends the recording. A disk that hangs keeps nobody: then the goroutine
 // stays until it answers, and the recording is sealed at the next start.
 func (s *session) seal(reason string) (head access.Head, err error) {
-	if !s.takeRecorder() {
+	if !s.recTurn.take(s.recGone) {
 		return head, unrecorded(nil)
 	}
 	sealed := make(chan struct{})
@@ -315,7 +307,7 @@ func (s *session) seal(reason string) (head access.Head, err error) {
 	go func() {
 		defer close(sealed)
 		got, failed = s.rec.Seal(reason)
-		<-s.recTurn
+		s.recTurn.give()
 	}()
 	select {
 	case <-sealed:
@@ -353,14 +345,38 @@ func (s *session) close(reason string) error {
 	return err
 }
 
-func (s *session) openOps() []*openOp {
+// list and unlist keep the operations that are open. A list of their own costs
+// nothing but two pointers, and each operation comes and goes.
+func (s *session) list(o *openOp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*openOp, 0, len(s.open))
-	for _, o := range s.open {
-		out = append(out, o)
+	if o.after = s.open; o.after != nil {
+		o.after.before = o
 	}
-	return out
+	s.open = o
+}
+
+func (s *session) unlist(o *openOp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.after != nil {
+		o.after.before = o.before
+	}
+	if o.before != nil {
+		o.before.after = o.after
+	} else if s.open == o {
+		s.open = o.after
+	}
+	o.before, o.after = nil, nil
+}
+
+func (s *session) openOps() (all []*openOp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for o := s.open; o != nil; o = o.after {
+		all = append(all, o)
+	}
+	return all
 }
 
 func (s *session) tellClosed(reason string) error {
