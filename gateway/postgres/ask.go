@@ -208,7 +208,7 @@ func (b *bridge) settled(status []byte) {
 	b.status.Store(uint32(status[0]))
 	if status[0] == 'I' {
 		b.mu.Lock()
-		b.ran = history{}
+		b.ran.forget()
 		b.mu.Unlock()
 	}
 }
@@ -231,6 +231,14 @@ func (h *history) add(text string) {
 	}
 	if h.texts = append(h.texts, text); len(h.texts) > maxRan {
 		h.texts, h.more = h.texts[1:], h.more+1
+	}
+}
+
+// forget keeps the place of one text: mostly each statement is a transaction.
+func (h *history) forget() {
+	clear(h.texts)
+	if h.texts, h.more = h.texts[:0], 0; cap(h.texts) > 1 {
+		h.texts = nil
 	}
 }
 

@@ -98,24 +98,29 @@ func meetsOnce(n *pg.Node) bool {
 	return once
 }
 
-// requests are those of a simple query.
-func (r reading) requests() []request {
-	out := make([]request, len(r.ops))
+// requests appends those of a simple query.
+func (r *reading) requests(to []request) []request {
 	for i, op := range r.ops {
-		out[i] = request{op: op, types: noTypes, values: noValues}
-		switch {
-		case slices.Contains(r.hidden, i):
-		case r.stmts[i].bound != "":
-			out[i].sql = r.stmts[i].bound
-		case r.stmts[i].explain:
-			out[i].sql = r.piece(i)
-		}
+		to = append(to, request{op: op, sql: r.asked(i), types: noTypes, values: noValues})
 	}
-	return out
+	return to
+}
+
+// asked is what EXPLAIN may be asked of in a statement's place.
+func (r *reading) asked(i int) string {
+	switch s := &r.stmts[i]; {
+	case slices.Contains(r.hidden, i):
+		return ""
+	case s.bound != "":
+		return s.bound
+	case s.explain:
+		return r.piece(i)
+	}
+	return ""
 }
 
 // piece is one statement as the target gets it.
-func (r reading) piece(i int) string {
+func (r *reading) piece(i int) string {
 	from, to := r.spans[i][0], r.spans[i][1]
 	var edits []edit
 	for _, e := range r.made {

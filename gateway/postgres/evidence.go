@@ -42,7 +42,7 @@ func (b *bridge) evidence(q request) []string {
 		out[0] = fmt.Sprintf("Estimated rows: %d", rows)
 	}
 	b.mu.Lock()
-	ran := b.ran
+	ran := history{slices.Clone(b.ran.texts), b.ran.more}
 	b.mu.Unlock()
 	if len(ran.texts) == 0 {
 		return out

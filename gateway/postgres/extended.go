@@ -46,7 +46,7 @@ func (b *bridge) parse(body []byte) error {
 	v := &named{name: b.stmts.fresh(), ops: read.ops, types: string(types), copyIn: read.copies > 0}
 	if len(read.stmts) == 1 {
 		v.secret = read.stmts[0].secrets.params
-		v.sql, v.copyOut, v.fetches, v.flow = read.requests()[0].sql, read.copyOut || read.stmts[0].copyOut, read.fetches, read.flowOf(0)
+		v.sql, v.copyOut, v.fetches, v.flow = read.asked(0), read.copyOut || read.stmts[0].copyOut, read.fetches, read.flowOf(0)
 		if v.bound = read.stmts[0].bound != ""; v.bound {
 			v.types = noTypes
 		}
@@ -57,7 +57,7 @@ func (b *bridge) parse(body []byte) error {
 	if len(effects) > 0 {
 		v.does = effects[0]
 	}
-	r := &reply{kind: 'P'}
+	r := shortReply('P')
 	if err := b.stmts.set(name, v, r); err != nil {
 		return b.refuse('P', err)
 	}
@@ -87,21 +87,21 @@ func (b *bridge) bind(body []byte) error {
 	if !known {
 		return b.refuseWith('P', report{"ERROR", stateNoStatement, fmt.Sprintf("prepared statement %q does not exist", name), ""}.bytes('E'))
 	}
-	sum := sha256.Sum256(values)
-	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, copyIn: stmt.copyIn, flow: stmt.flow, params: params, binding: sum[:]}
+	sent := string(values)
+	v := &named{ops: stmt.ops, does: stmt.does, fetches: stmt.fetches, sql: stmt.sql, types: stmt.types, copyOut: stmt.copyOut, copyIn: stmt.copyIn, flow: stmt.flow, params: params, binding: sha256.Sum256(values)}
 	if b.asksFor(stmt.ops) {
-		if v.values = string(values[:resultsAt]); stmt.bound {
+		if v.values = sent[:resultsAt]; stmt.bound {
 			v.values = noValues
 		}
 	}
 	if portal != "" { // see names: the unnamed one needs no other name
 		v.name = b.portals.fresh()
 	}
-	r := &reply{kind: 'B'}
+	r := shortReply('B')
 	if err := b.portals.set(portal, v, r); err != nil {
 		return b.refuse('P', err)
 	}
-	return b.send(r, 'B', v.name, "\x00", stmt.name, "\x00", string(values))
+	return b.send(r, 'B', v.name, "\x00", stmt.name, "\x00", sent)
 }
 
 // parseBind reads a Bind message behind its names, and says where the formats
@@ -114,7 +114,7 @@ func parseBind(p []byte, show func(i int, value []byte, format uint16) string) (
 	}
 	n := int(binary.BigEndian.Uint16(p))
 	p = p[2:]
-	if len(formats) > 1 && len(formats) != n {
+	if formats.len() > 1 && formats.len() != n {
 		return nil, 0, false
 	}
 	for i := range n {
@@ -137,31 +137,32 @@ func parseBind(p []byte, show func(i int, value []byte, format uint16) string) (
 	return params, resultsAt, ok && len(p) == 0
 }
 
+// shorts are 16-bit numbers, as they stand in a message.
+type shorts []byte
+
+func (s shorts) len() int        { return len(s) / 2 }
+func (s shorts) at(i int) uint16 { return binary.BigEndian.Uint16(s[2*i:]) }
+
 // takeShorts reads a counted list of 16-bit numbers.
-func takeShorts(p []byte) ([]uint16, []byte, bool) {
+func takeShorts(p []byte) (shorts, []byte, bool) {
 	if len(p) < 2 {
 		return nil, nil, false
 	}
-	n := int(binary.BigEndian.Uint16(p))
-	p = p[2:]
-	if len(p) < 2*n {
+	n := 2 * int(binary.BigEndian.Uint16(p))
+	if p = p[2:]; len(p) < n {
 		return nil, nil, false
 	}
-	out := make([]uint16, n)
-	for i := range out {
-		out[i] = binary.BigEndian.Uint16(p[2*i:])
-	}
-	return out, p[2*n:], true
+	return p[:n:n], p[n:], true
 }
 
-func formatOf(formats []uint16, i int) uint16 {
-	switch len(formats) {
+func formatOf(formats shorts, i int) uint16 {
+	switch formats.len() {
 	case 0:
 		return 0
 	case 1:
-		return formats[0]
+		return formats.at(0)
 	}
-	return formats[i]
+	return formats.at(i)
 }
 
 // showParam is a value as people read it; a binary one in hexadecimal. A long
@@ -216,7 +217,7 @@ func (b *bridge) describe(body []byte) error {
 	if !ok {
 		return b.unknown(body[0], name)
 	}
-	return b.send(&reply{kind: 'D'}, 'D', letter(body[0]), v.name, "\x00")
+	return b.send(shortReply('D'), 'D', letter(body[0]), v.name, "\x00")
 }
 
 func (b *bridge) unknown(kind byte, name string) error {
@@ -243,7 +244,7 @@ func (b *bridge) execute(body []byte) error {
 	}
 	r := &reply{kind: 'E'}
 	for _, op := range v.ops {
-		op.Params, op.Binding = v.params, v.binding
+		op.Params, op.Binding = v.params, v.binding[:]
 		if v.fetches != nil {
 			b.resolveFetch(&op, *v.fetches, nil)
 		}
@@ -274,8 +275,9 @@ func (b *bridge) execute(body []byte) error {
 		r.drop(skipped)
 		return err
 	}
-	keepResults(r)
-	switch limits := limitsOf(r.opens); {
+	limits := limitsOf(r.opens)
+	r.keep(limits)
+	switch {
 	case v.copyIn:
 		return b.executeCopy(v, r, limits)
 	case alone(limits):
@@ -302,7 +304,7 @@ func (b *bridge) closeName(body []byte) error {
 	if err != nil || b.replies.isSkipping() {
 		return err
 	}
-	r := &reply{kind: 'C'}
+	r := shortReply('C')
 	v, ok := n.get(name)
 	if !ok && b.isCursor(body[0], name) {
 		b.cursors.close(name, true, r)
@@ -321,11 +323,15 @@ func (b *bridge) closeName(body []byte) error {
 func (b *bridge) sweep() error {
 	for _, n := range [...]*names{b.stmts, b.portals} {
 		for _, name := range n.sweep() {
-			r := &reply{kind: 'C', hidden: true, undo: func() { n.discard(name) }}
-			if err := b.send(r, 'C', letter(n.kind), name, "\x00"); err != nil {
+			if err := b.send(n.closing(name), 'C', letter(n.kind), name, "\x00"); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// closing is the reply to a Close that the room sends.
+func (n *names) closing(name string) *reply {
+	return &reply{kind: 'C', hidden: true, undo: func() { n.discard(name) }}
 }

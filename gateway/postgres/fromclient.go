@@ -107,7 +107,7 @@ func (b *bridge) handle(f frame) error {
 		if err := b.sweep(); err != nil {
 			return err
 		}
-		return b.send(&reply{kind: 'S'}, 'S')
+		return b.send(shortReply('S'), 'S')
 	case 'H', 'X':
 		return b.forward(f)
 	case 'd', 'c', 'f':
@@ -156,7 +156,8 @@ func (b *bridge) query(body []byte) error {
 	}
 	b.follow(&read)
 	r := &reply{kind: 'Q'}
-	if err := b.admitAll(read.requests(), r); err != nil {
+	var one [1]request
+	if err := b.admitAll(read.requests(one[:0]), r); err != nil {
 		return b.refuse('Q', err)
 	}
 	limits := limitsOf(r.opens)
@@ -168,7 +169,7 @@ func (b *bridge) query(body []byte) error {
 		r.drop(skipped)
 		return b.refuse('Q', err)
 	}
-	keepResults(r)
+	r.keep(limits)
 	if alone(limits) {
 		return b.queryAlone(read, r, limits)
 	}

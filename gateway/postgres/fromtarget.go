@@ -239,8 +239,7 @@ func (b *bridge) head() *reply {
 }
 
 func (b *bridge) pop() {
-	b.current = nil
-	b.replies.pop()
+	b.current = b.replies.pop()
 }
 
 // expected looks at a message that passes as it is, and says whether the
@@ -309,8 +308,9 @@ func (b *bridge) settleWith(kind byte, msg []byte) ([]byte, error) {
 			_ = h.finish(skipped, 0)
 		}
 		b.settled(msg[headSize:])
+		shown := h.shown(msg)
 		b.pop()
-		return h.shown(msg), nil
+		return shown, nil
 	}
 	err := h.finish(access.Outcome{Status: "ok"}, tagRows(msg[headSize:]))
 	h.carried()

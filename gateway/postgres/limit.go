@@ -182,9 +182,9 @@ type results struct {
 	big bigRow // one that comes in pieces
 }
 
-// keepResults has a reply's rows recorded, if that is asked for.
-func keepResults(r *reply) {
-	if !limitsOf(r.opens).Results {
+// keep has a reply's rows recorded, if that is asked for.
+func (r *reply) keep(l access.Limits) {
+	if !l.Results {
 		return
 	}
 	r.kept = &results{of: r}

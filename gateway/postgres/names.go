@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/sha256"
 	"strconv"
 	"sync"
 
@@ -27,8 +28,8 @@ type named struct {
 	flow       flow
 	fetches    *string // the cursor of a FETCH or MOVE, which may be another one each time
 
-	params  []string // a portal's
-	binding []byte
+	params  []string          // a portal's
+	binding [sha256.Size]byte // of its values and their formats
 	values  string
 	shown   int64 // rows, where they are limited
 }

@@ -34,9 +34,10 @@ type reply struct {
 
 	// each looks at every message that is not the reply's end, and says
 	// whether the client is to see it. One too large to be kept has no bytes.
-	each func(kind byte, msg []byte) (show bool)
-	kept *results               // where the rows are recorded, too
-	late atomic.Pointer[[]byte] // the error to show when the target was told to stop
+	each  func(kind byte, msg []byte) (show bool)
+	kept  *results               // where the rows are recorded, too
+	late  atomic.Pointer[[]byte] // the error to show when the target was told to stop
+	short bool                   // see shortReplies
 
 	rows, bytes int64 // of the running operation, not yet counted
 	counted     int64
@@ -138,7 +139,8 @@ func (r *reply) end() {
 type replies struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
-	list     []*reply
+	list     []*reply // with what was taken off it in front: see cut
+	from     int
 	skipping bool // the target failed, and skips everything up to a Sync
 	closed   bool
 }
@@ -154,12 +156,25 @@ var (
 	notSent = access.Outcome{Status: "refused"}
 )
 
+// shortReplies are those of messages that run nothing: most of those that a
+// prepared statement needs. Nobody keeps one that was taken off the list.
+var shortReplies = sync.Pool{New: func() any { return new(reply) }}
+
+func shortReply(kind byte) *reply {
+	r := shortReplies.Get().(*reply)
+	r.kind, r.short = kind, true
+	return r
+}
+
+// owed are the replies that are still to come.
+func (l *replies) owed() []*reply { return l.list[l.from:] }
+
 // push adds a reply before its message is sent. It is false when the bridge
 // is ending.
 func (l *replies) push(r *reply) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.list) >= maxReplies && !l.closed {
+	for len(l.owed()) >= maxReplies && !l.closed {
 		l.changed.Wait()
 	}
 	switch {
@@ -178,14 +193,14 @@ func (l *replies) push(r *reply) bool {
 func (l *replies) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.list) >= maxReplies
+	return len(l.owed()) >= maxReplies
 }
 
 // settle waits until nothing is owed any more.
 func (l *replies) settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.list) > 0 && !l.closed {
+	for len(l.owed()) > 0 && !l.closed {
 		l.changed.Wait()
 	}
 }
@@ -199,23 +214,34 @@ func (l *replies) isSkipping() bool {
 func (l *replies) empty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.list) == 0
+	return len(l.owed()) == 0
 }
 
 func (l *replies) head() *reply {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.list) == 0 {
-		return nil
-	}
-	return l.list[0]
+	return l.first()
 }
 
-func (l *replies) pop() {
+func (l *replies) first() *reply {
+	if l.from == len(l.list) {
+		return nil
+	}
+	return l.list[l.from]
+}
+
+// pop takes off the first, and answers with the one after it.
+func (l *replies) pop() *reply {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.list[0].end()
+	r := l.list[l.from]
+	r.end()
 	l.cut(1)
+	if r.short {
+		*r = reply{}
+		shortReplies.Put(r)
+	}
+	return l.first()
 }
 
 // fail drops what the target skips after an error, last first, so that each
@@ -223,10 +249,10 @@ func (l *replies) pop() {
 func (l *replies) fail() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sync := slices.IndexFunc(l.list, func(r *reply) bool { return r.kind == 'S' })
-	n := sync
-	if sync < 0 {
-		n, l.skipping = len(l.list), true
+	owed := l.owed()
+	n := slices.IndexFunc(owed, func(r *reply) bool { return r.kind == 'S' })
+	if n < 0 {
+		n, l.skipping = len(owed), true
 	}
 	l.dropFirst(n, skipped)
 }
@@ -243,26 +269,28 @@ func (l *replies) close() {
 func (l *replies) abandon(o access.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.dropFirst(len(l.list), o)
+	l.dropFirst(len(l.owed()), o)
 }
 
 func (l *replies) dropFirst(n int, o access.Outcome) {
-	for _, r := range slices.Backward(l.list[:n]) {
+	for _, r := range slices.Backward(l.owed()[:n]) {
 		r.drop(o)
 	}
 	l.cut(n)
 }
 
 // cut forgets the first n: an idle session is not to keep what it last did.
+// The same few bytes serve one query after another.
 func (l *replies) cut(n int) {
-	clear(l.list[:n])
-	switch {
-	case n < len(l.list):
-		l.list = l.list[n:]
-	case cap(l.list) > keptReplies:
-		l.list = nil
-	default:
-		l.list = l.list[:0] // the same few bytes serve one query after another
+	clear(l.owed()[:n])
+	l.from += n
+	switch rest := l.owed(); {
+	case len(rest) == 0 && cap(l.list) > keptReplies:
+		l.list, l.from = nil, 0
+	case len(rest) == 0 || l.from >= keptReplies:
+		kept := append(l.list[:0], rest...)
+		clear(l.list[len(kept):])
+		l.list, l.from = kept, 0
 	}
 	l.changed.Broadcast()
 }

@@ -191,6 +191,9 @@ func (r *rewriter) sorted() []edit {
 
 // apply makes the edits, which are in order.
 func apply(text string, edits []edit) string {
+	if len(edits) == 0 {
+		return text
+	}
 	var out strings.Builder
 	last := 0
 	for _, e := range edits {

@@ -93,9 +93,6 @@ var shapes = sync.Pool{New: func() any { return new(shaped) }}
 
 // read understands a text. An error is a refusal that may be shown.
 func (p *planned) read(text []byte) (reading, error) {
-	if u, ok := p.exact.get(text); ok {
-		return u.of(string(text), nil), nil
-	}
 	s := shapes.Get().(*shaped)
 	defer shapes.Put(s)
 	fits := s.shape(text)
@@ -103,6 +100,9 @@ func (p *planned) read(text []byte) (reading, error) {
 		if u, ok := p.shapes.get(s.bytes); ok && utf8.Valid(text) {
 			return u.of(string(text), s), nil
 		}
+	}
+	if u, ok := p.exact.get(text); ok {
+		return u.of(string(text), nil), nil
 	}
 	u, err := p.parse(string(text), s, fits)
 	if err != nil {
@@ -184,8 +184,8 @@ func (u *understood) generalize(s *shaped, text string) {
 
 // of is the reading of one text; s is its shape if u is of a shape.
 func (u *understood) of(text string, s *shaped) reading {
-	r := reading{understood: u, text: text, sent: text, copies: u.copies}
-	r.ops, r.spans = make([]access.Operation, len(u.stmts)), make([][2]int, len(u.stmts))
+	r := reading{understood: u, text: text, copies: u.copies}
+	r.ops, r.spans = roomFor(len(u.stmts))
 	for i := range u.stmts {
 		r.ops[i], r.spans[i] = u.stmts[i].op, [2]int{u.stmts[i].from, u.stmts[i].to}
 	}
@@ -198,9 +198,18 @@ func (u *understood) of(text string, s *shaped) reading {
 			edits[i] = edit{s.inText(e.at), s.inText(e.end), e.with}
 		}
 	}
-	r.made = edits
-	if len(edits) > 0 {
-		r.sent = apply(text, edits)
-	}
+	r.made, r.sent = edits, apply(text, edits)
 	return r
+}
+
+// roomFor is room for the statements of a text: mostly one, at once.
+func roomFor(n int) ([]access.Operation, [][2]int) {
+	if n != 1 {
+		return make([]access.Operation, n), make([][2]int, n)
+	}
+	one := new(struct {
+		op   [1]access.Operation
+		span [1][2]int
+	})
+	return one.op[:], one.span[:]
 }
