@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"unicode"
@@ -18,6 +19,13 @@ import (
 // maxText bounds one Query or Parse: the parser is recursive, and an approver
 // must be able to read what is asked.
 const maxText = 1 << 20
+
+// The largest texts take 100 MB while they are understood. So the larger ones
+// of all sessions take turns: however many somebody sends at once, they take
+// time, and no more memory.
+const largeText = 16 << 10
+
+var largeTurns = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 
 // statement is one parsed statement and what rules may know of it.
 type statement struct {
@@ -44,6 +52,10 @@ func classify(text string, c *catalog) ([]statement, error) {
 	}
 	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
 		return nil, access.Errorf(access.CodeInvalid, "The text is not UTF-8 without zero bytes; only that is understood here.")
+	}
+	if len(text) > largeText {
+		largeTurns <- struct{}{}
+		defer func() { <-largeTurns }()
 	}
 	if err := measure(text); err != nil {
 		return nil, err

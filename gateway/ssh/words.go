@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -12,6 +13,12 @@ import (
 // command is not simple.
 const maxParsed = 32 << 10
 
+// A command of maxParsed can take 64 MB of stack, for "((((" nests. So the longer
+// ones of all connections take turns.
+const longCommand = 256
+
+var longTurns = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
+
 // literalWords reads a command that is one simple command whose words are all
 // literal: it means the same to every shell that an account may have. ok is
 // false for everything else: expansions, lists, redirections, assignments,
@@ -19,8 +26,12 @@ const maxParsed = 32 << 10
 func literalWords(command string) (words []string, ok bool) {
 	// The parser takes \ with CR and LF behind it for one line that goes on, and
 	// drops CR; a shell escapes the CR and begins another command after LF.
-	if len(command) > maxParsed || strings.ContainsAny(command, "\\\r\n") {
+	if len(command) > maxParsed || strings.ContainsAny(command, "\\\r\n`$!") { // the last three are in no word, nor in quotes
 		return nil, false
+	}
+	if len(command) > longCommand {
+		longTurns <- struct{}{}
+		defer func() { <-longTurns }()
 	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(command), "")
 	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {

@@ -1,6 +1,10 @@
 package ssh
 
-import "testing"
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+)
 
 // TestTransfersStartNothingElse: what a transfer's own client starts at the
 // host is one; mallory's ways to have the same programs run something are not.
@@ -65,5 +69,34 @@ func TestLineEndsAreNotSimple(t *testing.T) {
 		if words, ok := literalWords(command); ok {
 			t.Errorf("%q is called simple, as %q", command, words)
 		}
+	}
+}
+
+// TestLongCommandsTakeTurns: of all connections' long commands only some are
+// parsed at once; short ones do not wait for them.
+func TestLongCommandsTakeTurns(t *testing.T) {
+	for range cap(longTurns) {
+		longTurns <- struct{}{}
+	}
+	var free atomic.Bool
+	done := make(chan bool, 1)
+	go func() {
+		_, ok := literalWords("echo " + strings.Repeat("a ", longCommand))
+		if !free.Load() {
+			t.Error("a long command did not wait for its turn")
+		}
+		done <- ok
+	}()
+	for range 10_000 { // takes longer than the long one alone
+		if _, ok := literalWords("echo a b c d e f g h i j k l m n o p"); !ok {
+			t.Fatal("a short command is not understood")
+		}
+	}
+	free.Store(true)
+	for range cap(longTurns) {
+		<-longTurns
+	}
+	if !<-done {
+		t.Error("the long command was not understood")
 	}
 }
