@@ -91,8 +91,12 @@ func writeEvent(w io.Writer, e access.Event) {
 		}
 	case access.EventData:
 		fmt.Fprintf(w, "%s  #%d %s| %s\n", at, e.Op, e.Direction, Visible(string(e.Data)))
-	case access.EventHoldOpen, access.EventHoldAnswer:
+	case access.EventHoldOpen:
 		fmt.Fprintf(w, "%s  #%d %s %s\n", at, e.Op, e.Type, Visible(e.Text))
+	case access.EventHoldAnswer:
+		if d := e.Decision; d != nil {
+			fmt.Fprintf(w, "%s  #%d %s %s: %s\n", at, e.Op, e.Type, d.Verdict, Visible(d.Say))
+		}
 	default:
 		fmt.Fprintf(w, "%s  %s: %s\n", at, e.Type, Visible(e.Text))
 	}

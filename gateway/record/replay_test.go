@@ -269,3 +269,12 @@ func TestFollow(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who reads a recording sees who let a held statement run.
+func TestTheAnswerToAHoldIsTold(t *testing.T) {
+	var out strings.Builder
+	writeEvent(&out, access.Event{Type: access.EventHoldAnswer, Op: 2, Held: "h-1", Decision: &access.Decision{Verdict: access.Allow, Rule: "big", Say: "Approved by bob."}})
+	if want := "#2 hold.answer allow: Approved by bob.\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("got %q, want it to end in %q", out.String(), want)
+	}
+}
