@@ -313,9 +313,9 @@ func choose(v *view, id access.Identity, k Knock, now time.Time) (access.Grant, 
 		if !ok || g.Plan.Target.TargetRef != k.Target || !g.Open(now) {
 			continue
 		}
-		all = append(all, match{g, p})
+		all = append(all, match{*g, p})
 		if k.Choice == "" || k.Choice == g.Key.ID || k.Choice == g.Plan.Role.Name {
-			picked = append(picked, match{g, p})
+			picked = append(picked, match{*g, p})
 		}
 	}
 	if len(picked) == 1 {

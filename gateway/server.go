@@ -139,7 +139,7 @@ type Server struct {
 // machine's, counts as alive. Go collects when garbage is as much as what is
 // alive; a gateway with few sessions has so little of that, that it would
 // collect many times a second what statements leave behind.
-const ballastSize = 8 << 20
+const ballastSize = 4 << 20
 
 // New makes a server. It opens nothing before Run has read a snapshot.
 func New(cfg Config) (*Server, error) {

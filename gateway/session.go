@@ -47,7 +47,7 @@ type session struct {
 	rec     Recorder
 
 	mu       sync.Mutex
-	grant    access.Grant
+	grant    *access.Grant // shared, and never changed
 	deadline time.Time     // monotonic: a wall clock set back does not move it
 	drain    time.Duration // after the end; 0 until the room asks for it
 	timers   []*time.Timer
@@ -63,7 +63,7 @@ type session struct {
 func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lease) *session {
 	// The connection's context is not the parent: a room may bound Open's.
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &session{server: s, log: s.logOf(info, g), info: info, grant: g, lease: l, ctx: ctx, cancel: cancel,
+	return &session{server: s, log: s.logOf(info, g), info: info, grant: &g, lease: l, ctx: ctx, cancel: cancel,
 		recording: g.Plan.Role.Record, recTurn: newTurn(), recGone: make(chan struct{}),
 		warn: make(chan string, 8), draining: make(chan struct{})}
 }
@@ -106,7 +106,7 @@ func (s *session) Withhold(value []byte) string { return s.server.withheld.Withh
 func (s *session) grantNow() access.Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.grant
+	return *s.grant
 }
 
 // setEnd sets one timer for the end and one for each warning. What is past is
@@ -211,8 +211,8 @@ func (s *session) apply(v *view) {
 		return
 	}
 	old := s.grantNow()
-	g, ok := v.grants[s.info.Grant]
-	if err := continues(old, g, ok); err != nil {
+	g := v.grants[s.info.Grant]
+	if err := continues(&old, g); err != nil {
 		s.end(err)
 		return
 	}
@@ -227,15 +227,16 @@ func (s *session) apply(v *view) {
 	}
 }
 
-// continues says why a session under old may not go on under its new row.
-func continues(old, g access.Grant, ok bool) error {
+// continues says why a session under old may not go on under its new row; nil
+// is none.
+func continues(old, g *access.Grant) error {
 	switch {
-	case !ok:
+	case g == nil:
 		return access.Errorf(access.CodeEnded, "Your grant %s is no longer in the ledger. See %s", old.Key.ID, old.Pull.URL)
 	case g.Sequence < old.Sequence:
 		return access.Errorf(access.CodeUnavailable, "The ledger went back in time for your grant %s. See %s", old.Key.ID, old.Pull.URL)
 	case g.State != access.StateActive:
-		return access.Errorf(access.CodeEnded, "Your grant %s is %s: %s See %s", g.Key.ID, g.State, why(g), g.Pull.URL)
+		return access.Errorf(access.CodeEnded, "Your grant %s is %s: %s See %s", g.Key.ID, g.State, why(*g), g.Pull.URL)
 	case g.Paused != "":
 		return access.Errorf(access.CodeEnded, "Your grant %s was put on hold by %s. See %s", g.Key.ID, g.Paused, g.Pull.URL)
 	case g.Generation != old.Generation && !g.Yields.IsZero():

@@ -21,8 +21,8 @@ const staleEnd = 5 * time.Minute
 
 // view is what a snapshot said, verified. It never changes once published.
 type view struct {
-	read   time.Time // when the read began
-	grants map[access.GrantKey]access.Grant
+	read   time.Time                         // when the read began
+	grants map[access.GrantKey]*access.Grant // shared by all sessions
 	rules  []access.Rule
 
 	targets []access.Target
@@ -42,8 +42,8 @@ type book struct {
 	key     ed25519.PublicKey
 	mu      sync.Mutex // one refresh at a time: an older answer never follows a newer
 	highest map[access.GrantKey]seen
-	latest  int64                              // the highest sequence of the whole ledger
-	known   map[[sha256.Size]byte]access.Grant // the rows of the last view: most are the same in the next
+	latest  int64                               // the highest sequence of the whole ledger
+	known   map[[sha256.Size]byte]*access.Grant // the rows of the last view: most are the same in the next
 	view    atomic.Pointer[view]
 }
 
@@ -54,7 +54,7 @@ func newBook(key ed25519.PublicKey) *book {
 // read builds a view. A row that cannot be believed is left out: nothing
 // opens under it, and the error says so for the log.
 func (b *book) read(snap Snapshot, at time.Time) (*view, error) {
-	v := &view{read: at, grants: make(map[access.GrantKey]access.Grant, len(snap.Grants)), rules: snap.Rules, targets: snap.Targets}
+	v := &view{read: at, grants: make(map[access.GrantKey]*access.Grant, len(snap.Grants)), rules: snap.Rules, targets: snap.Targets}
 	b.latest = max(b.latest, snap.Sequence)
 	v.behind = b.latest - snap.Sequence
 	var errs []error
@@ -62,7 +62,7 @@ func (b *book) read(snap Snapshot, at time.Time) (*view, error) {
 		errs = append(errs, fmt.Errorf("the ledger went back in time: got sequence %d, have seen %d; nothing opens", snap.Sequence, b.latest))
 	}
 	bad := map[access.GrantKey]bool{}
-	known := make(map[[sha256.Size]byte]access.Grant, len(snap.Grants))
+	known := make(map[[sha256.Size]byte]*access.Grant, len(snap.Grants))
 	for _, row := range snap.Grants {
 		g, err := b.believe(row, known)
 		if _, twice := v.grants[g.Key]; err == nil && twice {
@@ -87,16 +87,17 @@ func (b *book) read(snap Snapshot, at time.Time) (*view, error) {
 }
 
 // believe verifies one row and holds it against what was seen before.
-func (b *book) believe(row SignedGrant, known map[[sha256.Size]byte]access.Grant) (access.Grant, error) {
+func (b *book) believe(row SignedGrant, known map[[sha256.Size]byte]*access.Grant) (*access.Grant, error) {
 	sum := sha256.Sum256(row.Payload)
 	mark := sha256.Sum256(append(sum[:], row.Signature...))
 	g, ok := b.known[mark]
 	if !ok {
+		g = &access.Grant{}
 		if !ed25519.Verify(b.key, access.GrantSigningBytes(row.Payload), row.Signature) {
-			return access.Grant{}, errors.New("a grant's row is not signed by control: refused")
+			return g, errors.New("a grant's row is not signed by control: refused")
 		}
-		if err := json.Unmarshal(row.Payload, &g); err != nil {
-			return access.Grant{}, fmt.Errorf("parse signed grant: %w", err)
+		if err := json.Unmarshal(row.Payload, g); err != nil {
+			return g, fmt.Errorf("parse signed grant: %w", err)
 		}
 	}
 	old, seenBefore := b.highest[g.Key]
