@@ -183,6 +183,9 @@ func (b *bridge) query(body []byte) error {
 // understand parses and rewrites a text. What is not understood is recorded
 // as refused.
 func (b *bridge) understand(text []byte, kind byte) (reading, []effect, error) {
+	if len(text) > largeText {
+		b.line.Yield() // it waits for its turn, and takes long
+	}
 	var effects []effect
 	read, err := b.read(text, kind)
 	unread := err != nil
