@@ -87,23 +87,21 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 		return out, err
 	}
 	out.Older = older != ""
-	adopted, err := a.Ledger.Adopted(ctx)
+	_, err = a.Ledger.Adopted(ctx)
 	first := access.CodeOf(err) == access.CodeNotFound
 	if err != nil && !first {
 		return out, fmt.Errorf("read adopted policies: %w", err)
 	}
-	main, err := a.mainTree(ctx)
+	restored := out.Older || in.Restored
+	if out.Revoked, err = a.revokeOpen(ctx, in.By, restored); err != nil {
+		return out, err
+	}
+	main, err := a.mainTree(ctx) // after the ends, which nothing on main may hinder
 	if err != nil {
 		return out, err
 	}
-	if first {
-		adopted = main
-	}
-	if restored := out.Older || in.Restored; restored || first {
-		if out.Revoked, err = a.revokeOpen(ctx, in.By, restored); err != nil {
-			return out, err
-		}
-		if out.Refused, err = a.refuseOnMain(ctx, adopted, main); err != nil {
+	if restored || first {
+		if out.Refused, err = a.refuseOnMain(ctx, main); err != nil {
 			return out, err
 		}
 		if err := l.Rebase(ctx, in.By, fmt.Sprintf("%s; %d open grants revoked, %d on main refused", in.Why, len(out.Revoked), len(out.Refused))); err != nil {
@@ -125,6 +123,8 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 	return out, nil
 }
 
+// mainTree is what main holds. With an error it has the commit alone, if that
+// is known.
 func (a *Activities) mainTree(ctx context.Context) (access.Tree, error) {
 	commit, err := a.Forge.Main(ctx)
 	if err != nil {
@@ -132,9 +132,16 @@ func (a *Activities) mainTree(ctx context.Context) (access.Tree, error) {
 	}
 	main, err := a.Forge.Tree(ctx, commit)
 	if err != nil {
-		return main, fmt.Errorf("read main at %s: %w", commit, err)
+		return access.Tree{Commit: commit}, fmt.Errorf("read main at %s: %w", commit, err)
 	}
 	return main, nil
+}
+
+// unreadable tells a tree that holds what is not read, a link or too much, from
+// a forge that does not answer.
+func unreadable(err error) bool {
+	code := access.CodeOf(err)
+	return err != nil && (code == access.CodeInvalid || code == access.CodeTooLarge)
 }
 
 // revokeOpen revokes every grant that a restored ledger has for open.
@@ -156,26 +163,4 @@ func (a *Activities) revokeOpen(ctx context.Context, by string, restored bool) (
 		a.wake(ctx, g.Key)
 	}
 	return ids, errors.Join(errs...)
-}
-
-// refuseOnMain consumes the ids of what is on main and not in the ledger.
-func (a *Activities) refuseOnMain(ctx context.Context, adopted, main access.Tree) (ids []string, err error) {
-	eval, err := a.onMain(ctx, adopted, main)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range eval.Changes {
-		key := access.GrantKey{Repo: a.Repo, ID: c.Request.ID}
-		if _, err := a.Ledger.Grant(ctx, key); access.CodeOf(err) != access.CodeNotFound {
-			if err != nil {
-				return ids, fmt.Errorf("read grant %s: %w", key, err)
-			}
-			continue
-		}
-		if err := a.refuse(ctx, refusal{key: key, request: c.Request, why: whyLost}); err != nil {
-			return ids, err
-		}
-		ids = append(ids, key.ID)
-	}
-	return ids, nil
 }

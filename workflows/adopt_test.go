@@ -29,7 +29,7 @@ func TestOlderLedgerOnlyTakesAway(t *testing.T) {
 	a.Ledger, started.grants = l, nil
 	w.trees["next"], w.main = access.Tree{Commit: "next", Files: []access.File{policyFile("v2"), grantFile(request("inc-2", 60))}}, "next"
 	s := newSweeper(a)
-	if err := s.reconcile(t.Context()); err == nil || !strings.Contains(err.Error(), l.why) {
+	if err := reconciled(t, s); err == nil || !strings.Contains(err.Error(), l.why) {
 		t.Errorf("reconciling says %v", err)
 	}
 	if g := w.grant(t, key1); g.State != access.StateRevoked {

@@ -39,6 +39,7 @@ type Control struct {
 	guard   func(context.Context, func(context.Context) error) error
 	workers []worker.Worker
 	nudge   chan struct{} // reconcile now
+	gone    chan struct{} // look for files that left main now
 	remake  chan struct{} // look for access to be made again
 	cancel  context.CancelFunc
 	loops   sync.WaitGroup
@@ -75,7 +76,8 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		return nil, err
 	}
 	acts.Rules = acts.Rules.withDefaults()
-	c := &Control{client: cfg.Client, acts: &acts, queue: cfg.Queue, guard: cfg.Guard, nudge: make(chan struct{}, 1), remake: make(chan struct{}, 1)}
+	c := &Control{client: cfg.Client, acts: &acts, queue: cfg.Queue, guard: cfg.Guard,
+		nudge: make(chan struct{}, 1), gone: make(chan struct{}, 1), remake: make(chan struct{}, 1)}
 	if c.queue == "" {
 		c.queue = defaultQueue
 	}
@@ -129,6 +131,8 @@ func (c *Control) startLoops(ctx context.Context, cfg Config) {
 	tasks := []task{
 		{name: "sweep", every: orDuration(cfg.Sweep, 15*time.Second), bound: 2 * time.Minute,
 			do: func(ctx context.Context) error { return c.guard(ctx, s.sweep) }},
+		{name: "ends", every: reconcile, bound: 2 * time.Minute, wake: c.gone,
+			do: func(ctx context.Context) error { return c.guard(ctx, s.endDeleted) }},
 		{name: "reconcile", every: reconcile, bound: 2 * time.Minute, wake: c.nudge,
 			do: func(ctx context.Context) error { return c.guard(ctx, s.reconcile) }},
 		{name: "renew", every: 5 * time.Second, rest: time.Second, bound: 2 * time.Minute, wake: c.remake,
@@ -166,6 +170,7 @@ func poke(c chan struct{}) {
 // webhook may wait for it.
 func (c *Control) Hint(ctx context.Context, h Hint) error {
 	if h.Kind == HintPush {
+		poke(c.gone)
 		poke(c.nudge)
 	}
 	return c.hint(ctx, h)

@@ -90,16 +90,15 @@ func (a *Activities) evaluateHead(ctx context.Context, s *assessment) (err error
 		return fmt.Errorf("read adopted policies: %w", err)
 	}
 	s.adopted = adopted
-	if s.head, err = a.Forge.Tree(ctx, s.pull.Head); err != nil {
+	if s.head, err = a.Forge.Tree(ctx, s.pull.Head); err == nil {
+		s.eval, s.directory, err = a.evaluate(ctx, adopted, s.pull.Base, s.head)
+	}
+	if unreadable(err) { // shown to whoever pushed it; of one that is on main each grant is refused
+		s.refusal = access.Message(err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("read head %s: %w", s.pull.Head, err)
-	}
-	if s.pull.MergedAt.IsZero() { // of one that is on main each grant is refused by itself
-		if s.refusal, err = a.tooMany(ctx, s.pull.Base, s.head); err != nil || s.refusal != "" {
-			return err
-		}
-	}
-	if s.eval, s.directory, err = a.evaluate(ctx, adopted, s.pull.Base, s.head); err != nil {
-		return err
 	}
 	switch {
 	case s.eval.Mixed:
@@ -117,18 +116,14 @@ func splitIt(n int, what string, most int) string {
 // tooMany says why a commit is not evaluated, or nothing. Files are counted
 // before any is parsed: thousands that are made to be slow would keep the
 // server from everything else for minutes.
-func (a *Activities) tooMany(ctx context.Context, baseCommit string, head access.Tree) (string, error) {
-	base, err := a.Forge.Tree(ctx, baseCommit)
-	if err != nil {
-		return "", fmt.Errorf("read base %s: %w", baseCommit, err)
-	}
+func tooMany(base, head access.Tree) string {
 	if n := differing(base, head, "grants/"); n > maxGrantsPerPR {
-		return splitIt(n, "grants", maxGrantsPerPR), nil
+		return splitIt(n, "grants", maxGrantsPerPR)
 	}
 	if n := differing(base, head, "policies/"); n > maxPolicyFiles {
-		return splitIt(n, "policy files", maxPolicyFiles), nil
+		return splitIt(n, "policy files", maxPolicyFiles)
 	}
-	return "", nil
+	return ""
 }
 
 // differing counts the files below a folder that only one of the trees has, or
@@ -152,10 +147,16 @@ func differing(base, head access.Tree, folder string) (n int) {
 	return n + len(blobs)
 }
 
+// evaluate plans what differs between two commits. One that is not read whole,
+// or changes too much, is an error that [unreadable] knows; the changes are then
+// what the files' names alone say.
 func (a *Activities) evaluate(ctx context.Context, adopted access.Tree, baseCommit string, head access.Tree) (Evaluation, access.Directory, error) {
 	base, err := a.Forge.Tree(ctx, baseCommit)
 	if err != nil {
 		return Evaluation{}, access.Directory{}, fmt.Errorf("read base %s: %w", baseCommit, err)
+	}
+	if why := tooMany(base, head); why != "" {
+		return Evaluation{Changes: brought(base, head)}, access.Directory{}, access.Errorf(access.CodeTooLarge, "%s", why)
 	}
 	users, teams := a.Policies.Names(adopted, base, head)
 	dir, err := a.Forge.Directory(ctx, users, teams)
@@ -430,16 +431,16 @@ func (a *Activities) look(ctx context.Context, s *assessment, v sight, commit st
 	}
 	v.at[commit] = map[string]access.Plan{}
 	tree, err := a.Forge.Tree(ctx, commit)
-	if access.CodeOf(err) == access.CodeNotFound {
+	if access.CodeOf(err) == access.CodeNotFound || unreadable(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read reviewed commit %s: %w", commit, err)
 	}
-	if why, err := a.tooMany(ctx, s.pull.Base, tree); err != nil || why != "" {
-		return err
-	}
 	eval, _, err := a.evaluate(ctx, s.adopted, s.pull.Base, tree)
+	if unreadable(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -45,8 +45,9 @@ type world struct {
 	reports  []Report
 	shown    []access.Held
 	merges   int
-	judged   int             // evaluations
-	outside  map[string]bool // commits that change more than grants and policies
+	judged   int               // evaluations
+	outside  map[string]bool   // commits that change more than grants and policies
+	links    map[string]string // commits that can't be read whole, and why
 
 	grants  map[access.GrantKey]access.Grant
 	seq     int64
@@ -229,7 +230,24 @@ func (w fakeForge) Tree(_ context.Context, commit string) (access.Tree, error) {
 	if !ok {
 		return t, access.Errorf(access.CodeNotFound, "no commit %s", commit)
 	}
+	if why := w.links[commit]; why != "" {
+		return access.Tree{}, access.Errorf(access.CodeInvalid, "%s", why)
+	}
 	return t, nil
+}
+
+func (w fakeForge) Blobs(_ context.Context, commit string, files []string) (map[string]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t, ok := w.trees[commit]
+	if !ok {
+		return nil, access.Errorf(access.CodeNotFound, "no commit %s", commit)
+	}
+	out := map[string]string{}
+	for _, file := range files {
+		out[file] = blobOf(t, file)
+	}
+	return out, nil
 }
 
 func (w fakeForge) Main(context.Context) (string, error) {

@@ -285,6 +285,10 @@ func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, 
 		return FollowResult{}, err
 	}
 	waits, err := a.land(ctx, s)
+	if unreadable(err) { // main is, by somebody else's doing: it lands when that is mended
+		a.log().WarnContext(ctx, "pull request does not land", "pr", in.Ref.String(), "error", err)
+		s.refusal, waits, err = access.Message(err), true, nil
+	}
 	if err != nil {
 		return FollowResult{}, err
 	}

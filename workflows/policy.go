@@ -227,6 +227,9 @@ func (a *Activities) agreed(ctx context.Context, s step, adopted access.Tree) (a
 		return access.Reason{}, fmt.Errorf("read head %s: %w", s.pull.Head, err)
 	}
 	eval, _, err := a.evaluate(ctx, adopted, s.pull.Base, head)
+	if unreadable(err) {
+		return access.Reason{Text: access.Message(err)}, nil
+	}
 	if err != nil {
 		return access.Reason{}, err
 	}
@@ -247,7 +250,7 @@ func (a *Activities) adoptFirst(ctx context.Context, main access.Tree) error {
 	if !a.Rules.AdoptFirst {
 		return a.keepOld(ctx, main, "nothing was adopted yet, and a person must adopt the first policies: `tidegate adopt`")
 	}
-	if _, err := a.refuseOnMain(ctx, main, main); err != nil {
+	if _, err := a.refuseOnMain(ctx, main); err != nil {
 		return err
 	}
 	_, err := a.adopt(ctx, main, adoption{why: "the first policies"})

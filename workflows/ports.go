@@ -27,6 +27,10 @@ type Forge interface {
 	Pushers(ctx context.Context, pull Pull) (who []access.User, whole bool, err error)
 	// Tree reads grants/ and policies/ of a commit, or of the main branch.
 	Tree(ctx context.Context, commit string) (access.Tree, error)
+	// Blobs are git's ids of plain files in a commit, by path: "" where it has
+	// none. Unlike Tree it does not fail for what lies beside them. A file that
+	// could not be looked for is absent, and the error says why.
+	Blobs(ctx context.Context, commit string, files []string) (map[string]string, error)
 	// Main is the main branch's commit, and the merged pull request behind it, if any.
 	Main(ctx context.Context) (string, error)
 	// PullOf finds the merged pull request that brought a commit to main; 0 is none.

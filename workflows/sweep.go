@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +21,7 @@ type sweeper struct {
 	unclaimed map[string]time.Time          // files on main that nobody claimed, since when
 	hinted    map[Ref]time.Time
 	tidied    time.Time
-	landed    map[access.GrantKey]string // the blob of each open grant, as it landed
+	landed    map[access.GrantKey]string // the blob of each open grant, as it was approved
 	narrowed  map[access.GrantKey]string // the policies that each active grant was held against
 	mended    map[access.GrantKey]string // what of each active grant was broken when it was last made again
 	lookedAt  time.Time                  // when they were last looked at
@@ -192,90 +191,50 @@ func (a *sweeper) whereOrphans(ctx context.Context, rows []access.Grant) (where 
 	return append(where, all...), err
 }
 
-// reconcile makes the ledger follow main: whatever reached it, however.
+// reconcile makes the ledger follow main: whatever reached it, however. What
+// left it ends in a loop of its own, endDeleted, for which nothing of this is
+// waited. A main that can't be read whole keeps back what is judged by it alone.
 func (s *sweeper) reconcile(ctx context.Context) error {
-	// Before main is read: what lands meanwhile is not missing from it.
-	rows, err := s.Ledger.Unclosed(ctx)
-	if err != nil {
-		return fmt.Errorf("list unclosed grants: %w", err)
-	}
-	main, err := s.mainTree(ctx)
-	if err != nil {
-		return err
-	}
-	refs, err := s.Forge.OpenPulls(ctx, s.now().Add(-recentlyMerged))
-	if err != nil {
-		return fmt.Errorf("list pull requests: %w", err)
+	main, mainErr := s.mainTree(ctx)
+	refs, refsErr := s.Forge.OpenPulls(ctx, s.now().Add(-recentlyMerged))
+	if refsErr != nil {
+		refsErr = fmt.Errorf("list pull requests: %w", refsErr)
 	}
 	older, err := s.older(ctx)
+	errs := []error{mainErr, refsErr, err}
+	if err == nil && older != "" { // only ends; the pull requests say why
+		return errors.Join(append(errs, errors.New(older), s.followAll(ctx, refs))...)
+	}
 	if err != nil {
+		return errors.Join(errs...)
+	}
+	if mainErr == nil {
+		errs = append(errs, s.Adopt(ctx, main))
+	} else {
+		errs = append(errs, s.sayUnreadable(ctx, main.Commit, mainErr))
+	}
+	errs = append(errs, s.followAll(ctx, refs))
+	if mainErr == nil && refsErr == nil {
+		errs = append(errs, s.refuseUnclaimed(ctx, main, refs))
+	}
+	errs = append(errs, s.narrowAll(ctx), s.mendAll(ctx))
+	if mainErr == nil {
+		errs = append(errs, s.tidy(ctx, main))
+	}
+	return errors.Join(errs...)
+}
+
+// sayUnreadable keeps in the audit log, once for each commit, that main holds
+// what Tidegate can't read.
+func (s *sweeper) sayUnreadable(ctx context.Context, commit string, why error) error {
+	if commit == "" || !unreadable(why) {
+		return nil
+	}
+	first, err := s.Ledger.Once(ctx, "main.unreadable", commit)
+	if err != nil || !first {
 		return err
 	}
-	if older != "" { // only ends; the pull requests say why
-		return errors.Join(errors.New(older), s.endDeleted(ctx, rows, main), s.followAll(ctx, refs))
-	}
-	errs := []error{s.endDeleted(ctx, rows, main), s.Adopt(ctx, main), s.followAll(ctx, refs)}
-	errs = append(errs, s.refuseUnclaimed(ctx, main, refs), s.narrowAll(ctx), s.mendAll(ctx), s.tidy(ctx, main))
-	return errors.Join(errs...)
-}
-
-// endDeleted revokes grants whose file left main or changed there.
-func (s *sweeper) endDeleted(ctx context.Context, rows []access.Grant, main access.Tree) error {
-	var errs []error
-	for _, g := range rows {
-		why, err := s.gone(ctx, g, main)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if why == "" {
-			continue
-		}
-		_, err = s.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: why})
-		errs = append(errs, err)
-		s.wake(ctx, g.Key)
-	}
-	return errors.Join(errs...)
-}
-
-// gone says what happened to the file of an open grant on main, or "".
-func (s *sweeper) gone(ctx context.Context, g access.Grant, main access.Tree) (string, error) {
-	if g.State.Ended() {
-		return "", nil
-	}
-	was, ok := s.landed[g.Key]
-	if !ok {
-		tree, err := s.Forge.Tree(ctx, g.Pull.Merge)
-		if err != nil {
-			return "", fmt.Errorf("read merge commit %s: %w", g.Pull.Merge, err)
-		}
-		was = blobOf(tree, g.Plan.Request.File)
-		s.landed[g.Key] = was
-	}
-	switch is := blobOf(main, g.Plan.Request.File); is {
-	case was:
-		return "", nil
-	case "":
-		return "Its file was deleted on the main branch.", nil
-	default:
-		return "Its file was changed on the main branch.", nil
-	}
-}
-
-// onMain reads the requests of a tree, under the policies given. The base has
-// the tree's own policies, so that only grants differ.
-func (a *Activities) onMain(ctx context.Context, adopted, main access.Tree) (Evaluation, error) {
-	base := access.Tree{}
-	for _, f := range main.Files {
-		if strings.HasPrefix(f.Path, "policies/") {
-			base.Files = append(base.Files, f)
-		}
-	}
-	users, teams := a.Policies.Names(adopted, base, main)
-	dir, err := a.Forge.Directory(ctx, users, teams)
-	if err != nil {
-		return Evaluation{}, fmt.Errorf("look up people: %w", err)
-	}
-	return a.Policies.Evaluate(Evaluate{Adopted: adopted, Base: base, Head: main, Directory: dir}), nil
+	return s.audit(ctx, entry{"tidegate", "main.unreadable", commit, clip(access.Message(why))})
 }
 
 // followAll makes every open or recently closed pull request be read.
@@ -313,70 +272,6 @@ func (s *sweeper) settled(ctx context.Context, ref Ref) (bool, error) {
 		}
 	}
 	return len(rows) > 0, nil
-}
-
-// refuseUnclaimed consumes the ids of files that are on main without a pull
-// request that brought them: a direct push, a revert. The pull requests that
-// were merged lately land first, so that none of theirs is taken for one.
-func (s *sweeper) refuseUnclaimed(ctx context.Context, main access.Tree, refs []Ref) error {
-	adopted, err := s.Ledger.Adopted(ctx)
-	if access.CodeOf(err) == access.CodeNotFound {
-		return nil // nothing can land yet; the first adoption consumes what is on main
-	}
-	if err != nil {
-		return fmt.Errorf("read adopted policies: %w", err)
-	}
-	eval, err := s.onMain(ctx, adopted, main)
-	if err != nil {
-		return err
-	}
-	now, seen := s.now(), map[string]time.Time{}
-	var errs []error
-	for _, c := range eval.Changes {
-		key := access.GrantKey{Repo: s.Repo, ID: c.Request.ID}
-		_, err := s.Ledger.Grant(ctx, key)
-		if access.CodeOf(err) != access.CodeNotFound {
-			errs = append(errs, err)
-			continue
-		}
-		seen[key.ID] = now
-		if first, ok := s.unclaimed[key.ID]; ok {
-			seen[key.ID] = first
-		}
-		direct, err := s.direct(ctx, main, refs)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if direct || now.Sub(seen[key.ID]) >= unclaimedForbid {
-			errs = append(errs, s.refuse(ctx, refusal{key: key, request: c.Request, why: "It reached the main branch without an approved pull request."}))
-		}
-	}
-	s.unclaimed = seen
-	return errors.Join(errs...)
-}
-
-// direct reports whether main's head was pushed without a pull request, after
-// landing whatever was merged lately.
-func (s *sweeper) direct(ctx context.Context, main access.Tree, refs []Ref) (bool, error) {
-	number, err := s.Forge.PullOf(ctx, main.Commit)
-	if err != nil {
-		return false, fmt.Errorf("find the pull request of %s: %w", main.Commit, err)
-	}
-	if number != 0 {
-		return false, nil
-	}
-	for _, ref := range refs {
-		pull, err := s.Forge.Pull(ctx, ref)
-		if err != nil {
-			return false, fmt.Errorf("read pull request %s: %w", ref, err)
-		}
-		waits, err := s.Land(ctx, pull)
-		if err != nil || waits {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // changed follows a change of the ledger, whoever made it: a command line, a

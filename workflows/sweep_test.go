@@ -106,7 +106,7 @@ func renewed(t *testing.T, a *Activities) error {
 
 // reconciled makes the ledger follow main, and what it then lacks at targets.
 func reconciled(t *testing.T, s *sweeper) error {
-	return errors.Join(s.reconcile(t.Context()), renewed(t, s.Activities))
+	return errors.Join(s.endDeleted(t.Context()), s.reconcile(t.Context()), renewed(t, s.Activities))
 }
 
 func TestFileThatLeavesOrChangesOnMainRevokes(t *testing.T) {

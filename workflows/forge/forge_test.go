@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -344,8 +347,15 @@ func TestTreeRefusesWhatIsNoPlainFile(t *testing.T) {
 			}
 			w.git(dir, "commit", "-q", "-m", name)
 			w.git(dir, "push", "-q", "origin", "HEAD")
-			_, err := w.forge.Tree(t.Context(), w.git(dir, "rev-parse", "HEAD"))
+			head := w.git(dir, "rev-parse", "HEAD")
+			_, err := w.forge.Tree(t.Context(), head)
 			wantCode(t, err, c.code)
+			old := w.git(dir, "rev-parse", "HEAD:grants/alice/old-1.hcl")
+			files := map[string]string{"grants/alice/old-1.hcl": old, "grants/alice/none.hcl": "", "grants/link.hcl": "", "grants/link.hcl/x": "", "policies/sub/x": "", "grants/alice": ""}
+			got, err := w.forge.Blobs(t.Context(), head, slices.Collect(maps.Keys(files)))
+			if err != nil || !maps.Equal(got, files) {
+				t.Errorf("one by one: got %v, error %v, want %v", got, err, files)
+			}
 		})
 	}
 }
@@ -358,6 +368,34 @@ func write(t *testing.T, path, content string) {
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestBlobsOfWhatGitHubDoesNotShowWhole: of a list that was cut off, what is in
+// it is there, and of what is not nothing is known.
+func TestBlobsOfWhatGitHubDoesNotShowWhole(t *testing.T) {
+	w := newWorld(t)
+	_, head := w.request()
+	real := http.Handler(w.hub)
+	cut := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rec := httptest.NewRecorder()
+		real.ServeHTTP(rec, r)
+		body := rec.Body.String()
+		if strings.Contains(r.URL.Path, "/git/trees/") {
+			body = strings.Replace(body, `"truncated":false`, `"truncated":true`, 1)
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(rec.Code)
+		_, _ = io.WriteString(rw, body)
+	}))
+	w.wrap.Store(&cut)
+	there, lost := "grants/alice/inc-1.hcl", "grants/alice/none.hcl"
+	got, err := w.forge.Blobs(t.Context(), head, []string{lost, there})
+	wantCode(t, err, access.CodeTooLarge)
+	if _, known := got[lost]; known || len(got[there]) != 40 {
+		t.Errorf("got %v, want the blob of %s and nothing of %s", got, there, lost)
+	}
+	wantCode(t, errOf(w.forge.Blobs(t.Context(), strings.Repeat("0", 40), []string{there})), access.CodeNotFound)
+	wantCode(t, errOf(w.forge.Blobs(t.Context(), "main/../x", []string{there})), access.CodeInvalid)
 }
 
 // TestTreeHashesBlobs gives a forge other bytes than the object id stands for.

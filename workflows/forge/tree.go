@@ -134,7 +134,7 @@ func (f *Forge) folder(ctx context.Context, dir *github.TreeEntry) ([]*github.Tr
 		case e.GetType() == typeTree:
 		case len(full) > maxPath:
 			return nil, access.Errorf(access.CodeTooLarge, "A path in %s has %d bytes, want at most %d.", dir.GetPath(), len(full), maxPath)
-		case e.GetType() == typeBlob && (e.GetMode() == modeFile || e.GetMode() == modeExec):
+		case isPlain(e):
 			files = append(files, e)
 		default:
 			return nil, access.Errorf(access.CodeInvalid, "%s is a symbolic link or a submodule; grants/ and policies/ hold plain files only.", clip(visible(full), maxSaid))

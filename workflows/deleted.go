@@ -1,0 +1,86 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// Who deletes the file of an open grant on main revokes it. Nothing that
+// somebody else puts on main, or into a pull request, may delay that: so it is
+// a loop of its own, and asks of main where those files are and nothing else.
+
+// endDeleted revokes grants whose file left main or changed there.
+func (s *sweeper) endDeleted(ctx context.Context) error {
+	// Before main is read: what lands meanwhile is not missing from it.
+	open, err := s.openGrants(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	commit, err := s.Forge.Main(ctx)
+	if err != nil {
+		return fmt.Errorf("read main: %w", err)
+	}
+	var files []string
+	for _, g := range open {
+		files = append(files, g.Plan.Request.File)
+	}
+	main, err := s.Forge.Blobs(ctx, commit, files)
+	errs := []error{err}
+	for _, g := range open {
+		is, known := main[g.Plan.Request.File]
+		if !known {
+			continue // the error says why
+		}
+		why, err := s.gone(ctx, g, is)
+		errs = append(errs, err)
+		if why != "" {
+			_, err = s.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: why})
+			errs = append(errs, err)
+			s.wake(ctx, g.Key)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *sweeper) openGrants(ctx context.Context) (open []access.Grant, err error) {
+	rows, err := s.Ledger.Unclosed(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list unclosed grants: %w", err)
+	}
+	keep := map[access.GrantKey]bool{}
+	for _, g := range rows {
+		if !g.State.Ended() {
+			open, keep[g.Key] = append(open, g), true
+		}
+	}
+	maps.DeleteFunc(s.landed, func(k access.GrantKey, _ string) bool { return !keep[k] })
+	return open, nil
+}
+
+// gone says what happened to the file of an open grant, which is this blob on
+// main now, or "". The bytes are those of the head that was approved: what
+// landed was compared with it, and a head stays readable whatever is done to
+// main.
+func (s *sweeper) gone(ctx context.Context, g access.Grant, is string) (string, error) {
+	if is == "" {
+		return "Its file was deleted on the main branch.", nil
+	}
+	file := g.Plan.Request.File
+	was, ok := s.landed[g.Key]
+	if !ok {
+		head, err := s.Forge.Blobs(ctx, g.Pull.Head, []string{file})
+		if err != nil {
+			return "", fmt.Errorf("read %s of %s as it was approved: %w", file, g.Key, err)
+		}
+		was = head[file]
+		s.landed[g.Key] = was
+	}
+	if is != was {
+		return "Its file was changed on the main branch.", nil
+	}
+	return "", nil
+}
