@@ -355,7 +355,7 @@ func (h *serveHouse) startMetrics(context.Context) error {
 }
 
 func (h *serveHouse) startWebhook(context.Context) error {
-	return h.openDoor(httpDoor{Part: "webhook", Listen: h.cfg.Webhook.Listen, TLS: h.cfg.Webhook.TLS.server(), Handler: h.ctl.Webhook})
+	return h.openDoor(httpDoor{Part: "webhook", Listen: h.cfg.Webhook.Listen, TLS: h.cfg.Webhook.TLS.server(), Handler: h.ctl.Webhook, Exchange: 30 * time.Second})
 }
 
 // logins are the secrets of the configuration. A policy names one; where it

@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -23,7 +21,7 @@ import (
 
 const (
 	maxDelivery = 1 << 20
-	maxInFlight = 16
+	maxInFlight = 16   // deliveries that GitHub signed
 	maxCommits  = 2048 // that GitHub puts into one push event
 )
 
@@ -103,8 +101,9 @@ func resultOf(status int, say string) string {
 
 // Webhook receives GitHub's deliveries. It is an http.Handler.
 type Webhook struct {
-	cfg   WebhookConfig
-	slots chan struct{}
+	cfg    WebhookConfig
+	bodies *bodies
+	slots  chan struct{}
 }
 
 // NewWebhook refuses an empty secret: everybody could sign with it.
@@ -121,27 +120,21 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if cfg.Result == nil {
 		cfg.Result = func(string) {}
 	}
-	return &Webhook{cfg: cfg, slots: make(chan struct{}, maxInFlight)}, nil
+	return &Webhook{cfg: cfg, bodies: &bodies{within: bodyTime}, slots: make(chan struct{}, maxInFlight)}, nil
 }
 
 // ServeHTTP answers 202 to what it took or need not take, and says why otherwise.
 func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
-		h.cfg.Result("failed")
-		w.Header().Set("Retry-After", "10")
-		http.Error(w, "Too many deliveries at once.", http.StatusServiceUnavailable)
-		return
-	}
 	status, say := h.take(w, r)
 	h.cfg.Result(resultOf(status, say))
 	if status >= 400 {
 		h.cfg.Log.Warn("refuse webhook", "status", status, "why", say, "delivery", clip(line(r.Header.Get("X-GitHub-Delivery")), 64))
 	}
-	if status == http.StatusMethodNotAllowed {
+	switch status {
+	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "10")
 	}
 	http.Error(w, say, status)
 }
@@ -157,26 +150,37 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (status int, say 
 	if !deliveryPattern.MatchString(delivery) || event == "" {
 		return http.StatusBadRequest, "Want the headers X-GitHub-Delivery and X-GitHub-Event."
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDelivery))
-	if errors.As(err, new(*http.MaxBytesError)) {
-		return http.StatusRequestEntityTooLarge, fmt.Sprintf("Want at most %d bytes.", maxDelivery)
+	sig, ok := signatureOf(r.Header.Get("X-Hub-Signature-256"))
+	if !ok {
+		return http.StatusUnauthorized, sayUnsigned
 	}
-	if err != nil {
-		return http.StatusBadRequest, "The body could not be read."
+	body, status, say := h.bodies.read(w, r)
+	if status != 0 {
+		return status, say
 	}
-	if !h.signed(r.Header.Get("X-Hub-Signature-256"), body) {
-		return http.StatusUnauthorized, "Want X-Hub-Signature-256 made with the webhook's secret."
+	if !h.signed(sig, body) {
+		return http.StatusUnauthorized, sayUnsigned
+	}
+	select { // not before: these places are GitHub's alone
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		return http.StatusServiceUnavailable, "Too many deliveries at once."
 	}
 	return h.hand(r.Context(), delivery, event, body)
 }
 
-// signed checks the SHA-256 signature over the raw body; there is no other.
-func (h *Webhook) signed(header string, body []byte) bool {
+const sayUnsigned = "Want X-Hub-Signature-256 made with the webhook's secret."
+
+// signatureOf reads a signature of SHA-256; there is no other.
+func signatureOf(header string) ([]byte, bool) {
 	given, ok := strings.CutPrefix(header, "sha256=")
 	sig, err := hex.DecodeString(given)
-	if !ok || err != nil {
-		return false
-	}
+	return sig, ok && err == nil && len(sig) == sha256.Size
+}
+
+// signed checks the signature over the raw body.
+func (h *Webhook) signed(sig, body []byte) bool {
 	mac := hmac.New(sha256.New, []byte(h.cfg.Secret.Reveal()))
 	mac.Write(body)
 	return hmac.Equal(sig, mac.Sum(nil))

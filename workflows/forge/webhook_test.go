@@ -162,35 +162,157 @@ func TestWebhookThatCannotRememberRefuses(t *testing.T) {
 	}
 }
 
-// TestWebhookBoundsWhatIsInFlight holds sixteen deliveries in their bodies.
+// TestWebhookBoundsWhatIsInFlight holds sixteen deliveries that GitHub signed.
 func TestWebhookBoundsWhatIsInFlight(t *testing.T) {
 	r := newReceiver(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	r.cfg.Keep = func(context.Context, Event) error { arrived <- struct{}{}; <-release; return nil }
+	numbered := func(i int) *http.Request {
+		return delivery(opened, func(req *http.Request) { req.Header.Set("X-GitHub-Delivery", fmt.Sprint("d-", i)) })
+	}
 	var wg sync.WaitGroup
-	var pipes []*io.PipeWriter
 	for i := range maxInFlight {
-		in, out := io.Pipe()
-		pipes = append(pipes, out)
-		req := delivery(opened, func(req *http.Request) {
-			req.Body = in
-			req.Header.Set("X-GitHub-Delivery", fmt.Sprint("d-", i))
-		})
-		wg.Go(func() { r.post(req) })
-		if _, err := out.Write([]byte(opened[:10])); err != nil { // it is being read: the slot is taken
-			t.Fatal(err)
-		}
+		wg.Go(func() { r.post(numbered(i)) })
+		<-arrived
 	}
-	if got := r.post(delivery(opened)); got != http.StatusServiceUnavailable {
-		t.Errorf("got %d, want 503", got)
+	rec := httptest.NewRecorder()
+	r.ServeHTTP(rec, numbered(maxInFlight))
+	if rec.Code != http.StatusServiceUnavailable || rec.Header().Get("Retry-After") == "" {
+		t.Errorf("got %d and %v, want 503 and when to come again", rec.Code, rec.Header())
 	}
-	for _, p := range pipes {
-		if _, err := p.Write([]byte(opened[10:])); err != nil {
-			t.Error(err)
-		}
-		p.Close()
-	}
+	close(release)
 	wg.Wait()
 	if len(r.events) != maxInFlight {
 		t.Errorf("got %d events, want %d", len(r.events), maxInFlight)
+	}
+}
+
+// slow begins a request whose body does not come, and says how it was answered.
+func slow(t *testing.T, url string) (answered chan int, rest io.WriteCloser) {
+	t.Helper()
+	in, out := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = delivery("other").Header
+	req.ContentLength = int64(len(opened))
+	answered = make(chan int, 1)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			answered <- 0
+			return
+		}
+		res.Body.Close()
+		answered <- res.StatusCode
+	}()
+	if _, err := out.Write([]byte(opened[:10])); err != nil {
+		t.Error(err)
+	}
+	return answered, out
+}
+
+// TestStrangersDoNotStarveGitHub: mallory, who can't sign, begins more bodies
+// than are read at once. GitHub's delivery is taken, and it is mallory's first
+// that is cut.
+func TestStrangersDoNotStarveGitHub(t *testing.T) {
+	r := newReceiver(t)
+	r.bodies.within = time.Minute
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	var answers []chan int
+	for range maxBodies {
+		answered, rest := slow(t, srv.URL)
+		defer rest.Close()
+		answers = append(answers, answered)
+	}
+	waitFor(t, func() bool { return r.bodies.count() == maxBodies })
+	req := delivery(opened)
+	out, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL, strings.NewReader(opened))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Header = req.Header
+	res, err := http.DefaultClient.Do(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusAccepted {
+		t.Errorf("GitHub got %d, want 202", res.StatusCode)
+	}
+	cut := 0
+	waitFor(t, func() bool {
+		for _, a := range answers {
+			select {
+			case code := <-a:
+				if cut++; code != http.StatusServiceUnavailable && code != 0 {
+					t.Errorf("mallory got %d, want to be cut", code)
+				}
+			default:
+			}
+		}
+		return cut > 0
+	})
+	if cut != 1 || r.bodies.count() != maxBodies-1 {
+		t.Errorf("%d were cut and %d are read, want one cut", cut, r.bodies.count())
+	}
+}
+
+// TestBodyThatDoesNotCome has a short time.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	r := newReceiver(t)
+	r.bodies.within = 50 * time.Millisecond
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	answered, rest := slow(t, srv.URL)
+	defer rest.Close()
+	if code := <-answered; code != http.StatusRequestTimeout && code != 0 {
+		t.Errorf("got %d, want 408", code)
+	}
+	if n := r.bodies.count(); n != 0 {
+		t.Errorf("%d bodies are read, want none", n)
+	}
+}
+
+// TestSignedDeliveryThatTakesLong: the time is the body's alone.
+func TestSignedDeliveryThatTakesLong(t *testing.T) {
+	r := newReceiver(t)
+	r.bodies.within = 200 * time.Millisecond
+	gone := make(chan error, 1)
+	r.cfg.Keep = func(ctx context.Context, _ Event) error {
+		select {
+		case <-ctx.Done():
+			gone <- ctx.Err()
+		case <-time.After(2 * r.bodies.within):
+			gone <- nil
+		}
+		return nil
+	}
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	out, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL, strings.NewReader(opened))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Header = delivery(opened).Header
+	res, err := http.DefaultClient.Do(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if err := <-gone; err != nil || res.StatusCode != http.StatusAccepted {
+		t.Errorf("got %d, error %v, want it taken", res.StatusCode, err)
+	}
+}
+
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come")
+		}
 	}
 }
 
