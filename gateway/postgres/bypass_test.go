@@ -225,12 +225,15 @@ func newBypassRig(t *testing.T, version string) *rig {
 		create view public.user_list as select * from public.users;
 		create function public.leak() returns text language sql security definer as 'select email from public.users limit 1';
 		revoke execute on function public.leak() from public;
+		create function public.leak_of(int) returns text language sql security definer as 'select email from public.users limit 1';
+		revoke execute on function public.leak_of(int) from public;
 		create schema m; create view m.users with (security_barrier) as select id, name, '****'||right(email, 4) as email from public.users;
 		grant usage on schema m to dev; grant select on m.users, public.orders to dev;
 		grant select (id, name), insert, update, delete on public.users to dev; grant insert on public.notes to dev;
 		alter role dev set search_path = m, public; analyze`)
 	r.door.judge = func(op access.Operation) access.Verdict { return access.Allow }
-	b := backing.Backing{Role: "dev", Database: r.admin.Config().Database, SearchPath: []string{"m", "public"},
+	b := backing.Backing{Role: "dev", Database: r.admin.Config().Database, SearchPath: []string{"m", "public"}, Shadows: []string{"leak_of"},
+		Tables: []backing.Table{{Schema: "public", Name: "users", Columns: []string{"id", "name", "email"}}},
 		Masked: []backing.MaskedTable{{Schema: "public", Table: "users", MaskSchema: "m", Columns: []backing.MaskedColumn{{Name: "email"}}}}}
 	enc, err := b.Encode()
 	if err != nil {

@@ -45,7 +45,7 @@ func guardCalls(stmts []statement, c *callable) {
 	for i := range stmts {
 		say := ""
 		walk(stmts[i].node.ProtoReflect(), func(m proto.Message) {
-			if why := c.refuse(m); why != "" && say == "" {
+			if why := c.refuse(m, stmts[i].names); why != "" && say == "" {
 				say = why
 			}
 		})
@@ -55,19 +55,13 @@ func guardCalls(stmts []statement, c *callable) {
 	}
 }
 
-func (c *callable) refuse(m proto.Message) string {
-	switch n := m.(type) {
-	case *pg.FuncCall:
+func (c *callable) refuse(m proto.Message, names *resolver) string {
+	if n, ok := m.(*pg.FuncCall); ok {
 		return c.call(n.Funcname)
-	case *pg.ColumnRef: // u.f is f(u) where u has no column f
-		if len(n.Fields) > 1 {
-			return c.field(n.Fields[len(n.Fields)-1])
-		}
-	case *pg.A_Indirection:
-		for _, f := range n.Indirection {
-			if why := c.field(f); why != "" {
-				return why
-			}
+	}
+	for _, name := range names.dotted(m) { // see there
+		if c.shadows[name] {
+			return fmt.Sprintf("%q may be a function here that your role's `call` does not name. If it is a column, name the columns of what stands before the dot, as in x(a, b).", name)
 		}
 	}
 	return ""
@@ -96,13 +90,6 @@ func (c *callable) call(names []*pg.Node) string {
 
 func notNamed(name string) string {
 	return fmt.Sprintf("The function %q is not PostgreSQL's own, and your role's `call` does not name it.", name)
-}
-
-func (c *callable) field(n *pg.Node) string {
-	if name := n.GetString_().GetSval(); name != "" && c.shadows[name] {
-		return fmt.Sprintf("%q behind a dot may be a function that your role's `call` does not name.", name)
-	}
-	return ""
 }
 
 // guardActing refuses to end the role as which a session acts: what followed

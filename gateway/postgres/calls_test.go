@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/tidegate/tidegate/access"
@@ -11,14 +12,25 @@ func TestCallsOfTheCustomersFunctions(t *testing.T) {
 	p := newPlanned(backing.Backing{
 		Role: "r", Database: "d", SearchPath: []string{"public", "app"},
 		Calls:    []backing.Routine{{Schema: "public", Name: "refund"}, {Schema: "app", Name: "close"}, {Schema: "far", Name: "f"}, {Schema: "public", Name: "Odd.Name"}},
-		Builtins: []string{"uuidv7"}, Shadows: []string{"lower", "fullname", "close"},
+		Builtins: []string{"uuidv7"}, Shadows: []string{"lower", "fullname", "close", "json_value"},
+		Tables: []backing.Table{{Schema: "public", Name: "cards", Columns: []string{"id", "fullname", "close"}}},
 	})
 	for sql, refused := range map[string]bool{
 		"select refund(1)": false, "select public.refund(1)": false, `select "Odd.Name"()`: false, "select far.f()": false, "select app.close(1)": false,
 		"select upper('x'), count(*), sum(1) over (), extract(year from now()), substring('x' from 1)": false, "select pg_catalog.lower('x')": false,
 		"select uuidv7()": false, "select information_schema._pg_expandarray(array[1])": false, "call public.refund(1)": false, "call refund(1)": false,
 		"select * from generate_series(1, 2)": false, "select u.name from users u": false,
+		"select c.fullname, public.cards.fullname from public.cards c, public.cards": false, "select x.fullname from (select * from public.cards) x": false,
+		"select x.fullname from (values (1)) x(fullname)": false, "with x as (select 1 as fullname) select x.fullname from x": false,
+		"select x.close from (select c.close from public.cards c union select 1) x": false, "select json_value(public.json_value('{}'), '$.a')": true,
+		"select j.fullname from (public.cards c cross join (select 1) x) as j": false, "select json_exists('{}', '$')": false,
 
+		"select json_value('{}', '$')": true, "select (1).fullname": true, "select ((1).fullname).x": true, "select c.fullname from public.cards c(a)": true,
+		"select x.fullname from generate_series(1, 2) x": true, "select x.fullname from generate_series(1, 2) x, (select 1 as fullname) y": true,
+		"select x.fullname from (select * from other) x": true, "select (select x.fullname from generate_series(1, 2) x) from (select 1 as fullname) x": true,
+		"select j.fullname from (public.cards a join public.cards b using (id) as j)": true, "select public.other.fullname from public.other": true,
+		"select x.fullname from (select 1) x, (select 1 as fullname) y": true, "with x(a) as (select 1 as fullname) select x.fullname from x": true,
+		"insert into public.cards values (1) returning (cards).fullname": true, "select x.fullname from (select 1 as fullname) x(a)": true,
 		"select f()": true, "select app.refund(1)": true, "select REFUND2(1)": true, `select "REFUND"(1)`: true, "call tidy()": true, "call app.tidy(1)": true,
 		"select lower('x')": true, "select close(1)": true, "select u.fullname from users u": true, "select (u).fullname from users u": true,
 		"select public.lower('x')": true, "select d.public.refund(1)": true, "select * from app.rows()": true, "insert into t values (app.x())": true,
@@ -65,6 +77,38 @@ func TestActingSessionStaysSo(t *testing.T) {
 			if got := r.ops[0].Guard != nil; got != refused {
 				t.Errorf("as %q: %s: refused %v, want %v", acts, sql, got, refused)
 			}
+		}
+	}
+}
+
+// TestCallBehindADot: x.f is f(x) where x has no column f.
+func TestCallBehindADot(t *testing.T) {
+	p := newPlanned(backing.Backing{
+		Role: "r", Database: "d", SearchPath: []string{"public"}, Calls: []backing.Routine{{Schema: "public", Name: "refund"}, {Schema: "public", Name: "json_value"}},
+		Tables: []backing.Table{{Schema: "public", Name: "cards", Columns: []string{"id", "count"}}},
+	})
+	for _, c := range []struct {
+		sql       string
+		functions []string
+		writes    bool
+	}{
+		{"select c.refund from cards c", []string{"refund"}, true},
+		{"select (c).refund from cards c", []string{"refund"}, true},
+		{"select (1).refund", []string{"refund"}, true},
+		{"select ('s').nextval", []string{"nextval"}, true},
+		{"select (4.0).sqrt", []string{"sqrt"}, false},
+		{"select json_value('{}', '$.a')", []string{"json_value"}, true},
+		{"select c.count, public.cards.count from cards c, public.cards", []string{}, false},
+		{"select x.refund from (select 1 as refund) x", []string{}, false},
+	} {
+		r, err := p.read([]byte(c.sql))
+		if err != nil {
+			t.Errorf("%s: %v", c.sql, err)
+			continue
+		}
+		f := r.ops[0].Facts
+		if got := f["functions"].([]string); !slices.Equal(got, c.functions) || f["writes"] != c.writes {
+			t.Errorf("%s: calls %q, writes %v; want %q, %v", c.sql, got, f["writes"], c.functions, c.writes)
 		}
 	}
 }

@@ -22,6 +22,8 @@ type catalog struct {
 	source map[string]string   // of each mask schema
 	tables map[relation]*table // those that the role may use
 	names  map[string]bool     // of all of these, without schemas
+
+	functions map[string]bool // that may be called, beyond PostgreSQL 15's own, without schemas
 }
 
 // table is what is known of one.
@@ -48,7 +50,10 @@ var ownRelations = func() map[string]bool {
 }()
 
 func newCatalog(b backing.Backing) *catalog {
-	c := &catalog{source: map[string]string{}, tables: map[relation]*table{}, names: map[string]bool{}}
+	c := &catalog{source: map[string]string{}, tables: map[relation]*table{}, names: map[string]bool{}, functions: setOf(b.Builtins)}
+	for _, r := range b.Calls {
+		c.functions[r.Name] = true
+	}
 	for _, t := range b.Tables {
 		made := &table{columns: t.Columns}
 		for _, s := range t.Behind {

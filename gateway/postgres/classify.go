@@ -151,9 +151,16 @@ func (f *facts) deny(rule, say string) {
 }
 
 func (f *facts) visit(m proto.Message) {
+	for _, name := range f.names.dotted(m) {
+		f.mayBeCalled(name)
+	}
 	switch n := m.(type) {
 	case *pg.FuncCall:
-		f.function(n)
+		name := lastName(n.Funcname)
+		if name == "set_config" && n != f.restricts && !harmlessConfig(n) {
+			f.denyFunction(name)
+		}
+		f.called(name, !mayChange(n))
 	case *pg.SelectStmt:
 		f.locks = f.locks || len(n.LockingClause) > 0
 		if call, _ := restriction(n); call != nil {
@@ -168,6 +175,10 @@ func (f *facts) visit(m proto.Message) {
 		f.change("update", n.WhereClause)
 		if n.Relation.GetRelname() == "pg_settings" {
 			f.deny("settings", "Settings are changed with SET, not through pg_settings.")
+		}
+	case *pg.ViewStmt: // what changes such a view changes settings: pg_settings has rules for that
+		if reads(n.Query, "pg_settings") {
+			f.deny("settings", "A view of pg_settings is not allowed: settings could be changed through it.")
 		}
 	case *pg.InsertStmt:
 		f.kinds = append(f.kinds, "insert")
@@ -224,13 +235,17 @@ func (f *facts) copy(n *pg.CopyStmt) {
 	}
 }
 
-func (f *facts) function(n *pg.FuncCall) {
-	name := lastName(n.Funcname)
+// called notes a call of a function.
+func (f *facts) called(name string, harmless bool) {
 	f.functions = append(f.functions, name)
-	f.calls = f.calls || mayChange(n)
-	if name == "set_config" && n != f.restricts && !harmlessConfig(n) || refusedFunction(name) {
-		f.deny("function", fmt.Sprintf("The function %q is not allowed: what it does cannot be inspected.", name))
+	f.calls = f.calls || !harmless
+	if refusedFunction(name) {
+		f.denyFunction(name)
 	}
+}
+
+func (f *facts) denyFunction(name string) {
+	f.deny("function", fmt.Sprintf("The function %q is not allowed: what it does cannot be inspected.", name))
 }
 
 func (f *facts) set(n *pg.VariableSetStmt) {
@@ -269,6 +284,15 @@ func readsColumn(n *pg.Node) bool {
 		if _, ok := m.(*pg.ColumnRef); ok {
 			found = true
 		}
+	})
+	return found
+}
+
+// reads reports whether a table of that name, whatever its schema, is named.
+func reads(n *pg.Node, table string) (found bool) {
+	walk(n.ProtoReflect(), func(m proto.Message) {
+		v, ok := m.(*pg.RangeVar)
+		found = found || ok && v.Relname == table
 	})
 	return found
 }

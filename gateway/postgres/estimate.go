@@ -91,7 +91,7 @@ func meetsOnce(n *pg.Node) bool {
 		switch n := m.(type) {
 		case *pg.FuncCall:
 			once = once && (s == nil || slices.Contains(ofOneRow, lastName(n.Funcname)))
-		case *pg.SubLink, *pg.WithClause, *pg.RangeSubselect, *pg.RangeFunction:
+		case *pg.SubLink, *pg.WithClause, *pg.RangeSubselect, *pg.RangeFunction, *pg.A_Indirection: // which may call one
 			once = false
 		}
 	})

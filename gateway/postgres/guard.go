@@ -77,8 +77,8 @@ func (g *guarded) visit(m proto.Message) {
 	case *pg.ListenStmt: // who sends a notification knows no masks, and often puts the whole changed row in it
 		g.deny("listen-masked", "LISTEN is not allowed where columns are masked: notifications may carry their values.")
 	case *pg.RangeVar:
-		if slices.Contains(statistics, n.Relname) && n.Schemaname != "information_schema" {
-			g.deny("statistics-masked", "Statistics of columns are not shown where columns are masked: they hold values.")
+		if slices.Contains(statistics, n.Relname) && n.Schemaname != "information_schema" || n.Schemaname == "pg_toast" {
+			g.deny("statistics-masked", "Statistics of columns, and where PostgreSQL keeps long values, are not shown where columns are masked.")
 		}
 	case *pg.UpdateStmt:
 		g.written(n.Relation, n)
@@ -109,16 +109,27 @@ func (g *guarded) written(target *pg.RangeVar, in proto.Message) {
 	if a := target.GetAlias().GetAliasname(); a != "" {
 		names[0] = a
 	}
+	known := g.columns(g.plan.Masked[i])
 	walk(in.ProtoReflect(), func(m proto.Message) {
-		if c, ok := m.(*pg.ColumnRef); ok && readsMasked(c, names, g.plan.Masked[i]) {
+		if c, ok := m.(*pg.ColumnRef); ok && readsMasked(c, names, g.plan.Masked[i], known) {
 			g.deny("masked-write", "A statement that changes a masked table can't read its masked columns, nor all of its columns at once; name the others.")
 		}
 	})
 }
 
+// columns are those of a masked table; none if they are not known.
+func (g *guarded) columns(t backing.MaskedTable) []string {
+	i := slices.IndexFunc(g.plan.Tables, func(o backing.Table) bool { return o.Schema == t.Schema && o.Name == t.Table })
+	if i < 0 {
+		return nil
+	}
+	return g.plan.Tables[i].Columns
+}
+
 // readsMasked reports whether a reference may be to a masked column of the
-// table, to its whole row or to all of its columns.
-func readsMasked(c *pg.ColumnRef, names []string, t backing.MaskedTable) bool {
+// table, to its whole row or to all of its columns. A name behind the table's
+// that is none of its columns is a function of its row.
+func readsMasked(c *pg.ColumnRef, names []string, t backing.MaskedTable, known []string) bool {
 	last := c.Fields[len(c.Fields)-1]
 	column := last.GetString_().GetSval()
 	if len(c.Fields) > 1 {
@@ -127,6 +138,11 @@ func readsMasked(c *pg.ColumnRef, names []string, t backing.MaskedTable) bool {
 		}
 	} else if slices.Contains(names, column) {
 		return true // the whole row
+	}
+	if len(c.Fields) > 1 && !slices.Contains(known, column) && !slices.Contains(systemColumns, column) {
+		if _, own := builtins[column]; own || len(known) > 0 {
+			return true
+		}
 	}
 	return last.GetAStar() != nil || slices.ContainsFunc(t.Columns, func(m backing.MaskedColumn) bool { return m.Name == column })
 }

@@ -21,9 +21,11 @@ type resolver struct {
 	tables  map[relation]bool
 	columns []column // in the order in which they were met, with doubles
 
-	compared []column // those whose values are compared, joined, grouped or sorted by
-	params   []int    // parameters that meet a masked column: 1 is $1
-	literals []int    // where literals begin that meet one
+	compared []column                    // those whose values are compared, joined, grouped or sorted by
+	fields   map[*pg.ColumnRef]bool      // of names behind a dot: whether it is a column for certain, and no call (see dotted)
+	outputs  map[*pg.SelectStmt][]string // columns that come out of a query for certain
+	params   []int                       // parameters that meet a masked column: 1 is $1
+	literals []int                       // where literals begin that meet one
 }
 
 // column is one that a statement touches; "*" is any of its relation's.
@@ -37,7 +39,7 @@ func (c column) String() string { return qualified(c.of.String(), c.name) }
 // scope is what names mean at one place. An inner one hides an outer one.
 type scope struct {
 	outer *scope
-	ctes  map[string]bool
+	ctes  map[string][]string // and the columns that each has for certain
 	items []item
 }
 
@@ -45,7 +47,9 @@ type scope struct {
 type item struct {
 	name    string     // by which its columns can be qualified
 	of      []relation // that it may be; none for a subquery, a function, a CTE
+	columns []string   // that it has for certain, besides those of its relation
 	renamed bool       // its columns have names of the statement's own
+	only    bool       // it has no others than columns
 }
 
 // anything is what a construct stands for that is not understood here.
@@ -53,7 +57,7 @@ var anything = item{of: []relation{{"*", "*"}}, renamed: true}
 
 // resolve walks a statement.
 func resolve(n *pg.Node, c *catalog) *resolver {
-	r := &resolver{catalog: c, tables: map[relation]bool{}}
+	r := &resolver{catalog: c, tables: map[relation]bool{}, fields: map[*pg.ColumnRef]bool{}, outputs: map[*pg.SelectStmt][]string{}}
 	r.walk(n.ProtoReflect(), nil)
 	return r
 }
@@ -115,15 +119,16 @@ func (r *resolver) nodes(list []*pg.Node, s *scope) {
 // with visits the queries of a WITH. Without RECURSIVE, each sees those before
 // it alone: in WITH t AS (SELECT * FROM t) the inner t is a table.
 func (r *resolver) with(w *pg.WithClause, outer *scope) *scope {
-	s := &scope{outer: outer, ctes: map[string]bool{}}
+	s := &scope{outer: outer, ctes: map[string][]string{}}
 	for _, n := range w.GetCtes() {
 		if w.Recursive {
-			s.ctes[n.GetCommonTableExpr().GetCtename()] = true
+			s.ctes[n.GetCommonTableExpr().GetCtename()] = nil
 		}
 	}
 	for _, n := range w.GetCtes() {
 		r.node(n, s)
-		s.ctes[n.GetCommonTableExpr().GetCtename()] = true
+		cte := n.GetCommonTableExpr()
+		s.ctes[cte.GetCtename()] = r.named(cte.GetAliascolnames(), cte.GetCtequery().GetSelectStmt())
 	}
 	return s
 }
@@ -140,6 +145,7 @@ func (r *resolver) query(n *pg.SelectStmt, outer *scope) {
 	}
 	// FOR UPDATE OF names what FROM has named.
 	r.children(n.ProtoReflect(), s, "with_clause", "from_clause", "locking_clause", "group_clause", "sort_clause", "distinct_clause")
+	r.outputs[n] = r.output(n, s)
 }
 
 // from visits one item of FROM. Only a LATERAL subquery, or a function, sees
@@ -155,10 +161,10 @@ func (r *resolver) from(n *pg.Node, base *scope, before []item) []item {
 			lateral = base
 		}
 		r.node(f.Subquery, lateral)
-		return []item{{name: f.GetAlias().GetAliasname()}}
+		return []item{{name: f.GetAlias().GetAliasname(), columns: r.named(f.GetAlias().GetColnames(), f.Subquery.GetSelectStmt())}}
 	case n.GetRangeFunction() != nil:
 		r.children(n.GetRangeFunction().ProtoReflect(), lateral)
-		return []item{{name: n.GetRangeFunction().GetAlias().GetAliasname()}}
+		return []item{{name: n.GetRangeFunction().GetAlias().GetAliasname(), columns: r.named(n.GetRangeFunction().GetAlias().GetColnames(), nil)}}
 	case n.GetRangeTableFunc() != nil:
 		r.children(n.GetRangeTableFunc().ProtoReflect(), lateral)
 		return []item{{name: n.GetRangeTableFunc().GetAlias().GetAliasname()}}
@@ -197,17 +203,23 @@ func (r *resolver) join(n *pg.JoinExpr, base *scope, before []item) []item {
 	}
 	r.compared = append(r.compared, r.columns[mark:]...)
 	whole := func(a *pg.Alias) item {
-		j := item{name: a.Aliasname, renamed: len(a.Colnames) > 0}
+		j := item{name: a.Aliasname, renamed: len(a.Colnames) > 0, columns: r.named(a.Colnames, nil)}
 		for _, i := range both {
 			j.of, j.renamed = append(j.of, i.of...), j.renamed || i.renamed
 		}
 		return j
 	}
-	if n.JoinUsingAlias != nil {
-		both = append(both, whole(n.JoinUsingAlias))
+	if n.JoinUsingAlias != nil { // it has those columns alone
+		merged := whole(n.JoinUsingAlias)
+		merged.columns, merged.only = r.named(n.UsingClause, nil), true
+		both = append(both, merged)
 	}
 	if n.Alias != nil {
-		return []item{whole(n.Alias)}
+		j := whole(n.Alias)
+		if !j.renamed {
+			j.columns = r.columnsOf(both)
+		}
+		return []item{j}
 	}
 	return both
 }
@@ -243,24 +255,27 @@ func (r *resolver) mayHold(items []item, name string) bool {
 
 // source is a table in FROM, or a name that WITH gave.
 func (r *resolver) source(n *pg.RangeVar, s *scope) item {
-	i := item{name: n.Relname, renamed: len(n.GetAlias().GetColnames()) > 0}
+	i := item{name: n.Relname, renamed: len(n.GetAlias().GetColnames()) > 0, columns: r.named(n.GetAlias().GetColnames(), nil)}
 	if a := n.GetAlias().GetAliasname(); a != "" {
 		i.name = a
 	}
-	if n.Schemaname == "" && s.isCTE(n.Relname) {
+	if columns, is := s.cte(n.Relname); n.Schemaname == "" && is {
+		if !i.renamed {
+			i.columns = columns
+		}
 		return i
 	}
 	i.of = r.table(n)
 	return i
 }
 
-func (s *scope) isCTE(name string) bool {
+func (s *scope) cte(name string) (columns []string, is bool) {
 	for ; s != nil; s = s.outer {
-		if s.ctes[name] {
-			return true
+		if columns, is = s.ctes[name]; is {
+			return columns, true
 		}
 	}
-	return false
+	return nil, false
 }
 
 // table is what a name of a table may be.
@@ -328,9 +343,10 @@ func (r *resolver) reference(n *pg.ColumnRef, s *scope) {
 	last := parts[len(parts)-1]
 	switch {
 	case len(parts) > 2: // schema.table.column
-		r.touch(r.catalog.find(parts[len(parts)-3], parts[len(parts)-2])[0], last)
+		i := item{of: r.catalog.find(parts[len(parts)-3], parts[len(parts)-2])}
+		r.field(n, r.touchField(i, last))
 	case len(parts) == 2:
-		r.qualified(parts[0], last, s)
+		r.field(n, r.qualified(parts[0], last, s))
 	case last == "*":
 		for ; s != nil && len(s.items) == 0; s = s.outer {
 		}
@@ -344,20 +360,22 @@ func (r *resolver) reference(n *pg.ColumnRef, s *scope) {
 	}
 }
 
-func (r *resolver) qualified(of, name string, s *scope) {
+// qualified reports whether the name is that of a column for certain.
+func (r *resolver) qualified(of, name string, s *scope) (certain bool) {
 	for ; s != nil; s = s.outer {
 		found := false
 		for _, i := range s.items {
 			if i.name == of {
+				certain = r.touchField(i, name) && (certain || !found)
 				found = true
-				r.touchItem(i, name)
 			}
 		}
 		if found {
-			return
+			return certain
 		}
 	}
 	r.touch(relation{"", "*"}, name) // the server knows no such table either
+	return false
 }
 
 // unqualified looks for the nearest tables that hold the column. Those whose

@@ -60,6 +60,11 @@ func TestNamesResolve(t *testing.T) {
 		{"select id from users for update of users", "public.users", "public.users.id"},
 		{"select public.users.ssn from public.users", "public.users", "public.users.ssn"},
 		{"select x.ssn from nothing", "public.nothing sales.nothing", "*.ssn"},
+		{"select u.to_json from users u", "public.users", "public.users.id public.users.name public.users.ssn public.users.to_json"},
+		{"select public.users.to_json from public.users", "public.users", "public.users.id public.users.name public.users.ssn public.users.to_json"},
+		{"select n.to_json, n.body from public.notes n", "public.notes", "public.notes.* public.notes.body public.notes.to_json"},
+		{"select u.ctid, u.id from users u", "public.users", "public.users.ctid public.users.id"},
+		{"delete from cards c where c.quote_literal like '%4000%'", "public.cards", "public.cards.id public.cards.number public.cards.owner public.cards.quote_literal"},
 	} {
 		stmts, err := classify(c.sql, newCatalog(namesPlan))
 		if err != nil {

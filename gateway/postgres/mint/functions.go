@@ -223,15 +223,19 @@ where ` + foreignSchema + ` and (cardinality($1::text[]) = 0 or n.nspname = any(
 	and not (p.provolatile = 'i' and exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'))
 	and (p.proname::text in (select unnest($3::text[])) or p.proname::text in (select unnest($4::text[]))
 		or exists (select from pg_proc b where b.pronamespace = 'pg_catalog'::regnamespace and b.proname = p.proname)
-		or p.pronargs >= 1 and p.pronargs - p.pronargdefaults <= 1
-			and (select t.typtype in ('c', 'd') or t.typname in ('record', 'anyelement', 'anynonarray', 'anycompatible', 'anycompatiblenonarray') from pg_type t where t.oid = p.proargtypes[0]))
+		or p.pronargs >= 1 and p.pronargs - p.pronargdefaults <= 1 and p.proargtypes[0] <> 'internal'::regtype
+		or current_setting('server_version_num')::int < 160000 and p.proname in ('json_array', 'json_arrayagg', 'json_object', 'json_objectagg')
+		or current_setting('server_version_num')::int < 170000 and p.proname in ('json', 'json_exists', 'json_query', 'json_scalar', 'json_serialize', 'json_value', 'merge_action'))
 order by 1 limit $5`
 )
 
 // knownNames is what the room must know of a server's functions: those that
 // it has beyond PostgreSQL 15, and the names by which something else would be
-// met than `call` names. Immutable functions of extensions are no such thing:
-// citext has a max of its own.
+// met than `call` names: those that PostgreSQL's own functions have as well,
+// those that may stand behind a dot, for they take one argument (x.f is f(x)),
+// and those that the room's parser takes for a construct of a later version.
+// Immutable functions of extensions are no such thing: citext has a max of its
+// own.
 type knownNames struct{ builtins, shadows []string }
 
 // readNames reads them for a search path; none stands for all schemas. The

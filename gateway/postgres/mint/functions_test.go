@@ -110,11 +110,14 @@ func TestRoomHearsOfShadows(t *testing.T) {
 	b := newBench(t, routinesShop+`
 		create function app.refund(id int) returns text language sql as $$ select 'app' $$;
 		create extension citext schema public;
-		grant execute on function public.lower(int), public.fullname(users), app.refund(int), public.secret_report() to public;`, "app")
+		create function public.json_value(a text, b text) returns text language sql as $$ select a $$;
+		create function public.both(a text, b text) returns text language sql as $$ select a $$;
+		create function public.one(a text, b text default '') returns text language sql as $$ select a $$;
+		grant execute on function public.lower(int), public.fullname(users), app.refund(int), public.secret_report(), public.json_value(text, text), public.both(text, text), public.one(text, text) to public;`, "app")
 	g := b.ask(t, caller("public.refund(int)", "app.close(int,text)"))
 	b.mint(t, &g)
 	p, err := backing.Parse(g.Backing)
-	if want := []string{"fullname", "lower", "refund"}; err != nil || !slices.Equal(p.Shadows, want) {
+	if want := []string{"citextsend", "fullname", "json_value", "lower", "one", "refund"}; err != nil || !slices.Equal(p.Shadows, want) {
 		t.Errorf("shadows are %q, %v; want %q", p.Shadows, err, want)
 	}
 	b.end(t, g)
