@@ -64,6 +64,37 @@ func (g *guarded) deny(rule, say string) {
 	}
 }
 
+// limits reports whether rows of some table are hidden.
+func (g *guarded) limits() bool {
+	return slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool { return t.Limited })
+}
+
+// conflict refuses to read the row that ON CONFLICT DO UPDATE meets where it
+// may be a hidden one: PostgreSQL evaluates SET and WHERE of it before it holds
+// the view's condition against the outcome, so that an error, or none, tells
+// what is in it. What was to be inserted may be read.
+func (g *guarded) conflict(n *pg.InsertStmt) {
+	if n.OnConflictClause == nil || !g.limits() || g.shownWhole(n.Relation) {
+		return
+	}
+	for _, part := range append(slices.Clone(n.OnConflictClause.TargetList), n.OnConflictClause.WhereClause) {
+		walk(part.ProtoReflect(), func(m proto.Message) {
+			c, ok := m.(*pg.ColumnRef)
+			if ok && (len(c.Fields) != 2 || c.Fields[0].GetString_().GetSval() != "excluded") || n.Relation.GetAlias().GetAliasname() == "excluded" {
+				g.deny("conflict-limited", "Where rows are limited, ON CONFLICT DO UPDATE may read of columns only those of excluded: the row that it meets may be a hidden one. Use UPDATE, or write schema.table if its rows are not limited.")
+			}
+		})
+	}
+}
+
+// shownWhole reports whether a table is for certain one whose rows are all
+// shown: without its schema it may be a view that the session made.
+func (g *guarded) shownWhole(r *pg.RangeVar) bool {
+	of := func(schema, table string) bool { return r.GetSchemaname() == schema && r.GetRelname() == table }
+	return slices.ContainsFunc(g.plan.Tables, func(t backing.Table) bool { return of(t.Schema, t.Name) }) &&
+		!slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool { return t.Limited && of(t.Schema, t.Table) })
+}
+
 // statistics hold values of columns.
 var statistics = []string{"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs", "pg_stat_statements"}
 
@@ -71,7 +102,7 @@ func (g *guarded) visit(m proto.Message) {
 	g.definition(m)
 	switch n := m.(type) {
 	case *pg.ExplainStmt: // the planner's statistics are of all rows, and its guesses tell values of hidden ones
-		if slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool { return t.Limited }) {
+		if g.limits() {
 			g.deny("explain-limited", "EXPLAIN is not allowed where rows are limited: what the planner expects also rests on the hidden ones.")
 		}
 	case *pg.ListenStmt: // who sends a notification knows no masks, and often puts the whole changed row in it
@@ -87,6 +118,7 @@ func (g *guarded) visit(m proto.Message) {
 	case *pg.MergeStmt:
 		g.written(n.Relation, n)
 	case *pg.InsertStmt: // what it selects is read through views
+		g.conflict(n)
 		for _, r := range n.ReturningList {
 			g.written(n.Relation, r)
 		}
