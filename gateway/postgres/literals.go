@@ -131,12 +131,16 @@ func mayHoldPassword(literal []byte) bool {
 	if bytes.Contains(literal, []byte("://")) {
 		return true
 	}
-	for i := 0; i+len("passw") <= len(literal); i++ {
-		if literal[i]|0x20 == 'p' && bytes.EqualFold(literal[i:i+len("passw")], []byte("passw")) {
+	for i, c := range literal {
+		if c|0x20 == 'p' && (beginsWith(literal[i:], "passw") || beginsWith(literal[i:], "pwd")) {
 			return true
 		}
 	}
 	return false
+}
+
+func beginsWith(text []byte, word string) bool {
+	return len(text) >= len(word) && bytes.EqualFold(text[:len(word)], []byte(word))
 }
 
 func afterParameter(text []byte, i int) int {

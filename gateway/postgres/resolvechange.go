@@ -62,7 +62,7 @@ func (r *resolver) set(list []*pg.Node, of []relation, s *scope) {
 			r.touch(rel, t.GetName())
 		}
 		r.children(n.ProtoReflect(), s)
-		if t.GetVal() != nil && r.anyMasked(of, t.GetName()) {
+		if t.GetVal() != nil && (r.anyMasked(of, t.GetName()) || namesPassword(t.GetName())) {
 			r.withhold(t.Val)
 		}
 	}
@@ -195,7 +195,9 @@ func (r *resolver) expression(m protoreflect.Message, s *scope) bool {
 		r.meets(n, mark, n.Arg != nil, n.Arg != nil)
 	case *pg.FuncCall:
 		r.children(m, s)
-		r.meets(n, mark, false, true)
+		if r.meets(n, mark, false, true); takesPassword(lastName(n.Funcname)) {
+			r.withhold(n)
+		}
 	case *pg.SubLink:
 		r.children(m, s)
 		r.meets(n, mark, n.Testexpr != nil, n.Testexpr != nil)
@@ -252,7 +254,7 @@ func (r *resolver) withholdRows(n *pg.SelectStmt, of []relation, names []string)
 // withholdRow looks at the values for columns of these names, in their order.
 func (r *resolver) withholdRow(values []*pg.Node, of []relation, names []string) {
 	for i, v := range values {
-		if v != nil && i < len(names) && r.anyMasked(of, names[i]) {
+		if v != nil && i < len(names) && (r.anyMasked(of, names[i]) || namesPassword(names[i])) {
 			r.withhold(v)
 		}
 	}

@@ -25,13 +25,13 @@ type secrets struct {
 func secretsOf(text string, s *statement) secrets {
 	out := secrets{params: uniq(slices.Clone(s.names.params))}
 	execute := s.node.GetExecuteStmt() != nil || s.node.GetExplainStmt().GetQuery().GetExecuteStmt() != nil
-	named := strings.Contains(strings.ToLower(text[s.from:s.to]), "passw") || strings.Contains(text[s.from:s.to], "://")
+	named := namesPassword(text[s.from:s.to]) || strings.Contains(text[s.from:s.to], "://")
 	if len(s.names.literals) == 0 && !execute && !named {
 		return out
 	}
 	tokens := scan(text[s.from:s.to])
 	value := len(tokens)
-	if strings.Contains(strings.ToLower(s.node.GetVariableSetStmt().GetName()), "passw") {
+	if namesPassword(s.node.GetVariableSetStmt().GetName()) {
 		value = assigned(tokens)
 	}
 	for i, t := range tokens {
@@ -84,11 +84,31 @@ func literalAt(tokens []*pg.ScanToken, i int) [2]int {
 	return [2]int{int(tokens[i].Start), end}
 }
 
-// credential is a text that carries a password: of libpq, or a URL.
-var credential = regexp.MustCompile(`(?i)passw(or)?d\s*=|://[^/\s'@]*:[^/\s'@]+@`)
+// credential is a text that carries a password: of libpq or ODBC, or a URL.
+var credential = regexp.MustCompile(`(?i)(passw(or)?d|pwd)\s*=|://[^\s@]*:[^\s@]+@`)
+
+// passwordWords are within the names of passwords. mayHoldPassword looks for
+// the same.
+var passwordWords = []string{"passw", "pwd"}
+
+func namesPassword(text string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(passwordWords, func(w string) bool { return strings.Contains(text, w) })
+}
+
+// takesPassword reports whether a function of pgcrypto's takes a password or a
+// key, wherever among its arguments.
+func takesPassword(function string) bool {
+	switch function {
+	case "crypt", "hmac", "encrypt", "encrypt_iv", "decrypt", "decrypt_iv":
+		return true
+	}
+	return strings.HasPrefix(function, "pgp_sym_") || strings.HasPrefix(function, "pgp_pub_decrypt")
+}
 
 // isPassword reports whether the literal is a password: a word before it says
-// so, or it has one within.
+// so, or another literal that it is joined to or listed after, or it has one
+// within.
 func isPassword(text string, tokens []*pg.ScanToken, i int) bool {
 	if !isLiteral(tokens[i].Token) {
 		return false
@@ -96,12 +116,7 @@ func isPassword(text string, tokens []*pg.ScanToken, i int) bool {
 	if credential.MatchString(text[tokens[i].Start:tokens[i].End]) {
 		return true
 	}
-	for _, t := range tokens[max(0, i-2):i] {
-		if !isLiteral(t.Token) && strings.Contains(strings.ToLower(text[t.Start:t.End]), "passw") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(tokens[max(0, i-2):i], func(t *pg.ScanToken) bool { return namesPassword(text[t.Start:t.End]) })
 }
 
 // quoted is how a string is written, for texts that nothing else understands.
@@ -113,8 +128,7 @@ var quoted = regexp.MustCompile(`'(?:[^']|'')*'?`)
 // text that could not be read and has a password, nothing is.
 func (p *planned) refusedText(text, why string, unread bool, withhold func([]byte) string) (shown, say string) {
 	masks := slices.ContainsFunc(p.Masked, func(t backing.MaskedTable) bool { return len(t.Columns) > 0 })
-	low := strings.ToLower(text)
-	named := strings.Contains(low, "passw") || credential.MatchString(low)
+	named := namesPassword(text) || credential.MatchString(text) || identified.MatchString(text)
 	if !masks && !named {
 		return text, why
 	}
@@ -123,6 +137,9 @@ func (p *planned) refusedText(text, why string, unread bool, withhold func([]byt
 	}
 	return quoted.ReplaceAllStringFunc(text, func(s string) string { return withhold(unquote(s)) }), notUnderstood
 }
+
+// identified is how other databases say it.
+var identified = regexp.MustCompile(`(?i)\bidentified\s`)
 
 const notUnderstood = "The text was not understood, or not allowed as it is."
 
