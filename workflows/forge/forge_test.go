@@ -198,6 +198,21 @@ func TestReviewsAreReadToTheEnd(t *testing.T) {
 	}
 }
 
+// TestReviewBehindAFullPageIsSeen: the page before it is the same as ever.
+func TestReviewBehindAFullPageIsSeen(t *testing.T) {
+	w := newWorld(t)
+	ref, _ := w.request()
+	for n := 1; n <= perPage+1; n++ {
+		w.approve("bob", ref)
+		if n < perPage {
+			continue
+		}
+		if p, err := w.forge.Pull(t.Context(), ref); err != nil || len(p.Reviews) != n {
+			t.Fatalf("got %d reviews, error %v, want %d", len(p.Reviews), err, n)
+		}
+	}
+}
+
 // TestReadingAgainCostsNothing: answers that did not change are 304s, which GitHub
 // does not count.
 func TestReadingAgainCostsNothing(t *testing.T) {

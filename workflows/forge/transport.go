@@ -3,10 +3,13 @@ package forge
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -112,13 +115,13 @@ func (c *conditional) RoundTrip(req *http.Request) (*http.Response, error) {
 	if known && res.StatusCode == http.StatusNotModified {
 		return old.again(res), nil
 	}
-	if err := c.keep(key, res); err != nil {
+	if err := c.keep(key, req, res); err != nil {
 		return nil, err
 	}
 	return res, nil
 }
 
-func (c *conditional) keep(key string, res *http.Response) error {
+func (c *conditional) keep(key string, req *http.Request, res *http.Response) error {
 	etag := res.Header.Get("ETag")
 	if res.StatusCode != http.StatusOK || etag == "" {
 		return nil
@@ -128,10 +131,22 @@ func (c *conditional) keep(key string, res *http.Response) error {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
-	if len(body) <= maxETagEntry {
+	if len(body) <= maxETagEntry && !fullLastPage(req, res, body) {
 		c.kept.put(key, answer{etag: etag, header: res.Header.Clone(), body: body}, len(body)+len(key)+1024)
 	}
 	return nil
+}
+
+// fullLastPage reports a page that is full and names no next one. With one entry
+// more there will be a next, and yet this page is the same: where its ETag stands
+// for the entries alone, a 304 would hide a review that was written since.
+func fullLastPage(req *http.Request, res *http.Response, body []byte) bool {
+	most, err := strconv.Atoi(req.URL.Query().Get("per_page"))
+	if err != nil || strings.Contains(res.Header.Get("Link"), `rel="next"`) {
+		return false
+	}
+	var entries []json.RawMessage
+	return json.Unmarshal(body, &entries) == nil && len(entries) >= most
 }
 
 // again is the kept answer, with today's rate limit.
