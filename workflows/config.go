@@ -41,6 +41,7 @@ const (
 	maxReviews      = 500
 	maxCommitsRead  = 20 // distinct commits whose reviews we evaluate, newest first
 	maxCommands     = 50 // a reading
+	maxCommandsEach = 10 // of one person
 	maxReplies      = 10
 	maxReplyLength  = 500
 	maxGrantsPerPR  = 50

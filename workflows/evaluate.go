@@ -62,6 +62,9 @@ func (a *Activities) assess(ctx context.Context, pull Pull) (*assessment, error)
 		s.refusal = "The pull request comes from a fork. Push the branch to this repository and open it from there."
 		return s, nil
 	}
+	if n := len(decisive(pull.Reviews)); n > maxReviews {
+		s.pull.Unread = fmt.Sprintf("reviews of %d people", n)
+	}
 	if err := a.learnPushers(ctx, &s.pull); err != nil {
 		return nil, err
 	}
@@ -107,44 +110,6 @@ func (a *Activities) evaluateHead(ctx context.Context, s *assessment) (err error
 		s.refusal = splitIt(len(s.eval.Changes), "grants", maxGrantsPerPR)
 	}
 	return nil
-}
-
-func splitIt(n int, what string, most int) string {
-	return fmt.Sprintf("The pull request changes %d %s, and at most %d are judged together. Split it.", n, what, most)
-}
-
-// tooMany says why a commit is not evaluated, or nothing. Files are counted
-// before any is parsed: thousands that are made to be slow would keep the
-// server from everything else for minutes.
-func tooMany(base, head access.Tree) string {
-	if n := differing(base, head, "grants/"); n > maxGrantsPerPR {
-		return splitIt(n, "grants", maxGrantsPerPR)
-	}
-	if n := differing(base, head, "policies/"); n > maxPolicyFiles {
-		return splitIt(n, "policy files", maxPolicyFiles)
-	}
-	return ""
-}
-
-// differing counts the files below a folder that only one of the trees has, or
-// that are not the same in both.
-func differing(base, head access.Tree, folder string) (n int) {
-	blobs := map[string]string{}
-	for _, f := range base.Files {
-		if strings.HasPrefix(f.Path, folder) {
-			blobs[f.Path] = f.Blob
-		}
-	}
-	for _, f := range head.Files {
-		if !strings.HasPrefix(f.Path, folder) {
-			continue
-		}
-		if blob, ok := blobs[f.Path]; !ok || blob != f.Blob {
-			n++
-		}
-		delete(blobs, f.Path)
-	}
-	return n + len(blobs)
 }
 
 // evaluate plans what differs between two commits. One that is not read whole,
@@ -277,6 +242,8 @@ func unusable(p Pull) string {
 	switch {
 	case p.Draft:
 		return "The pull request is a draft. Mark it as ready before anybody can approve it."
+	case p.Unread != "":
+		return fmt.Sprintf("It has %s, and Tidegate reads no more of one pull request, so nobody can tell who else objected. Open a new one.", p.Unread)
 	case len(p.Unknown) > 0:
 		return fmt.Sprintf("GitHub knows no account for %d of the committers, so nobody can tell whether they approve their own work. Commit with an address that belongs to an account.", len(p.Unknown))
 	case len(p.Unpushed) > 0:
@@ -388,10 +355,10 @@ func (v sight) of(id string, head access.Plan) []access.Review {
 
 func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, error) {
 	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}}
-	v.reviews = decisive(s.pull.Reviews)
-	if n := len(v.reviews); n > maxReviews {
-		return v, access.Errorf(access.CodeTooLarge, "%d people reviewed this pull request, and at most %d are counted. Open a new one.", n, maxReviews)
+	if s.pull.Unread != "" {
+		return v, nil // none of them counts
 	}
+	v.reviews = decisive(s.pull.Reviews)
 	for _, r := range slices.Backward(v.reviews) {
 		if err := a.look(ctx, s, v, r.Commit); err != nil {
 			return v, err

@@ -101,6 +101,9 @@ func (a *Activities) approvedFor(ctx context.Context, row access.Grant, until ti
 	if err != nil {
 		return err
 	}
+	if s.pull.Unread != "" {
+		return access.Errorf(access.CodeDenied, "%s", unusable(s.pull))
+	}
 	longer := row.Plan.Request
 	longer.Lasts, longer.From, longer.Until = access.Seconds(until.Sub(row.NotBefore)/time.Second), time.Time{}, time.Time{}
 	plan, diags := planner.Replan(s.adopted, s.directory, longer)

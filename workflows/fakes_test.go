@@ -32,22 +32,25 @@ type world struct {
 	mu    sync.Mutex
 	clock func() time.Time
 
-	pulls    map[int]*Pull
-	trees    map[string]access.Tree
-	main     string
-	behind   map[string]int // commit on main -> pull request
-	commands []Command
-	policy   []int // pull requests that changed policies, in order
-	tidied   []string
-	meddled  []Meddling
-	movers   []access.User // of the branch, as the forge says; nil is the author
-	silent   bool          // the forge can't say who pushed
-	reports  []Report
-	shown    []access.Held
-	merges   int
-	judged   int               // evaluations
-	outside  map[string]bool   // commits that change more than grants and policies
-	links    map[string]string // commits that can't be read whole, and why
+	pulls      map[int]*Pull
+	trees      map[string]access.Tree
+	main       string
+	behind     map[string]int // commit on main -> pull request
+	commands   []Command
+	partial    bool  // there are more comments
+	unreadable bool  // pull requests can't be read
+	nobody     bool  // and nobody is known
+	policy     []int // pull requests that changed policies, in order
+	tidied     []string
+	meddled    []Meddling
+	movers     []access.User // of the branch, as the forge says; nil is the author
+	silent     bool          // the forge can't say who pushed
+	reports    []Report
+	shown      []access.Held
+	merges     int
+	judged     int               // evaluations
+	outside    map[string]bool   // commits that change more than grants and policies
+	links      map[string]string // commits that can't be read whole, and why
 
 	grants  map[access.GrantKey]access.Grant
 	seq     int64
@@ -203,6 +206,9 @@ func (w fakeForge) Pull(_ context.Context, ref Ref) (Pull, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p, ok := w.pulls[ref.Number]
+	if w.unreadable {
+		return Pull{}, access.Errorf(access.CodeUnavailable, "GitHub answered 502.")
+	}
 	if !ok {
 		return Pull{}, access.Errorf(access.CodeNotFound, "no pull request %d", ref.Number)
 	}
@@ -280,6 +286,9 @@ func (w fakeForge) PolicyPulls(context.Context) ([]int, error) {
 func (w fakeForge) Directory(context.Context, []string, []string) (access.Directory, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.nobody {
+		return access.Directory{}, access.Errorf(access.CodeUnavailable, "GitHub answered 502.")
+	}
 	return access.Directory{
 		Users: map[string]access.User{"alice": alice, "bob": bob, "carol": carol, "mallory": mallory},
 		Teams: map[string]access.Team{"acme/dba": {ID: w.teamID, Name: "acme/dba", Members: slices.Clone(w.team)}},
@@ -300,10 +309,10 @@ func (w fakeForge) PublishHeld(_ context.Context, _ Ref, h access.Held) error {
 	return nil
 }
 
-func (w fakeForge) Comments(context.Context, Ref) ([]Command, []Meddling, error) {
+func (w fakeForge) Comments(context.Context, Ref) (Talk, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.commands), slices.Clone(w.meddled), nil
+	return Talk{slices.Clone(w.commands), slices.Clone(w.meddled), w.partial}, nil
 }
 
 func (w fakeForge) Outside(_ context.Context, _, head string) (bool, error) {

@@ -45,9 +45,9 @@ type Forge interface {
 	Publish(ctx context.Context, ref Ref, r Report) error
 	// PublishHeld shows (or closes) a held operation in its check run and names it in the comment.
 	PublishHeld(ctx context.Context, ref Ref, h access.Held) error
-	// Comments lists the commands in unedited comments, and what others than
-	// Tidegate did to the comments of its own.
-	Comments(ctx context.Context, ref Ref) ([]Command, []Meddling, error)
+	// Comments reads the newest comments: the commands in unedited ones, and
+	// what others than Tidegate did to the comments of its own.
+	Comments(ctx context.Context, ref Ref) (Talk, error)
 	// Outside reports whether head differs from base anywhere but in grants/
 	// and policies/: there nothing that Tidegate counts was agreed to.
 	Outside(ctx context.Context, base, head string) (bool, error)
@@ -76,6 +76,14 @@ type Pull struct {
 	Excluded map[int64]string `json:"excluded"`        // author, committers, co-authors: id -> why
 	Unknown  []string         `json:"unknown"`         // committers whom the forge can't name: nobody's approval counts while there are any, which the report says
 	Unpushed []string         `json:"unpushed"`        // commits whose pusher is not known, which is not the forge's to know: the same
+	Unread   string           `json:"unread"`          // what it has more of than is read, in words: the same
+}
+
+// Talk is what the comments of a pull request say, the oldest first.
+type Talk struct {
+	Commands []Command  `json:"commands"`
+	Meddled  []Meddling `json:"meddled"`
+	Partial  bool       `json:"partial"` // there are older ones: whether ours were edited is not known
 }
 
 // Command is a slash command in a comment: "/tidegate approve H7 3fa9c2d1".

@@ -72,21 +72,28 @@ func hear(ctx workflow.Context) *hearing {
 	return heard
 }
 
+// turn reads the comments and then the pull request. Both are partly anybody's:
+// however one of them can't be read, the other is. What failed is tried again in
+// the next turn: an endless trying would hear no command meanwhile.
 func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) error {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: silence, RetryPolicy: patient()})
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: silence,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumAttempts: 4}})
 	if read {
-		// Comments are anybody's: however they can't be read, what was merged
-		// must land. They are read again in the next turn.
 		var said []string
-		few := workflow.WithRetryPolicy(ctx, temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumAttempts: 3})
-		if err := workflow.ExecuteActivity(few, activityCommands, in.Ref).Get(ctx, &said); err != nil {
-			if temporal.IsCanceledError(err) {
-				return err
-			}
-			workflow.GetLogger(ctx).Error("comments not read", "error", err)
+		if err := tried(ctx, workflow.ExecuteActivity(ctx, activityCommands, in.Ref).Get(ctx, &said)); err != nil {
+			return err
 		}
 		in.Replies = append(in.Replies, said...)
 		in.Replies = in.Replies[max(0, len(in.Replies)-maxReplies):]
 	}
-	return workflow.ExecuteActivity(ctx, activityFollow, FollowInput{Ref: in.Ref, Replies: in.Replies}).Get(ctx, out)
+	return tried(ctx, workflow.ExecuteActivity(ctx, activityFollow, FollowInput{Ref: in.Ref, Replies: in.Replies}).Get(ctx, out))
+}
+
+// tried logs a failure; only a cancelled workflow stops.
+func tried(ctx workflow.Context, err error) error {
+	if err == nil || temporal.IsCanceledError(err) {
+		return err
+	}
+	workflow.GetLogger(ctx).Error("pull request not read", "error", err)
+	return nil
 }

@@ -26,21 +26,6 @@ func named(f access.File) (access.Request, bool) {
 	return access.Request{ID: m[1], File: f.Path}, true
 }
 
-// brought are the grant files that head has and base has not, or other than it.
-func brought(base, head access.Tree) (out []access.Change) {
-	for _, f := range head.Files {
-		r, ok := named(f)
-		if was := blobOf(base, f.Path); ok && was != f.Blob {
-			c := access.Change{Kind: access.ChangeAdded, Request: r, Blob: f.Blob}
-			if was != "" {
-				c.Kind = access.ChangeEdited
-			}
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
 // unknownOn are the requests on main whose ids the ledger does not know.
 func (a *Activities) unknownOn(ctx context.Context, main access.Tree) (out []access.File, err error) {
 	for _, f := range main.Files {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,15 +14,18 @@ import (
 	"github.com/tidegate/tidegate/workflows"
 )
 
+// maxTalkPages bounds one reading, of 50 comments each.
+const maxTalkPages = 20
+
 // commentsQuery asks for the comments with their edits. REST has whole seconds
 // and no editor: there a comment that was edited within its second looks new,
 // and nobody can tell who edited it.
-const commentsQuery = `query TidegateComments($owner: String!, $name: String!, $number: Int!, $after: String) {
+const commentsQuery = `query TidegateComments($owner: String!, $name: String!, $number: Int!, $before: String) {
   repository(owner: $owner, name: $name) {
     databaseId
     pullRequest(number: $number) {
-      comments(first: 50, after: $after) {
-        pageInfo { hasNextPage endCursor }
+      comments(last: 50, before: $before) {
+        pageInfo { hasPreviousPage startCursor }
         nodes {
           fullDatabaseId
           body
@@ -85,35 +89,35 @@ func (c *talk) edited() bool { return c.LastEdited != nil || c.WasEdited || c.Ed
 
 // Comments lists the commands of people in comments that were never edited: an
 // edited comment may have been written by anybody with write access. And it
-// lists what others did to our own comments.
-func (f *Forge) Comments(ctx context.Context, ref workflows.Ref) ([]workflows.Command, []workflows.Meddling, error) {
+// lists what others did to our own comments. Of many comments the newest are
+// read, so that nobody can put what is said now out of reach.
+func (f *Forge) Comments(ctx context.Context, ref workflows.Ref) (out workflows.Talk, err error) {
 	if err := f.serve(ctx, ref.Repo); err != nil {
-		return nil, nil, err
+		return out, err
 	}
 	me, err := f.Self(ctx)
 	if err != nil {
-		return nil, nil, err
+		return out, err
 	}
-	all, err := f.talks(ctx, ref)
+	all, whole, err := f.talks(ctx, ref)
 	if err != nil {
-		return nil, nil, err
+		return out, err
 	}
-	var commands []workflows.Command
-	var meddled []workflows.Meddling
 	for _, c := range all {
 		id, err := strconv.ParseInt(c.ID, 10, 64)
 		if err != nil || id <= 0 {
-			return nil, nil, access.Errorf(access.CodeUnavailable, "GitHub did not say the id of a comment.")
+			return workflows.Talk{}, access.Errorf(access.CodeUnavailable, "GitHub did not say the id of a comment.")
 		}
 		by := c.Author.user()
 		if by.ID == me.ID {
-			meddled = append(meddled, c.meddling(id, me)...)
+			out.Meddled = append(out.Meddled, c.meddling(id, me)...)
 		}
 		if by.ID != 0 && !by.Bot && !c.edited() {
-			commands = append(commands, c.commands(id, by)...)
+			out.Commands = append(out.Commands, c.commands(id, by)...)
 		}
 	}
-	return commands, meddled, nil
+	out.Partial = !whole
+	return out, nil
 }
 
 func (c *talk) commands(id int64, by access.User) []workflows.Command {
@@ -141,44 +145,41 @@ func (c *talk) meddling(id int64, me access.User) []workflows.Meddling {
 	return out
 }
 
-// talks reads all comments of a pull request, the oldest first.
-func (f *Forge) talks(ctx context.Context, ref workflows.Ref) ([]*talk, error) {
-	var all []*talk
-	after := (*string)(nil)
-	for range maxCommentPages * 2 {
+// talks reads the newest comments of a pull request; its answer has the oldest
+// of them first, and says whether they are all.
+func (f *Forge) talks(ctx context.Context, ref workflows.Ref) (all []*talk, whole bool, err error) {
+	before := (*string)(nil)
+	for range maxTalkPages {
 		var out struct {
 			Repository *struct {
 				ID   int64 `json:"databaseId"`
 				Pull *struct {
 					Comments struct {
 						Page struct {
-							More bool   `json:"hasNextPage"`
-							End  string `json:"endCursor"`
+							More  bool   `json:"hasPreviousPage"`
+							Start string `json:"startCursor"`
 						} `json:"pageInfo"`
 						nodes[*talk]
 					} `json:"comments"`
 				} `json:"pullRequest"`
 			} `json:"repository"`
 		}
-		vars := map[string]any{"owner": f.cfg.Owner, "name": f.cfg.Repo, "number": ref.Number, "after": after}
+		vars := map[string]any{"owner": f.cfg.Owner, "name": f.cfg.Repo, "number": ref.Number, "before": before}
 		if err := f.graph(ctx, commentsQuery, vars, &out); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if out.Repository == nil || out.Repository.Pull == nil || out.Repository.ID != ref.Repo {
-			return nil, access.Errorf(access.CodeNotFound, "GitHub does not have pull request %d, or does not show it to Tidegate.", ref.Number)
+			return nil, false, access.Errorf(access.CodeNotFound, "GitHub does not have pull request %d, or does not show it to Tidegate.", ref.Number)
 		}
 		list := &out.Repository.Pull.Comments
-		for _, c := range list.Nodes {
-			if c != nil {
-				all = append(all, c)
-			}
-		}
+		page := slices.DeleteFunc(list.Nodes, func(c *talk) bool { return c == nil })
+		all = append(page, all...)
 		if !list.Page.More {
-			return all, nil
+			return all, true, nil
 		}
-		after = &list.Page.End
+		before = &list.Page.Start
 	}
-	return nil, access.Errorf(access.CodeTooLarge, "The pull request has more than %d comments; open a new one.", maxCommentPages*2*50)
+	return all, false, nil
 }
 
 // graph asks GitHub's GraphQL interface, which stands beside REST on

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,9 +43,9 @@ func TestCommandEditedWithinItsSecond(t *testing.T) {
 	if err != nil || !isNew(rest[0]) {
 		t.Fatalf("got error %v: the test needs a comment that looks new by REST", err)
 	}
-	got, _, err := w.forge.Comments(t.Context(), ref)
-	if err != nil || len(got) != 0 {
-		t.Errorf("got commands %+v, error %v, want none", got, err)
+	got, err := w.forge.Comments(t.Context(), ref)
+	if err != nil || len(got.Commands) != 0 {
+		t.Errorf("got commands %+v, error %v, want none", got.Commands, err)
 	}
 }
 
@@ -59,11 +61,11 @@ func TestEditsOfOurComment(t *testing.T) {
 	}
 	meddled := func() []workflows.Meddling {
 		t.Helper()
-		_, list, err := w.forge.Comments(t.Context(), ref)
+		talk, err := w.forge.Comments(t.Context(), ref)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return list
+		return talk.Meddled
 	}
 	publish("one")
 	for range 60 { // our own edits are many, and none of them is anybody else's
@@ -97,10 +99,8 @@ func TestCommentsAreWholeOrRefused(t *testing.T) {
 		"not found":          {200, `{"data":null,"errors":[{"type":"NOT_FOUND","message":"no"}]}`, access.CodeNotFound},
 		"nothing":            {200, `{}`, access.CodeUnavailable},
 		"other repository":   {200, `{"data":{"repository":{"databaseId":5,"pullRequest":{"comments":{"pageInfo":{},"nodes":[]}}}}}`, access.CodeNotFound},
-		"no id": {200, `{"data":{"repository":{"databaseId":1001,"pullRequest":{"comments":{"pageInfo":{"hasNextPage":false},"nodes":[{"body":"/tidegate revoke"}]}}}}}`,
+		"no id": {200, `{"data":{"repository":{"databaseId":1001,"pullRequest":{"comments":{"pageInfo":{"hasPreviousPage":false},"nodes":[{"body":"/tidegate revoke"}]}}}}}`,
 			access.CodeUnavailable},
-		"without end": {200, `{"data":{"repository":{"databaseId":1001,"pullRequest":{"comments":{"pageInfo":{"hasNextPage":true,"endCursor":"x"},"nodes":[]}}}}}`,
-			access.CodeTooLarge},
 		"forbidden": {403, `{"message":"no"}`, access.CodeDenied},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,9 +117,97 @@ func TestCommentsAreWholeOrRefused(t *testing.T) {
 				_, _ = io.WriteString(rw, c.body)
 			}))
 			w.wrap.Store(&changed)
-			_, _, err := w.forge.Comments(t.Context(), ref)
+			_, err := w.forge.Comments(t.Context(), ref)
 			wantCode(t, err, c.want)
 		})
+	}
+}
+
+// TestNewestCommentsAreRead: however many comments mallory writes, what is said
+// after them is heard, in its order, and that there is more is told.
+func TestNewestCommentsAreRead(t *testing.T) {
+	w := newWorld(t)
+	ref, _ := w.request()
+	real, pages := http.Handler(w.hub), 0
+	endless := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/graphql" {
+			real.ServeHTTP(rw, r)
+			return
+		}
+		pages++
+		rec := httptest.NewRecorder()
+		real.ServeHTTP(rec, r)
+		rw.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(rw, strings.Replace(rec.Body.String(), `"hasPreviousPage":false`, `"hasPreviousPage":true`, 1))
+	}))
+	for i := range 60 {
+		w.say("mallory", ref, fmt.Sprintf("/tidegate explain %d", i))
+	}
+	w.say("bob", ref, "/tidegate revoke")
+	got, err := w.forge.Comments(t.Context(), ref)
+	if err != nil || got.Partial || len(got.Commands) != 61 || got.Commands[0].Args[0] != "0" || got.Commands[60].Verb != "revoke" {
+		t.Fatalf("got %+v, error %v, want all 61 in their order", got, err)
+	}
+	w.wrap.Store(&endless)
+	got, err = w.forge.Comments(t.Context(), ref)
+	if err != nil || !got.Partial || pages != maxTalkPages || got.Commands[len(got.Commands)-1].Verb != "revoke" {
+		t.Errorf("got %+v after %d pages, error %v, want the newest and to hear of more", got, pages, err)
+	}
+}
+
+// TestReviewsWithoutEnd leave a pull request that can be read, and is said to be
+// too much.
+func TestReviewsWithoutEnd(t *testing.T) {
+	w := newWorld(t)
+	ref, _ := w.request()
+	w.approve("bob", ref)
+	real := http.Handler(w.hub)
+	endless := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/reviews") {
+			r.URL.RawQuery = ""
+			rw.Header().Set("Link", fmt.Sprintf(`<%s%s?page=2>; rel="next"`, w.srv.URL, r.URL.Path))
+		}
+		real.ServeHTTP(rw, r)
+	}))
+	w.wrap.Store(&endless)
+	p, err := w.forge.Pull(t.Context(), ref)
+	if err != nil || p.Unread == "" || len(p.Reviews) != maxReviewPages {
+		t.Errorf("got %d reviews, %q unread, error %v, want what was read and that there is more", len(p.Reviews), p.Unread, err)
+	}
+}
+
+// TestReportAmongManyComments: our comment is among the first, and edited there;
+// where it is not found, none is made anew each time.
+func TestReportAmongManyComments(t *testing.T) {
+	w := newWorld(t)
+	ref, head := w.request()
+	report := func() error { // by a forge that has kept no answers
+		return w.newForge().Publish(t.Context(), ref, workflows.Report{Head: head, Refusal: "It is a crowd."})
+	}
+	real := http.Handler(w.hub)
+	endless := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/comments") && r.Method == http.MethodGet {
+			r.URL.RawQuery = ""
+			rw.Header().Set("Link", fmt.Sprintf(`<%s%s?page=2>; rel="next"`, w.srv.URL, r.URL.Path))
+		}
+		real.ServeHTTP(rw, r)
+	}))
+	w.wrap.Store(&endless)
+	wantCode(t, report(), access.CodeTooLarge)
+	w.wrap.Store(&real)
+	if n := len(w.botComments(ref)); n != 0 {
+		t.Fatalf("%d comments were made, want none", n)
+	}
+	if err := w.forge.Publish(t.Context(), ref, workflows.Report{Head: head}); err != nil {
+		t.Fatal(err)
+	}
+	w.wrap.Store(&endless)
+	if err := report(); err != nil {
+		t.Error(err)
+	}
+	w.wrap.Store(&real)
+	if list := w.botComments(ref); len(list) != 1 || !strings.Contains(list[0].GetBody(), "It is a crowd.") {
+		t.Errorf("got %d comments, want the one edited", len(list))
 	}
 }
 
@@ -154,7 +242,7 @@ func TestQueryIsGitHubs(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.edit("mallory", c.GetID(), "other")
-	body, err := json.Marshal(map[string]any{"query": commentsQuery, "variables": map[string]any{"owner": "acme", "name": "access", "number": ref.Number, "after": nil}})
+	body, err := json.Marshal(map[string]any{"query": commentsQuery, "variables": map[string]any{"owner": "acme", "name": "access", "number": ref.Number, "before": nil}})
 	if err != nil {
 		t.Fatal(err)
 	}

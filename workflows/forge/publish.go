@@ -117,7 +117,8 @@ func (f *Forge) ownComments(ctx context.Context, number int) ([]*github.IssueCom
 		return nil, err
 	}
 	all, err := f.comments(ctx, number)
-	if err != nil {
+	crowded := access.CodeOf(err) == access.CodeTooLarge
+	if err != nil && !crowded {
 		return nil, err
 	}
 	var marked, edited []*github.IssueComment
@@ -133,8 +134,11 @@ func (f *Forge) ownComments(ctx context.Context, number int) ([]*github.IssueCom
 	if len(marked) == 0 {
 		marked = edited
 	}
+	if len(marked) == 0 && crowded { // it may be among the others: each writing would make one more
+		return nil, err
+	}
 	slices.SortFunc(marked, func(a, b *github.IssueComment) int { return int(min(1, max(-1, a.GetID()-b.GetID()))) })
-	return marked, nil
+	return slices.CompactFunc(marked, func(a, b *github.IssueComment) bool { return a.GetID() == b.GetID() }), nil
 }
 
 func (f *Forge) comments(ctx context.Context, number int) ([]*github.IssueComment, error) {

@@ -83,7 +83,11 @@ func (f *Forge) Pull(ctx context.Context, ref workflows.Ref) (workflows.Pull, er
 	if p.MergedAt != nil {
 		out.MergedAt, out.Merge = p.GetMergedAt().UTC(), p.GetMergeCommitSHA()
 	}
-	if out.Reviews, err = f.reviews(ctx, ref.Number); err != nil {
+	out.Reviews, err = f.reviews(ctx, ref.Number)
+	if access.CodeOf(err) == access.CodeTooLarge { // anybody may write as many: it stays readable
+		out.Unread, err = fmt.Sprintf("more than %d reviews", len(out.Reviews)), nil
+	}
+	if err != nil {
 		return workflows.Pull{}, err
 	}
 	return out, f.addCommits(ctx, &out, p)

@@ -17,7 +17,7 @@ func graphQL(c *call) error {
 		Variables struct {
 			Owner, Name string
 			Number      int64
-			After       string
+			Before      string
 		}
 	}
 	if err := c.decode(&in); err != nil {
@@ -31,11 +31,17 @@ func graphQL(c *call) error {
 	if !ok || !strings.EqualFold(v.Owner, c.cfg.Owner) || !strings.EqualFold(v.Name, c.cfg.Repo) {
 		return c.graphError("NOT_FOUND", "Could not resolve to a PullRequest with the number of "+strconv.FormatInt(v.Number, 10)+".")
 	}
-	from, _ := strconv.ParseInt(v.After, 10, 64) // no cursor is the beginning
-	all := slices.DeleteFunc(c.store.commentsOf(p.Number), func(cm *comment) bool { return cm.ID <= from })
-	page, list := obj{"hasNextPage": len(all) > graphPage, "endCursor": nil}, []obj{}
-	for _, cm := range all[:min(len(all), graphPage)] {
-		list, page["endCursor"] = append(list, c.graphComment(cm)), strconv.FormatInt(cm.ID, 10)
+	all := c.store.commentsOf(p.Number)
+	if before, err := strconv.ParseInt(v.Before, 10, 64); err == nil { // no cursor is the end
+		all = slices.DeleteFunc(all, func(cm *comment) bool { return cm.ID >= before })
+	}
+	first := max(0, len(all)-graphPage)
+	page, list := obj{"hasPreviousPage": first > 0, "startCursor": nil}, []obj{}
+	for _, cm := range all[first:] {
+		list = append(list, c.graphComment(cm))
+	}
+	if len(list) > 0 {
+		page["startCursor"] = strconv.FormatInt(all[first].ID, 10)
 	}
 	return c.reply(http.StatusOK, obj{"data": obj{"repository": obj{"databaseId": c.cfg.RepoID,
 		"pullRequest": obj{"comments": obj{"pageInfo": page, "nodes": list}}}}})

@@ -1,0 +1,158 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// How commands are heard. Comments are anybody's, and so is their number: what
+// one person writes must not keep another from ending a grant.
+
+// spoken is a command as it stands in its pull request.
+type spoken struct {
+	Command
+	nth     int  // which of its comment's commands it is
+	partial bool // there are more comments than were read
+}
+
+// Commands handles the new commands of a pull request, each once, and answers
+// with what is to be said.
+func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
+	said, err := a.commands(ctx, ref)
+	return said, a.again(ctx, "commands", ref, err)
+}
+
+func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
+	talk, err := a.Forge.Comments(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
+	}
+	said, err := a.meddling(ctx, ref, talk.Meddled)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	heard, of := 0, map[int64]int{}
+	for _, c := range inTurn(talk) {
+		if heard == maxCommands || len(errs) == maxCommandsEach {
+			break // the rest waits for the next reading
+		}
+		if of[c.By.ID] == maxCommandsEach {
+			continue
+		}
+		reply, err := a.once(ctx, ref, c)
+		if errs = appendError(errs, err); err != nil && c.Verb != "revoke" {
+			break // they stay in their order
+		}
+		if reply != "" {
+			heard, of[c.By.ID] = heard+1, of[c.By.ID]+1
+			said = append(said, clip("@"+c.By.Login+": "+reply))
+		}
+	}
+	if err := errors.Join(errs...); err != nil && len(said) == 0 {
+		return nil, err
+	} else if err != nil { // what was done must be said
+		a.log().WarnContext(ctx, "commands wait for the next reading", "pr", ref.String(), "error", err)
+	}
+	return said, nil
+}
+
+func appendError(errs []error, err error) []error {
+	if err == nil {
+		return errs
+	}
+	return append(errs, err)
+}
+
+// inTurn is the order in which commands are handled: what ends something for
+// good before anything else, the newest first; the rest as it was said.
+func inTurn(talk Talk) []spoken {
+	var ends, rest []spoken
+	nth := map[int64]int{}
+	for _, c := range talk.Commands {
+		nth[c.Comment]++
+		s := spoken{c, nth[c.Comment], talk.Partial}
+		if c.Verb == "revoke" || c.Verb == "deny" {
+			ends = append(ends, s)
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	slices.Reverse(ends)
+	return append(ends, rest...)
+}
+
+func clip(s string) string {
+	if len(s) <= maxReplyLength {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReplyLength], "") + "…"
+}
+
+// once handles one command; without a reply it was handled before. It is marked
+// as done before it is tried: a command that fails says so and is given again
+// by a person, never repeated by itself. But for a revocation, which may be
+// repeated: that is done when it was done, or refused.
+func (a *Activities) once(ctx context.Context, ref Ref, c spoken) (string, error) {
+	id := fmt.Sprintf("%d-%d-%d", ref.Repo, c.Comment, c.nth)
+	if done, err := a.Ledger.Done(ctx, "command", id); err != nil || done {
+		return "", err
+	}
+	if c.Verb != "revoke" {
+		if first, err := a.Ledger.Once(ctx, "command", id); err != nil || !first {
+			return "", err
+		}
+	}
+	reply, err := a.obeySaid(ctx, ref, c)
+	if c.Verb == "revoke" {
+		if err != nil && !isFinal(err) {
+			return "", fmt.Errorf("revoke by %s: %w", c.By.Login, err)
+		}
+		if _, err := a.Ledger.Once(ctx, "command", id); err != nil {
+			return "", err
+		}
+	}
+	return a.replyTo(ctx, ref, c, answered{reply, err}), nil
+}
+
+// isFinal tells an answer from a part that is down.
+func isFinal(err error) bool {
+	code := access.CodeOf(err)
+	return isRefusal(err) || code == access.CodeNotFound || code == access.CodeEnded
+}
+
+// obeySaid obeys, but for a yes to what is held where older comments were not
+// read: whether somebody changed the one of ours that the approver went by
+// can't be told.
+func (a *Activities) obeySaid(ctx context.Context, ref Ref, c spoken) (string, error) {
+	if c.partial && c.Verb == "approve" {
+		return "", access.Errorf(access.CodeTooLarge, "There are more comments here than Tidegate reads, so it can't tell whether its own was changed. Answer in the console; `/tidegate deny` and `/tidegate revoke` work here.")
+	}
+	return a.obey(ctx, ref, c.Command)
+}
+
+// answered is what came of a command.
+type answered struct {
+	reply string
+	err   error
+}
+
+// replyTo keeps what came of a command in the audit log, and says it.
+func (a *Activities) replyTo(ctx context.Context, ref Ref, c spoken, out answered) string {
+	reply, action := out.reply, "command."+c.Verb
+	if out.err != nil {
+		a.log().WarnContext(ctx, "command refused", "pr", ref.String(), "verb", c.Verb, "error", out.err)
+		a.Signals.refused("command")
+		reply, action = access.Message(out.err), "command.refused"
+	}
+	detail := clip(c.Verb + " " + strings.Join(c.Args, " ") + ": " + reply)
+	if err := a.audit(ctx, entry{c.By.Login, action, ref.String(), detail}); err != nil {
+		a.log().ErrorContext(ctx, "command not audited", "pr", ref.String(), "error", err)
+	}
+	return reply
+}

@@ -1,0 +1,183 @@
+package workflows
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/access"
+)
+
+// heard handles the comments once.
+func heard(t *testing.T, a *Activities) string {
+	t.Helper()
+	said, err := a.Commands(t.Context(), pr7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(said, "\n")
+}
+
+// TestRevokeIsHeardInACrowd: mallory has written more commands than one reading
+// handles, before bob's and after it.
+func TestRevokeIsHeardInACrowd(t *testing.T) {
+	w, a, _ := active(t)
+	for i := range 2 * maxCommands {
+		w.comment(mallory, "help")
+		w.comment(mallory, "revoke", strconv.Itoa(i))
+	}
+	w.comment(bob, "revoke")
+	for i := range maxCommandsEach / 2 {
+		w.comment(mallory, "revoke", strconv.Itoa(i))
+	}
+	all := heard(t, a)
+	if g := w.grant(t, key1); g.State != access.StateRevoked {
+		t.Errorf("state is %s, heard were\n%s", g.State, all)
+	}
+	if n := strings.Count(all, "@mallory"); n != maxCommandsEach {
+		t.Errorf("%d commands of mallory were handled in one reading, want %d", n, maxCommandsEach)
+	}
+}
+
+// TestEachPersonIsHeard: the commands of one keep no other's back.
+func TestEachPersonIsHeard(t *testing.T) {
+	w, a, _ := active(t)
+	for range 2 * maxCommands {
+		w.comment(mallory, "help")
+	}
+	w.comment(bob, "hold", "inc-1", "let me look")
+	all := heard(t, a)
+	if g := w.grant(t, key1); g.Paused == "" {
+		t.Errorf("the grant is not on hold; heard were\n%s", all)
+	}
+}
+
+// TestEditsKeepNoCommandBack: each edit of our comment is told of, and there may
+// be as many as one reading says.
+func TestEditsKeepNoCommandBack(t *testing.T) {
+	w, a, _ := active(t)
+	for i := range maxCommands {
+		w.meddled = append(w.meddled, Meddling{Comment: 1, Edit: strconv.Itoa(i), By: mallory, At: time.Now()})
+	}
+	w.comment(bob, "revoke")
+	all := heard(t, a)
+	if g := w.grant(t, key1); g.State != access.StateRevoked {
+		t.Errorf("state is %s; heard were\n%s", g.State, all)
+	}
+}
+
+// TestRevokeIsNotLost: while GitHub does not say who bob is, his revocation
+// waits, and other commands don't wait for it.
+func TestRevokeIsNotLost(t *testing.T) {
+	w, a, _ := active(t)
+	w.nobody = true
+	w.comment(bob, "revoke")
+	if _, err := a.Commands(t.Context(), pr7); err == nil {
+		t.Error("what could not be judged is silent")
+	}
+	w.comment(carol, "help")
+	if all := heard(t, a); !strings.Contains(all, "@carol") {
+		t.Errorf("heard were %q, want carol's", all)
+	}
+	w.nobody = false
+	if all := heard(t, a); !strings.Contains(all, "revoked inc-1") {
+		t.Errorf("heard were %q, want bob's", all)
+	}
+	if all := heard(t, a); all != "" || w.grant(t, key1).State != access.StateRevoked {
+		t.Errorf("heard again: %q", all)
+	}
+}
+
+// TestRefusedRevokeIsSaidOnce: mallory's is not tried again for ever.
+func TestRefusedRevokeIsSaidOnce(t *testing.T) {
+	w, a, _ := active(t)
+	if all := says(t, w, a, mallory, "revoke"); !strings.Contains(all, "can revoke it") {
+		t.Errorf("got %q", all)
+	}
+	if all := heard(t, a); all != "" {
+		t.Errorf("said again: %q", all)
+	}
+}
+
+// TestUnreadCommentsAgreeToNothing: a no and an end need less than a yes.
+func TestUnreadCommentsAgreeToNothing(t *testing.T) {
+	w, a, _ := active(t)
+	h := hold(t, w, time.Now().Add(time.Hour))
+	w.partial = true
+	if all := says(t, w, a, bob, "approve", "H7", h.Short()); !strings.Contains(all, "more comments here than Tidegate reads") {
+		t.Errorf("approve: %q", all)
+	}
+	if all := says(t, w, a, bob, "deny", "H7"); !strings.Contains(all, "denied") {
+		t.Errorf("deny: %q", all)
+	}
+	if all := says(t, w, a, bob, "revoke"); !strings.Contains(all, "revoked inc-1") {
+		t.Errorf("revoke: %q", all)
+	}
+}
+
+// TestUnreadReviewsApproveNothing, and revoke is obeyed.
+func TestUnreadReviewsApproveNothing(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.pulls[7].Unread = "more than 1000 reviews"
+	follow(t, a)
+	if r := approval(t, w); r.Met || !strings.Contains(r.Text, "more than 1000 reviews") {
+		t.Errorf("approval is %+v", r)
+	}
+	w.merge()
+	follow(t, a)
+	if g := w.grant(t, key1); g.State != access.StateRefused {
+		t.Errorf("landed as %s", g.State)
+	}
+}
+
+func TestUnreadReviewsExtendNothing(t *testing.T) {
+	w, a, _ := active(t)
+	w.pulls[7].Unread = "more than 1000 reviews"
+	if all := says(t, w, a, alice, "extend", "30m", "more"); !strings.Contains(all, "more than 1000 reviews") {
+		t.Errorf("extend: %q", all)
+	}
+	if all := says(t, w, a, bob, "revoke"); !strings.Contains(all, "revoked inc-1") {
+		t.Errorf("revoke: %q", all)
+	}
+}
+
+// TestMoreReviewersThanAreCounted are said, and the pull request stays readable.
+func TestMoreReviewersThanAreCounted(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	for i := range maxReviews {
+		w.review(access.User{ID: int64(1000 + i), Login: "someone"}, access.ReviewApproved)
+	}
+	follow(t, a)
+	if r := approval(t, w); r.Met || !strings.Contains(r.Text, "reviews of 501 people") {
+		t.Errorf("approval is %+v", r)
+	}
+}
+
+// TestCommandsAreHeardThoughThePullRequestCannotBeRead: what keeps one from
+// being read keeps no command from being heard.
+func TestCommandsAreHeardThoughThePullRequestCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	e, a := env(t, w)
+	a.starter = &started{}
+	landed(t, w, a, 3600)
+	w.unreadable = true
+	e.RegisterDelayedCallback(func() { w.comment(bob, "revoke") }, time.Minute)
+	e.RegisterDelayedCallback(func() {
+		if g := w.grant(t, key1); g.State != access.StateRevoked {
+			t.Errorf("state is %s two minutes after bob revoked it", g.State)
+		}
+		e.CancelWorkflow()
+	}, 3*time.Minute)
+	e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: 30 * time.Second})
+	if !e.IsWorkflowCompleted() {
+		t.Error("it does not end when it is cancelled")
+	}
+}
