@@ -200,31 +200,49 @@ func (m *Minter) undo(ctx context.Context, c *pgx.Conn, j *job, is found) ([]str
 }
 
 // prepare makes what all grants of a database share. Where the setup made it,
-// it only looks.
+// it only looks, and nobody waits for another: a look at a target that hangs
+// must not hold up a revocation.
 func (m *Minter) prepare(ctx context.Context, p *pool) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ready {
+	if p.ready.Load() {
 		return nil
 	}
-	var schema, role, member bool
-	look := func() error {
-		return p.QueryRow(ctx, `select to_regclass($1) is not null, exists (select from pg_roles where rolname = $2),
-			exists (select from pg_auth_members am join pg_roles r on r.oid = am.roleid join pg_roles u on u.oid = am.member
-				where r.rolname = $2 and u.rolname = current_user)`,
-			ident(m.names.lock(), "lock"), m.names.masks()).Scan(&schema, &role, &member)
+	missing, err := m.missing(ctx, p)
+	if err != nil || len(missing) == 0 {
+		p.ready.Store(err == nil)
+		return err
 	}
+	select {
+	case p.making <- struct{}{}:
+		defer func() { <-p.making }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the minter's own tables: %w", context.Cause(ctx))
+	}
+	return m.makeShared(ctx, p)
+}
+
+// missing are the statements that make what all grants share and is not there.
+func (m *Minter) missing(ctx context.Context, p *pool) ([]string, error) {
+	var schema, role, member bool
+	err := p.QueryRow(ctx, `select to_regclass($1) is not null, exists (select from pg_roles where rolname = $2),
+		exists (select from pg_auth_members am join pg_roles r on r.oid = am.roleid join pg_roles u on u.oid = am.member
+			where r.rolname = $2 and u.rolname = current_user)`,
+		ident(m.names.lock(), "lock"), m.names.masks()).Scan(&schema, &role, &member)
+	if err != nil {
+		return nil, fmt.Errorf("look for the minter's own tables: %w", err)
+	}
+	return m.shared(schema, role, member), nil
+}
+
+// makeShared makes what is missing, beside other processes that do the same.
+func (m *Minter) makeShared(ctx context.Context, p *pool) error {
 	for try := 0; ; try++ {
-		if err := look(); err != nil {
-			return fmt.Errorf("look for the minter's own tables: %w", err)
+		missing, err := m.missing(ctx, p)
+		if err != nil || len(missing) == 0 {
+			p.ready.Store(err == nil)
+			return err
 		}
-		statements := m.shared(schema, role, member)
-		if len(statements) == 0 {
-			p.ready = true
-			return nil
-		}
-		err := pgx.BeginFunc(ctx, p, func(tx pgx.Tx) error {
-			_, err := tx.Conn().PgConn().Exec(ctx, strings.Join(statements, ";\n")).ReadAll()
+		err = pgx.BeginFunc(ctx, p, func(tx pgx.Tx) error {
+			_, err := tx.Conn().PgConn().Exec(ctx, strings.Join(missing, ";\n")).ReadAll()
 			return err
 		})
 		var e *pgconn.PgError

@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,17 +37,12 @@ type pool struct {
 	*pgxpool.Pool
 	database string
 	turn     chan struct{} // of one: who has it mints or revokes
-
-	mu    sync.Mutex
-	ready bool
+	making   chan struct{} // of one: who has it makes what all grants share
+	ready    atomic.Bool
 }
 
 // forget lets the next call look again for what all grants share.
-func (p *pool) forget() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ready = false
-}
+func (p *pool) forget() { p.ready.Store(false) }
 
 // Close ends all connections.
 func (m *Minter) Close() error {
@@ -87,7 +82,7 @@ func (m *Minter) pool(t access.Target) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make pool: %w", err)
 	}
-	p := &pool{Pool: made, database: addr.database, turn: make(chan struct{}, 1)}
+	p := &pool{Pool: made, database: addr.database, turn: make(chan struct{}, 1), making: make(chan struct{}, 1)}
 	m.pools[key] = p
 	return p, nil
 }
