@@ -13,9 +13,12 @@ import (
 )
 
 // partTimeout bounds what one part may take to answer. The parts are asked at
-// the same time, so it is the bound of the whole, but for those that must
-// wait for the ledger.
-const partTimeout = 15 * time.Second
+// the same time, so it is the bound of the whole, but for lateness: the words
+// of a part about what took so long. Parts of a part have that much less.
+const (
+	partTimeout = 15 * time.Second
+	lateness    = 5 * time.Second
+)
 
 // examination asks one part.
 type examination struct {
@@ -69,19 +72,26 @@ func tellFinding(w io.Writer, f access.Finding) error {
 }
 
 // examine asks all parts at once and yields what they say in the order of the
-// list: one that is down, or silent, hides no other. A part that hangs in the
-// kernel, on a dead file system, can't be waited for.
+// list: one that is down, or silent, hides no other, and however many hang are
+// waited for once. A part that hangs in the kernel, on a dead file system, can't
+// be stopped.
 func examine(ctx context.Context, all []examination) iter.Seq[access.Finding] {
 	return func(yield func(access.Finding) bool) {
-		ctx, cancel := context.WithTimeout(ctx, partTimeout)
+		bound := partTimeout
+		if end, ok := ctx.Deadline(); ok {
+			bound = min(bound, time.Until(end)-lateness)
+		}
+		ctx, cancel := context.WithTimeout(ctx, bound)
 		defer cancel()
+		late, stop := context.WithTimeout(context.WithoutCancel(ctx), bound+lateness)
+		defer stop()
 		answers := make([]chan []access.Finding, len(all))
 		for i, e := range all {
 			answers[i] = make(chan []access.Finding, 1)
 			go func() { answers[i] <- e.look(ctx) }()
 		}
 		for i, e := range all {
-			for _, f := range answer(ctx, e.part, answers[i]) {
+			for _, f := range answer(late, e.part, answers[i]) {
 				if !yield(f) {
 					return
 				}
@@ -90,11 +100,13 @@ func examine(ctx context.Context, all []examination) iter.Seq[access.Finding] {
 	}
 }
 
-// answer waits a little longer than the part itself, which then has its own
-// words about what took so long.
-func answer(ctx context.Context, part string, from <-chan []access.Finding) []access.Finding {
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), partTimeout+5*time.Second)
-	defer cancel()
+// answer is what the part says, if it does before it is too late.
+func answer(late context.Context, part string, from <-chan []access.Finding) []access.Finding {
+	select {
+	case found := <-from:
+		return found
+	default:
+	}
 	select {
 	case found := <-from:
 		return found

@@ -216,17 +216,28 @@ func TestExamine(t *testing.T) {
 			}
 		}
 		hangs := make(chan struct{})
+		silent := func(context.Context) []access.Finding { <-hangs; return nil }
+		slow := func(ctx context.Context) []access.Finding { <-ctx.Done(); return one("slow")(ctx) }
 		var got []string
+		began := time.Now()
 		for f := range examine(t.Context(), []examination{
 			{"a", one("first")},
-			{"b", func(context.Context) []access.Finding { <-hangs; return nil }},
-			{"c", one("last")},
+			{"b", silent}, {"c", silent}, {"d", silent},
+			{"e", func(ctx context.Context) (found []access.Finding) { // has parts of its own, which hang as well
+				return slices.AppendSeq(found, examine(ctx, []examination{{"f", silent}, {"g", one("within")}}))
+			}},
+			{"h", slow},
+			{"i", one("last")},
 		}) {
 			got = append(got, f.Say)
 		}
 		close(hangs)
-		if all := strings.Join(got, "|"); all != "first|no answer within 15s|last" {
+		none := "no answer within 15s|"
+		if all := strings.Join(got, "|"); all != "first|"+none+none+none+none+"within|slow|last" {
 			t.Errorf("got %q", all)
+		}
+		if took := time.Since(began); took > partTimeout+lateness {
+			t.Errorf("it took %s, want at most one bound for all that hang", took)
 		}
 	})
 }
