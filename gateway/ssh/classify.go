@@ -94,6 +94,12 @@ func (s *stay) context() []string {
 	if s.pty != nil {
 		out = append(out, fmt.Sprintf("on a terminal %q", s.pty.Term))
 	}
+	if s.agent {
+		out = append(out, "with the client's agent")
+	}
+	if s.x11 != nil {
+		out = append(out, "with the client's display")
+	}
 	return out
 }
 

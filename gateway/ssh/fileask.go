@@ -3,10 +3,8 @@ package ssh
 import (
 	"errors"
 	"fmt"
-	"path"
-	"strings"
+	"math"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
@@ -19,9 +17,10 @@ var errPacket = errors.New("an sftp packet is not understood")
 type judged struct {
 	verb   string
 	writes bool
-	read   bool // an open for both
-	follow bool // the host would follow a link at the path's end
-	meta   bool // it only looks at the file's attributes
+	read   bool     // an open for both
+	follow bool     // the host would follow a link at the path's end
+	meta   bool     // it only looks at the file's attributes
+	shown  []string // more of it, for who approves it
 }
 
 // byPath says how each request with one path is judged.
@@ -75,6 +74,12 @@ func (c *courier) request(p packet) error {
 // onPath judges a request with one path, and sends it on with the path that it
 // really leads to. rest is what stands behind the path.
 func (c *courier) onPath(id uint32, name string, j judged, m message, rest []byte) error {
+	if m[4] == fxSetstat {
+		var err error
+		if j.shown, err = shownAttributes(rest); err != nil {
+			return c.refuse(id, err)
+		}
+	}
 	at, open, err := c.judge(name, j)
 	if err != nil {
 		return c.refuse(id, err)
@@ -90,14 +95,16 @@ func (c *courier) onPath(id uint32, name string, j judged, m message, rest []byt
 
 // judge resolves a path and admits what is to be done there.
 func (c *courier) judge(name string, j judged) (at string, open gateway.Open, err error) {
-	if at, err = c.resolve(name, j.follow); err != nil {
+	at, err = c.resolve(name, j.follow)
+	if out := (outside{}); errors.As(err, &out) {
+		return "", nil, c.turnAway(out, j)
+	}
+	if err != nil {
 		return "", nil, err
 	}
-	op := c.s.describe(kindFile, j.verb+" "+at)
-	op.Facts["name"], op.Facts["words"], op.Facts["simple"] = j.verb, []string{j.verb, at}, true
-	op.Facts["path"], op.Facts["writes"], op.Opaque = at, j.writes, true
+	op := c.operation(j, at)
 	if !c.may(at, j) {
-		op.Guard = deny("folders", fmt.Sprintf("Your grant does not %s %s.", j.verb, at))
+		op.Guard = notGiven(j, at)
 	}
 	asked := time.Now()
 	if open, err = c.s.admit(op); err != nil {
@@ -110,14 +117,46 @@ func (c *courier) judge(name string, j judged) (at string, open gateway.Open, er
 	return at, open, nil
 }
 
+func (c *courier) operation(j judged, at string) access.Operation {
+	op := c.s.describe(kindFile, j.verb+" "+at)
+	op.Facts["name"], op.Facts["words"], op.Facts["simple"] = j.verb, []string{j.verb, at}, true
+	op.Facts["path"], op.Facts["writes"], op.Opaque = at, j.writes, true
+	op.Context = append(op.Context, j.shown...)
+	return op
+}
+
+func notGiven(j judged, name string) *access.Decision {
+	return deny("folders", fmt.Sprintf("Your grant does not %s %s.", j.verb, name))
+}
+
+// turnAway records that somebody tried to leave the role's folders. What rules
+// and the client see is the path as it was written; where it leads is for who
+// reads the recording.
+func (c *courier) turnAway(out outside, j judged) error {
+	op := c.operation(j, out.named)
+	op.Guard = notGiven(j, out.named)
+	if out.at != "" {
+		op.Context = append(op.Context, "it leads to "+out.at)
+	}
+	open, err := c.s.admit(op)
+	if err != nil {
+		return err
+	}
+	return errors.Join(errors.New("what leads out of the folders was admitted"), open.Close(access.Outcome{Status: "refused"}))
+}
+
 // stillAt looks once more where a path leads, if a person decided on something
 // since and that took a while.
 func (c *courier) stillAt(name string, follow bool, at string, since time.Time) error {
 	if time.Since(since) < aWhile {
 		return nil
 	}
-	if now, err := c.resolve(name, follow); err != nil || now != at {
-		return errors.Join(moved(at), err)
+	now, err := c.resolve(name, follow)
+	switch {
+	case err != nil && !errors.As(err, new(hostSays)) && !errors.As(err, new(outside)):
+		return err
+	case err != nil || now != at:
+		return moved(at)
 	}
 	return nil
 }
@@ -138,39 +177,14 @@ func (c *courier) may(at string, j judged) bool {
 	return within(c.read, at)
 }
 
-// readable reports whether a path can be judged and shown to a person.
-func readable(name string) bool {
-	return len(name) <= maxPath && utf8.ValidString(name) && strings.IndexByte(name, 0) < 0
-}
-
-var errPath = access.Errorf(access.CodeInvalid, "A path has more than %d bytes, or is not UTF-8 without zero bytes; only that is understood here.", maxPath)
-
-// resolve answers with where a path leads. Where the host would not follow a
-// link at its end, only the folder is resolved.
-func (c *courier) resolve(name string, follow bool) (string, error) {
-	if !readable(name) {
-		return "", errPath
-	}
-	if !path.IsAbs(name) {
-		name = c.home + "/" + name
-	}
-	trimmed := strings.TrimRight(name, "/")
-	dir, base := path.Split(trimmed)
-	if follow || base == "" || base == "." || base == ".." {
-		return c.real(name)
-	}
-	folder, err := c.real(dir)
-	if err != nil {
-		return "", err
-	}
-	return path.Join(folder, base), nil
-}
-
 // openFile handles the open of a file: for reading, writing or both.
 func (c *courier) openFile(id uint32, f fields) error {
 	name, flags := f.text(), f.uint32()
 	if f.bad {
 		return errPacket
+	}
+	if c.tooLong(f.rest) {
+		return c.refuse(id, c.errTooLarge())
 	}
 	j := judged{verb: "read", follow: true}
 	if flags&openWrite != 0 {
@@ -180,23 +194,22 @@ func (c *courier) openFile(id uint32, f fields) error {
 	if err != nil {
 		return c.refuse(id, err)
 	}
-	return c.opened(id, &file{open: open, name: at, writes: j.writes, reads: j.read || !j.writes}, flags, f.rest...)
+	return c.opened(id, &file{open: open, name: at, writes: j.writes, reads: j.read || !j.writes, appends: flags&openAppend != 0}, flags, f.rest...)
 }
 
-// rename is judged at both of its ends.
+// rename is judged at both of its ends, and who approves one of them is shown
+// the other.
 func (c *courier) rename(id uint32, f fields, m message) error {
 	from, to := f.text(), f.text()
 	if f.bad {
 		return errPacket
 	}
-	j := judged{verb: "rename", writes: true}
-	at, open, err := c.judge(from, j)
+	at, open, err := c.judge(from, judged{verb: "rename", writes: true, shown: []string{fmt.Sprintf("to %q", to)}})
 	if err != nil {
 		return c.refuse(id, err)
 	}
 	asked := time.Now()
-	j.verb = "rename to"
-	target, second, err := c.judge(to, j)
+	target, second, err := c.judge(to, judged{verb: "rename to", writes: true, shown: []string{fmt.Sprintf("from %q", at)}})
 	if err == nil {
 		if err = c.stillAt(from, false, at, asked); err != nil {
 			_ = second.Close(access.Outcome{Status: "refused"})
@@ -217,11 +230,11 @@ func (c *courier) realpath(id uint32, f fields) error {
 		return errPacket
 	}
 	at, err := c.resolve(name, true)
+	if errors.As(err, new(outside)) {
+		err = access.Errorf(access.CodeDenied, "Your grant does not reach that path.")
+	}
 	if err != nil {
 		return c.refuse(id, err)
-	}
-	if !c.may(at, judged{meta: true}) {
-		return c.refuse(id, access.Errorf(access.CodeDenied, "Your grant does not reach that path."))
 	}
 	return c.reply(newMessage(fxName, id).uint32(1).text(at).text(at).uint32(0).sealed())
 }
@@ -302,7 +315,11 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 		if f.bad {
 			return errPacket
 		}
-		if c.tooLarge(offset, uint64(len(data)), true) {
+		end, err := c.endOf(open, handle, offset)
+		if err != nil {
+			return err
+		}
+		if c.tooLarge(end, uint64(len(data)), true) {
 			return c.refuse(id, c.errTooLarge())
 		}
 		if _, err := open.tap(access.ToTarget, offset, data); err != nil {
@@ -334,6 +351,23 @@ func (c *courier) tooLarge(offset, n uint64, writes bool) bool {
 		return offset > most
 	}
 	return offset > most || n > most-offset
+}
+
+// endOf is where the next bytes go: where the client says, but behind all that
+// is there in a file that was opened to append, whatever the client says.
+func (c *courier) endOf(f *file, handle string, offset uint64) (uint64, error) {
+	if !f.appends || c.s.b.plan.MaxFile == 0 {
+		return offset, nil
+	}
+	p, err := c.call(newMessage(fxFstat, 0).text(handle))
+	if err != nil {
+		return 0, err
+	}
+	is, ok := attributesOf(p)
+	if !ok || is.flag&attrSize == 0 {
+		return math.MaxUint64, nil
+	}
+	return is.size, nil
 }
 
 // tooLong reports whether attributes would make a file longer than it may be.

@@ -2,6 +2,8 @@ package ssh
 
 import (
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway"
@@ -167,6 +169,11 @@ type attributes struct {
 func attributesOf(p packet) (a attributes, ok bool) {
 	f := fields{rest: p.body}
 	f.uint32() // the id
+	a = f.attributes()
+	return a, p.kind == fxAttrs && !f.bad && a.flag&attrMode != 0
+}
+
+func (f *fields) attributes() (a attributes) {
 	a.flag = f.uint32()
 	if a.flag&attrSize != 0 {
 		a.size = f.uint64()
@@ -181,7 +188,33 @@ func attributesOf(p packet) (a attributes, ok bool) {
 		f.uint32() // accessed
 		a.modified = f.uint32()
 	}
-	return a, p.kind == fxAttrs && !f.bad && a.flag&attrMode != 0
+	return a
+}
+
+// errAttributes refuses what nobody could be shown.
+var errAttributes = access.Errorf(access.CodeInvalid, "Length, owner, mode and times are what can be set of a file here.")
+
+// shownAttributes says what a request would set, for who approves it.
+func shownAttributes(attrs []byte) (out []string, err error) {
+	f := fields{rest: attrs}
+	a := f.attributes()
+	if f.bad || len(f.rest) > 0 || a.flag&^(attrSize|attrOwner|attrMode|attrTimes) != 0 {
+		return nil, errAttributes
+	}
+	for _, one := range []struct {
+		flag uint32
+		text string
+	}{
+		{attrSize, fmt.Sprintf("length %d", a.size)},
+		{attrOwner, fmt.Sprintf("owner %d, group %d", a.user, a.group)},
+		{attrMode, fmt.Sprintf("mode %04o", a.mode&^modeType)},
+		{attrTimes, "modified " + time.Unix(int64(a.modified), 0).UTC().Format(time.RFC3339)},
+	} {
+		if a.flag&one.flag != 0 {
+			out = append(out, one.text)
+		}
+	}
+	return out, nil
 }
 
 // change asks the host to change an open file.
@@ -204,10 +237,7 @@ func (c *courier) change(m message) error {
 // path, and no link at its end is followed.
 func (c *courier) setstat(id uint32, at string, open gateway.Open, attrs []byte) error {
 	f := fields{rest: attrs}
-	flags := f.uint32()
-	if f.bad {
-		return errPacket
-	}
+	flags := f.attributes().flag // understood, or shownAttributes had refused
 	if flags&attrSize != 0 {
 		if c.tooLong(attrs) {
 			_ = open.Close(access.Outcome{Status: "refused"})

@@ -32,8 +32,9 @@ type courier struct {
 	s              *stay
 	client, target gossh.Channel
 	fromTarget     *bufio.Reader
-	home           string // where relative paths begin
-	read, write    []string
+	home           string   // where relative paths begin
+	read, write    []string // the role's folders, as they really are
+	written        []string // all of them, by the policies' names as well
 	host           []string // the extensions that the host has
 	proves         bool     // the host's kernel says where an open file is
 	lowest         int      // the number of the first one
@@ -61,14 +62,15 @@ type question struct {
 
 // file is an open file or folder.
 type file struct {
-	open   gateway.Open
-	name   string
-	reads  bool // what its open was judged for
-	writes bool
-	folder bool
-	number int    // at the host, if its kernel can be asked
-	next   uint64 // where the next bytes are expected
-	strays bool   // bytes came in another order than they stand in the file
+	open    gateway.Open
+	name    string
+	reads   bool // what its open was judged for
+	writes  bool
+	folder  bool
+	appends bool   // the host minds no offset
+	number  int    // at the host, if its kernel can be asked
+	next    uint64 // where the next bytes are expected
+	strays  bool   // bytes came in another order than they stand in the file
 }
 
 // runFiles carries one sftp session. An error means that nothing was begun.
@@ -229,6 +231,7 @@ func (c *courier) prepare() error {
 	if len(roots) == 0 {
 		return errors.New("none of the role's folders is at the host")
 	}
+	c.written = slices.Concat(roots, c.s.b.plan.Read, c.s.b.plan.Write)
 	if c.home = home; !within(roots, home) {
 		c.home = roots[0]
 	}

@@ -128,6 +128,9 @@ func (b *bridge) allowed(host string, port int) (string, error) {
 		}
 		return host, nil
 	}
+	if !mayBe(b.plan.Forward, host, port) {
+		return "", b.notGiven(host, port)
+	}
 	ctx, cancel := context.WithTimeout(b.ctx, resolveTime)
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -163,6 +166,21 @@ func given(patterns []string, host string, ip *netip.Addr, port int) bool {
 			return ip != nil && prefix.Contains(*ip)
 		}
 		return name == "*" || strings.EqualFold(name, host) || ip != nil && name == ip.String()
+	})
+}
+
+// mayBe reports whether an address that a name stands for could be given.
+// Others are not looked up: which names the gateway knows is nobody's business,
+// and its questions could carry something out.
+func mayBe(patterns []string, host string, port int) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		name, number, err := net.SplitHostPort(p)
+		if err != nil || number != "*" && number != strconv.Itoa(port) {
+			return false
+		}
+		_, noPrefix := netip.ParsePrefix(name)
+		_, noNumber := netip.ParseAddr(name)
+		return name == "*" || strings.EqualFold(name, host) || noPrefix == nil || noNumber == nil
 	})
 }
 

@@ -13,12 +13,13 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/gatewaytest"
+	"github.com/tidegate/tidegate/gateway/ssh/backing"
 )
 
 // TestApproverSeesTheSurroundings: what a command is started with can change
 // what it does, so it is shown to the approver and recorded.
 func TestApproverSeesTheSurroundings(t *testing.T) {
-	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "terminal": "true", "env": "GIT_*"}, gate: gatewaytest.Options{
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "terminal": "true", "env": "GIT_*", "agent": "true", "x11": "true"}, gate: gatewaytest.Options{
 		Judge: func(access.Operation) access.Decision {
 			return access.Decision{Verdict: access.Hold, Rule: "two", Say: "Two people.", Ask: []access.Party{gatewaytest.Team("ops", "bob")}}
 		},
@@ -30,7 +31,7 @@ func TestApproverSeesTheSurroundings(t *testing.T) {
 	if err := s.Setenv("GIT_PAGER", "sh -c 'id\n'"); err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]string{"GIT_A": strings.Repeat("x", maxEnvBytes), "GIT_B": "\xff", "GIT_C": "a\x00b"} {
+	for name, value := range map[string]string{"GIT_A": strings.Repeat("x", maxEnvBytes), "GIT_B": "\xff", "GIT_C": "a\x00b", "GIT_D=\"x\"\nas root": "y", "GIT_E\u202e": "y"} {
 		if err := s.Setenv(name, value); err == nil {
 			t.Errorf("%s was taken", name)
 		}
@@ -38,11 +39,36 @@ func TestApproverSeesTheSurroundings(t *testing.T) {
 	if err := s.RequestPty("vt100", 24, 80, nil); err != nil {
 		t.Fatal(err)
 	}
+	if ok, err := s.SendRequest("auth-agent-req@openssh.com", true, nil); err != nil || !ok {
+		t.Fatalf("lend the agent: %v, %v", ok, err)
+	}
 	go func() { _ = s.Run("git log") }() // ends with the connection
 	held := h.gate.NextHeld()
-	for _, want := range []string{`with GIT_PAGER="sh -c 'id\n'"`, `on a terminal "vt100"`} {
+	for _, want := range []string{`with GIT_PAGER="sh -c 'id\n'"`, `on a terminal "vt100"`, "with the client's agent"} {
 		if !slices.Contains(held.Operation.Context, want) {
 			t.Errorf("the approver sees %q, want %q", held.Operation.Context, want)
+		}
+	}
+}
+
+// TestNothingIsAddedLater: what a command is started with stays as it was when
+// somebody was asked for it.
+func TestNothingIsAddedLater(t *testing.T) {
+	opened := make(chan struct{})
+	close(opened)
+	b := &bridge{opened: opened, plan: backing.Backing{Env: []string{"LC_*"}, Agent: true, X11: true}}
+	for _, begun := range []bool{false, true} {
+		s := &stay{b: b, ctx: t.Context()}
+		if begun {
+			s.done = make(chan struct{})
+		}
+		for name, taken := range map[string]bool{
+			"env": s.prepareEnv(gossh.Marshal(envPayload{"LC_A", "x"})), "agent": s.prepareAgent(),
+			"x11": s.prepareX11([]byte{0}), "pty": s.preparePty(gossh.Marshal(ptyPayload{Term: "vt100"})),
+		} {
+			if taken == begun {
+				t.Errorf("%s: taken %v after the start %v", name, taken, begun)
+			}
 		}
 	}
 }
@@ -219,4 +245,64 @@ func TestRenameWhileAPersonDecides(t *testing.T) {
 		t.Errorf("got code %d", code)
 	}
 	f.unharmed(t)
+}
+
+// TestApproverSeesWhatIsSet: who approves a change of a file's attributes, or
+// one end of a rename, is shown the rest of it.
+func TestApproverSeesWhatIsSet(t *testing.T) {
+	f := newFolders(t)
+	file := f.put(t, "write/file", "x")
+	h := newHouse(t, houseOptions{write: []string{f.write}, gate: gatewaytest.Options{
+		Judge: func(op access.Operation) access.Decision {
+			if op.Kind == kindFile {
+				return access.Decision{Verdict: access.Hold, Rule: "two", Say: "Two people.", Ask: []access.Party{gatewaytest.Team("ops", "bob")}}
+			}
+			return access.Decision{Verdict: access.Allow}
+		},
+		OnHeld: func(access.Held) *gatewaytest.Reply {
+			return &gatewaytest.Reply{By: gatewaytest.User("bob"), Approve: true}
+		},
+	}})
+	r := h.rawSFTP(t)
+	set := r.message(fxSetstat).text(file).uint32(attrMode | attrOwner | attrTimes).uint32(uint32(os.Getuid())).uint32(uint32(os.Getgid())).uint32(0o4755).uint32(0).uint32(0)
+	for name, m := range map[string]message{
+		"set": set, "rename": r.message(fxRename).text(file).text(f.write + "/other"),
+	} {
+		if code := statusCode(r.ask(m)); code != fxOK {
+			t.Errorf("%s: code %d", name, code)
+		}
+		file = f.write + "/file"
+		_ = os.Rename(f.write+"/other", file)
+	}
+	for text, want := range map[string][]string{
+		"setstat " + file:                 {"mode 4755", fmt.Sprintf("owner %d, group %d", os.Getuid(), os.Getgid()), "modified 1970-01-01T00:00:00Z"},
+		"rename " + file:                  {fmt.Sprintf("to %q", f.write+"/other")},
+		"rename to " + f.write + "/other": {fmt.Sprintf("from %q", file)},
+	} {
+		shown := h.context(text)
+		for _, w := range want {
+			if !slices.Contains(shown, w) {
+				t.Errorf("of %s the approver sees %q, want %q", text, shown, w)
+			}
+		}
+	}
+	for name, m := range map[string]message{
+		"more than is known": r.message(fxSetstat).text(file).uint32(1 << 31).uint32(1).text("acl").text("x"),
+		"something behind":   r.message(fxSetstat).text(file).uint32(attrMode).uint32(0o600).uint32(0),
+		"less than it says":  r.message(fxSetstat).text(file).uint32(attrMode),
+	} {
+		if code := statusCode(r.ask(m)); code != fxDenied {
+			t.Errorf("%s: code %d, want it refused", name, code)
+		}
+	}
+}
+
+// context is what else an approver saw of the last operation of that text.
+func (h *house) context(text string) (shown []string) {
+	for _, e := range h.gate.Tape.Events("") {
+		if e.Operation != nil && e.Operation.Text == text {
+			shown = e.Operation.Context
+		}
+	}
+	return shown
 }

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -24,11 +25,15 @@ const (
 	maxEnvBytes = 32 << 10
 )
 
+// envName is what a variable is called: with anything else in it, the name
+// could look like more than a name to who approves, and to the host.
+var envName = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_]*\z`)
+
 // prepareEnv keeps a variable that the role gives. Clients send some unasked,
 // and go on when they are refused.
 func (s *stay) prepareEnv(payload []byte) bool {
 	var e envPayload
-	if gossh.Unmarshal(payload, &e) != nil || !utf8.ValidString(e.Name+e.Value) || strings.IndexByte(e.Name+e.Value, 0) >= 0 || s.b.ready(s.ctx) != nil {
+	if gossh.Unmarshal(payload, &e) != nil || !envName.MatchString(e.Name) || !utf8.ValidString(e.Value) || strings.IndexByte(e.Value, 0) >= 0 || s.b.ready(s.ctx) != nil {
 		return false
 	}
 	s.mu.Lock()
@@ -41,13 +46,17 @@ func (s *stay) prepareEnv(payload []byte) bool {
 	return true
 }
 
-// prepareAgent remembers that the client lends its agent, if the role gives that.
+// prepareAgent remembers that the client lends its agent, if the role gives
+// that. What is lent once something was asked for would not be what is judged.
 func (s *stay) prepareAgent() bool {
 	if s.b.ready(s.ctx) != nil || !s.b.plan.Agent {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.done != nil {
+		return false
+	}
 	s.agent = true
 	s.b.lent.agent.Store(true)
 	return true
@@ -59,6 +68,9 @@ func (s *stay) prepareX11(payload []byte) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.done != nil {
+		return false
+	}
 	s.x11 = payload
 	s.b.lent.x11.Store(true)
 	return true

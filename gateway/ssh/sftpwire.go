@@ -48,8 +48,9 @@ const (
 
 	openRead     = 0x01
 	openChange   = 0x02
+	openAppend   = 0x04
 	openTruncate = 0x10
-	openWrite    = openChange | 0x04 | 0x08 | openTruncate | 0x20 // write, append, create, truncate, exclusive
+	openWrite    = openChange | openAppend | 0x08 | openTruncate | 0x20 // write, append, create, truncate, exclusive
 )
 
 // What attributes of a file hold, and the part of its mode that is its type.
@@ -62,6 +63,7 @@ const (
 	modeType   = 0o170000
 	modeFolder = 0o040000
 	modeFile   = 0o100000
+	modeLink   = 0o120000
 )
 
 // maxFilePacket bounds a packet in both directions, as OpenSSH does.

@@ -74,6 +74,24 @@ func TestForwardNeverLeadsToATarget(t *testing.T) {
 	}
 }
 
+// TestNamesAreNotLookedUpForNothing: where a role gives nothing that a name
+// could stand for, nobody learns whether the gateway knows it.
+func TestNamesAreNotLookedUpForNothing(t *testing.T) {
+	for _, c := range []struct {
+		forward []string
+		asks    bool
+	}{
+		{nil, false}, {[]string{"localhost:9"}, false}, {[]string{"db.internal:80"}, false}, {[]string{"*:81", "10.0.0.0/8:81"}, false},
+		{[]string{"*:80"}, true}, {[]string{"10.0.0.0/8:*"}, true}, {[]string{"192.0.2.7:80"}, true}, {[]string{"no-such-name.invalid:80"}, true},
+	} {
+		b := &bridge{ctx: t.Context(), door: targetsOnly{}, session: leaseOnly{lease: access.Lease{Address: "192.0.2.1:22"}}, plan: backing.Backing{Forward: c.forward}}
+		_, err := b.allowed("no-such-name.invalid", 80)
+		if asked := err != nil && strings.Contains(err.Error(), "is not known here"); err == nil || asked != c.asks {
+			t.Errorf("%q: %v; want the name looked up: %v", c.forward, err, c.asks)
+		}
+	}
+}
+
 // leaseOnly is a session of which only the lease is asked.
 type leaseOnly struct {
 	gateway.Session

@@ -33,7 +33,8 @@ func literalWords(command string) (words []string, ok bool) {
 		longTurns <- struct{}{}
 		defer func() { <-longTurns }()
 	}
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(command), "")
+	// Comments are kept to be seen: csh has none behind -c, and reads their words.
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX), syntax.KeepComments(true)).Parse(strings.NewReader(command), "")
 	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {
 		return nil, false
 	}
@@ -80,8 +81,8 @@ func literalWord(w *syntax.Word) (string, bool) {
 			return "", false
 		}
 	}
-	// zsh takes =name for the path of a program.
-	return text.String(), !strings.HasPrefix(text.String(), "=")
+	// zsh takes =name for the path of a program, fish %self for a number.
+	return text.String(), strings.IndexAny(text.String(), "=%") != 0
 }
 
 func plain(s string, ok func(rune) bool) bool {

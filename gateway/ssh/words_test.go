@@ -1,6 +1,8 @@
 package ssh
 
 import (
+	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -69,6 +71,56 @@ func TestLineEndsAreNotSimple(t *testing.T) {
 		if words, ok := literalWords(command); ok {
 			t.Errorf("%q is called simple, as %q", command, words)
 		}
+	}
+}
+
+// TestSignsOfSomeShells: what one shell alone expands is literal to none.
+func TestSignsOfSomeShells(t *testing.T) {
+	for _, word := range []string{"=ls", "'='ls", "%self", "%1", "%", "~", "~root", "a=~", "{a,b}", "a{1..3}", "$'a'", `$"a"`, "<(a)", ">(a)", "^a^b", "!!", "[a]", "a*", "?", "@(a)", "#", "# a", "a #b", "`a`", "<<a", "<<<a", "é"} {
+		if words, ok := literalWords("echo " + word); ok {
+			t.Errorf("%q is called literal, as %q", word, words)
+		}
+	}
+	for _, command := range []string{"! rm", "if rm", "{ rm; }", "(rm)", "((1))", "[[ a ]]", "f() { rm; }", "function f { rm; }", "case a in a) rm;; esac", "rm &", "rm; rm", "rm && rm", "rm | rm", "# rm", "#", "", " ", "coproc { rm; }", "time { rm; }", "time; rm"} {
+		if words, ok := literalWords(command); ok {
+			t.Errorf("%q is called simple, as %q", command, words)
+		}
+	}
+}
+
+// TestShellsReadTheSameWords: the shells at hand start a simple command with
+// just the words that were judged.
+func TestShellsReadTheSameWords(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/p", []byte("#!/bin/sh\nfor a in \"$@\"; do printf '<%s>' \"$a\"; done\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	simple := []string{
+		"p a%b @ + a=b x:=y : , . .. / - _ -- -e", `p 'x y' "x y" '' "" '*' "~" '~' "{a,b}" '['`, `p "a;b" '&' '|' '<' "(ls)" "<(x)" '#' a'b'c '"' "'"`,
+		"p '\u00a0' 'é' '\u2028' '\u202e'", "p @a a@b a''b '^a^b' \"^\"", "\tp \t a\t",
+	}
+	shells := 0
+	for _, shell := range []string{"sh", "bash", "dash", "zsh", "fish", "tcsh", "ksh", "mksh"} {
+		path, err := exec.LookPath(shell)
+		if err != nil {
+			continue
+		}
+		shells++
+		for _, command := range simple {
+			words, ok := literalWords(command)
+			if !ok {
+				t.Fatalf("%q is not called simple", command)
+			}
+			cmd := exec.CommandContext(t.Context(), path, "-c", command)
+			cmd.Dir, cmd.Env = dir, []string{"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C.UTF-8"}
+			out, err := cmd.CombinedOutput()
+			if want := "<" + strings.Join(words[1:], "><") + ">"; err != nil || string(out) != want {
+				t.Errorf("%s reads %q as %q, %v; judged was %q", shell, command, out, err, want)
+			}
+		}
+	}
+	if shells < 2 {
+		t.Errorf("%d shells are here, want sh and bash at least", shells)
 	}
 }
 
