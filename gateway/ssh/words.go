@@ -33,7 +33,7 @@ func literalWords(command string) (words []string, ok bool) {
 		longTurns <- struct{}{}
 		defer func() { <-longTurns }()
 	}
-	// Comments are kept to be seen: csh has none behind -c, and reads their words.
+	// The parser keeps comments only where it is told to, and none is a word.
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX), syntax.KeepComments(true)).Parse(strings.NewReader(command), "")
 	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {
 		return nil, false
