@@ -110,21 +110,39 @@ func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (str
 	if err != nil {
 		return "", err
 	}
-	for _, g := range rows {
-		if err := a.mayRevoke(ctx, g, c.By); err != nil {
-			return "", err
-		}
-	}
 	why := strings.TrimSpace(fmt.Sprintf("Revoked by %s. %s", c.By.Login, strings.Join(rest, " ")))
 	var errs []error
 	var done []string
-	for _, g := range rows {
-		_, err := a.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: c.By.Login, why: clip(why)})
+	for _, g := range rows { // each by itself: one that is not theirs keeps none of the others open
+		err := a.mayRevoke(ctx, g, c.By)
+		if err == nil {
+			_, err = a.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: c.By.Login, why: clip(why)})
+			a.wake(ctx, g.Key)
+		}
+		if err == nil {
+			done = append(done, g.Key.ID)
+		}
 		errs = append(errs, err)
-		a.wake(ctx, g.Key)
-		done = append(done, g.Key.ID)
 	}
-	return "revoked " + strings.Join(done, ", ") + ".", errors.Join(errs...)
+	return revokedWords(done, errs)
+}
+
+// revokedWords says what was revoked, and why the rest was not. What may only
+// have failed for now is an error: it is tried again.
+func revokedWords(done []string, errs []error) (string, error) {
+	var not []string
+	for _, err := range errs {
+		if err != nil && !isFinal(err) {
+			return "", err
+		}
+		if err != nil {
+			not = append(not, access.Message(err))
+		}
+	}
+	if len(done) == 0 {
+		return "", errors.Join(errs...)
+	}
+	return strings.Join(append([]string{"revoked " + strings.Join(done, ", ") + "."}, not...), " "), nil
 }
 
 // mayRevoke: who receives, who asked, who may approve, and operators.
@@ -132,6 +150,7 @@ func (a *Activities) mayRevoke(ctx context.Context, g access.Grant, u access.Use
 	if isHolder(g, u) {
 		return nil
 	}
+	ctx = Urgent(ctx)
 	if may, err := a.approvesToday(ctx, g, u); err != nil || may {
 		return err
 	}

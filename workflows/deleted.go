@@ -20,6 +20,7 @@ func (s *sweeper) endDeleted(ctx context.Context) error {
 	if err != nil || len(open) == 0 {
 		return err
 	}
+	ctx = Urgent(ctx)
 	commit, err := s.Forge.Main(ctx)
 	if err != nil {
 		return fmt.Errorf("read main: %w", err)

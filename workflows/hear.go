@@ -28,7 +28,7 @@ func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
 }
 
 func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
-	talk, err := a.Forge.Comments(ctx, ref)
+	talk, err := a.Forge.Comments(Urgent(ctx), ref)
 	if err != nil {
 		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
 	}

@@ -100,6 +100,22 @@ func TestRefusedRevokeIsSaidOnce(t *testing.T) {
 	}
 }
 
+// TestRevokeOfSome: what is not his keeps nothing of the rest open.
+func TestRevokeOfSome(t *testing.T) {
+	w, a, _ := active(t)
+	other := w.grant(t, key1)
+	other.Key.ID, other.Plan.Requirements = "inc-2", nil
+	if _, err := w.Create(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if all := says(t, w, a, bob, "revoke"); !strings.Contains(all, "revoked inc-1. Only who asked for inc-2") {
+		t.Errorf("got %q", all)
+	}
+	if one, two := w.grant(t, key1), w.grant(t, other.Key); one.State != access.StateRevoked || two.State != access.StateActive {
+		t.Errorf("inc-1 is %s and inc-2 %s", one.State, two.State)
+	}
+}
+
 // TestUnreadCommentsAgreeToNothing: a no and an end need less than a yes.
 func TestUnreadCommentsAgreeToNothing(t *testing.T) {
 	w, a, _ := active(t)

@@ -16,6 +16,15 @@ type Ref struct {
 	Number int   `json:"number"`
 }
 
+type urgent struct{}
+
+// Urgent marks what ends access, or hears of its end: a forge that has few calls
+// left keeps those for it.
+func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgent{}, true) }
+
+// IsUrgent reports whether a call is marked so.
+func IsUrgent(ctx context.Context) bool { return ctx.Value(urgent{}) != nil }
+
 // Forge is where pull requests live.
 type Forge interface {
 	// OpenPulls lists the pull requests that are open, and those closed since.

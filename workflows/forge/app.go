@@ -46,7 +46,9 @@ type appLogin struct {
 	gh   *github.Client // authenticates by jwt
 	now  func() time.Time
 
-	mu      sync.Mutex
+	renewing turn
+
+	mu      sync.Mutex // of what was given
 	kept    string
 	expires time.Time
 }
@@ -59,7 +61,7 @@ func newAppLogin(cfg Config) (*appLogin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &appLogin{app: cfg.App, repo: cfg.Repo, key: key, now: cfg.Now}, nil
+	return &appLogin{app: cfg.App, repo: cfg.Repo, key: key, now: cfg.Now, renewing: newTurn()}, nil
 }
 
 // parseKey reads the key in the form that GitHub gives (PKCS #1) or in PKCS #8.
@@ -104,10 +106,15 @@ func (a *appLogin) jwt(context.Context) (string, error) {
 
 // token is an installation token for the one repository.
 func (a *appLogin) token(ctx context.Context) (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.kept != "" && a.now().Before(a.expires.Add(-earlyRenew)) {
-		return a.kept, nil
+	if t := a.current(); t != "" {
+		return t, nil
+	}
+	if err := a.renewing.take(ctx); err != nil {
+		return "", err
+	}
+	defer a.renewing.give()
+	if t := a.current(); t != "" {
+		return t, nil
 	}
 	t, _, err := a.gh.Apps.CreateInstallationToken(ctx, a.app.InstallationID, &github.InstallationTokenOptions{Repositories: []string{a.repo}})
 	if err != nil {
@@ -116,8 +123,20 @@ func (a *appLogin) token(ctx context.Context) (string, error) {
 	if t.GetToken() == "" {
 		return "", access.Errorf(access.CodeUnavailable, "GitHub answered without an installation token.")
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.kept, a.expires = t.GetToken(), t.GetExpiresAt().Time
 	return a.kept, nil
+}
+
+// current is the token that was given, or "" if that is gone or ends soon.
+func (a *appLogin) current() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.now().Before(a.expires.Add(-earlyRenew)) {
+		return a.kept
+	}
+	return ""
 }
 
 // forget drops a token that GitHub refused, so that the next call gets another.

@@ -52,9 +52,10 @@ type Forge struct {
 	trees *lru[[]*github.TreeEntry] // the files of a commit, which never change
 
 	// writers keeps one writer at a time for each pull request.
-	writers [stripes]sync.Mutex
+	writers [stripes]turn
+	asking  turn // which repository it is, and who we are
 
-	mu      sync.Mutex
+	mu      sync.Mutex // of what was answered
 	repo    int64
 	checked time.Time
 	me      access.User
@@ -75,7 +76,10 @@ func New(cfg Config) (*Forge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make forge: %w", err)
 	}
-	f := &Forge{cfg: cfg, log: cfg.Log, repo: cfg.RepoID, blobs: newLRU[[]byte](maxBlobCache), trees: newLRU[[]*github.TreeEntry](maxTreeCache)}
+	f := &Forge{cfg: cfg, log: cfg.Log, repo: cfg.RepoID, blobs: newLRU[[]byte](maxBlobCache), trees: newLRU[[]*github.TreeEntry](maxTreeCache), asking: newTurn()}
+	for i := range f.writers {
+		f.writers[i] = newTurn()
+	}
 	if err := f.connect(base); err != nil {
 		return nil, fmt.Errorf("make forge: %w", err)
 	}
@@ -134,12 +138,13 @@ func isLoopback(host string) bool {
 
 func (f *Forge) connect(base *url.URL) error {
 	bounded := newBounded(f.cfg.Transport)
+	thrifty := &thrifty{next: bounded, now: f.cfg.Now}
 	host := "api.github.com"
 	if base != nil {
 		host = base.Host
 	}
 	tokens := func(context.Context) (string, error) { return f.cfg.Token.Reveal(), nil }
-	login := &signIn{host: host, next: bounded, token: tokens, refused: func() {}}
+	login := &signIn{host: host, next: thrifty, token: tokens, refused: func() {}}
 	if !f.cfg.App.isZero() {
 		app, err := newAppLogin(f.cfg)
 		if err != nil {
@@ -167,15 +172,22 @@ func client(base *url.URL, t http.RoundTripper) (*github.Client, error) {
 // Repo resolves the repository's id and pins it: when Owner/Repo later means
 // another repository, everything is refused.
 func (f *Forge) Repo(ctx context.Context) (int64, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.checked.IsZero() && f.cfg.Now().Sub(f.checked) < recheck {
-		return f.repo, nil
+	if id, fresh := f.known(); fresh {
+		return id, nil
+	}
+	if err := f.asking.take(ctx); err != nil {
+		return 0, err
+	}
+	defer f.asking.give()
+	if id, fresh := f.known(); fresh {
+		return id, nil
 	}
 	r, _, err := f.gh.Repositories.Get(ctx, f.cfg.Owner, f.cfg.Repo)
 	if err != nil {
 		return 0, failed("read repository", err)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	id := r.GetID()
 	if id <= 0 || f.repo != 0 && f.repo != id {
 		return 0, access.Errorf(access.CodeConflict, "The name %s/%s means repository %d now; Tidegate serves %d. Was it renamed or replaced? Set the new name, or adopt the new repository.",
@@ -183,6 +195,12 @@ func (f *Forge) Repo(ctx context.Context) (int64, error) {
 	}
 	f.repo, f.checked = id, f.cfg.Now()
 	return id, nil
+}
+
+func (f *Forge) known() (repo int64, fresh bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.repo, !f.checked.IsZero() && f.cfg.Now().Sub(f.checked) < recheck
 }
 
 // serve checks that a request is for the repository that this forge serves.
@@ -199,11 +217,13 @@ func (f *Forge) serve(ctx context.Context, repo int64) error {
 
 // Self is the account that the forge writes as.
 func (f *Forge) Self(ctx context.Context) (access.User, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.me.ID != 0 {
-		return f.me, nil
+	if me := f.self(); me.ID != 0 {
+		return me, nil
 	}
+	if err := f.asking.take(ctx); err != nil {
+		return access.User{}, err
+	}
+	defer f.asking.give()
 	name := "" // the account of the token
 	if f.asApp != nil {
 		app, _, err := f.asApp.Apps.Get(ctx, "")
@@ -219,8 +239,16 @@ func (f *Forge) Self(ctx context.Context) (access.User, error) {
 	if u.GetID() <= 0 {
 		return access.User{}, access.Errorf(access.CodeUnavailable, "GitHub did not say who Tidegate is.")
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.me = user(u)
 	return f.me, nil
+}
+
+func (f *Forge) self() access.User {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.me
 }
 
 // user is a GitHub account in our words; nil is nobody.
@@ -232,10 +260,9 @@ func user(u *github.User) access.User {
 }
 
 // alone keeps others from writing to the same pull request meanwhile.
-func (f *Forge) alone(number int) (done func()) {
-	m := &f.writers[uint(number)%stripes]
-	m.Lock()
-	return m.Unlock
+func (f *Forge) alone(ctx context.Context, number int) (done func(), err error) {
+	t := f.writers[uint(number)%stripes]
+	return t.give, t.take(ctx)
 }
 
 // everyPage calls get until there is no next page or stop says so. Past most

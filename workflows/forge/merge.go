@@ -57,7 +57,11 @@ func (f *Forge) Tidy(ctx context.Context, files []string, direct bool) (string, 
 			return "", access.Errorf(access.CodeInvalid, "Got file %q to remove, want a file of grants/.", clip(visible(file), maxPath))
 		}
 	}
-	defer f.alone(0)()
+	done, err := f.alone(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	defer done()
 	for try := 1; ; try++ {
 		commit, err := f.tidy(ctx, files, direct)
 		if access.CodeOf(err) != access.CodeConflict || try == tidyTries {

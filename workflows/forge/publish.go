@@ -25,7 +25,11 @@ func (f *Forge) Publish(ctx context.Context, ref workflows.Ref, r workflows.Repo
 	if err := validCommit(r.Head); err != nil {
 		return err
 	}
-	defer f.alone(ref.Number)()
+	done, err := f.alone(ctx, ref.Number)
+	if err != nil {
+		return err
+	}
+	defer done()
 	runs, err := f.runs(ctx, r.Head)
 	if err != nil {
 		return err
@@ -51,7 +55,11 @@ func (f *Forge) PublishHeld(ctx context.Context, ref workflows.Ref, h access.Hel
 	if err != nil {
 		return err
 	}
-	defer f.alone(ref.Number)()
+	done, err := f.alone(ctx, ref.Number)
+	if err != nil {
+		return err
+	}
+	defer done()
 	runs, err := f.runs(ctx, p.GetHead().GetSHA())
 	if err != nil {
 		return err
