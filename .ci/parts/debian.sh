@@ -15,6 +15,7 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 need psql postgresql-client
 need git git
 need gcc gcc
+echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1 || packages+=(libc6-dev) # gcc only recommends it
 if [ "$what" = test ]; then
   need npm npm # fetches what has no Debian package, at versions of our choice
   [ -x /usr/sbin/sshd ] || packages+=(openssh-server)

@@ -22,11 +22,11 @@ func runAdopt(ctx context.Context, args []string, io stdio) error {
 	flags.StringVar(&in.Why, "why", "Adopted on the command line.", "`text` for the record")
 	flags.BoolVar(&in.Restored, "restored", false, "the ledger was restored, although control does not notice: its state folder was restored with it")
 	asJSON := flags.Bool("json", false, "print what was done as JSON")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
-	if in.Why == "" || len(in.Why) > 500 {
-		return fmt.Errorf("%w: want --why of 1 to 500 bytes", errUsage)
+	if err := checkWhy(in.Why); err != nil {
+		return err
 	}
 	p, err := newPatient(w)
 	if err != nil {

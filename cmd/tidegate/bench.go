@@ -59,7 +59,7 @@ func runBench(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	grants := flags.Int("grants", 50, "`number` of grants that open one after another")
 	due, asJSON := flags.Int("due", 200, "`number` of grants that end in the same second"), flags.Bool("json", false, "print JSON")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	if *grants < 0 || *grants > benchMaxGrants || *due < 0 || *due > benchMaxDue {

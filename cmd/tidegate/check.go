@@ -31,7 +31,7 @@ func runCheck(_ context.Context, args []string, io stdio) error {
 		return err
 	}
 	if len(words) > 1 {
-		return fmt.Errorf("%w: got %q, want one folder", errUsage, words)
+		return fmt.Errorf("%w: got %s, want one folder", errUsage, listed(words))
 	}
 	tree, err := readTree(strings.Join(append(words, ".")[:1], ""))
 	if err != nil {
@@ -93,6 +93,9 @@ func (c checked) tell(io stdio) {
 // anybody's.
 func readTree(dir string) (access.Tree, error) {
 	var tree access.Tree
+	if at, err := os.Stat(dir); err != nil || !at.IsDir() {
+		return tree, fmt.Errorf("read access repository: got %s, want the folder that holds grants/ and policies/", dir)
+	}
 	for _, sub := range []string{"grants", "policies"} {
 		err := filepath.WalkDir(filepath.Join(dir, sub), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".hcl") {
@@ -116,7 +119,7 @@ func readTree(dir string) (access.Tree, error) {
 		}
 	}
 	if len(tree.Files) == 0 {
-		return tree, fmt.Errorf("read access repository: no .hcl files in %s or %s", filepath.Join(dir, "grants"), filepath.Join(dir, "policies"))
+		return tree, fmt.Errorf("read access repository: no .hcl files in %s or %s; name the folder that holds the two", filepath.Join(dir, "grants"), filepath.Join(dir, "policies"))
 	}
 	return tree, nil
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/tidegate/tidegate/access"
@@ -57,18 +58,47 @@ var errUsage = errors.New("usage")
 
 // run carries out one command line and answers with the exit code.
 func run(ctx context.Context, args []string, io stdio) int {
-	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+	switch args = plainWords(args); {
+	case len(args) == 0:
+		help(io.err)
+		return exitUsage
+	case args[0] == "help" && len(args) == 1:
 		help(io.out)
 		return exitOK
+	case args[0] == "help": // of one verb
+		args = append(args[1:len(args):len(args)], "-h")
 	}
-	for _, v := range verbs() {
-		if v.name == args[0] {
-			return exit(v, v.run(ctx, args[1:], io), io)
-		}
+	if v, ok := findVerb(args[0]); ok {
+		return exit(v, v.run(ctx, args[1:], io), io)
 	}
 	fmt.Fprintf(io.err, "tidegate: there is no %q; `tidegate help` lists what there is\n", args[0])
 	return exitUsage
 }
+
+// plainWords takes what people write as flags everywhere for the verbs that
+// they are here.
+func plainWords(args []string) []string {
+	if len(args) > 0 {
+		switch args[0] {
+		case "-h", "-help", "--help":
+			return append([]string{"help"}, args[1:]...)
+		case "-version", "--version":
+			return append([]string{"version"}, args[1:]...)
+		}
+	}
+	return args
+}
+
+func findVerb(name string) (verb, bool) {
+	all := verbs()
+	i := slices.IndexFunc(all, func(v verb) bool { return v.name == name })
+	if i < 0 {
+		return verb{}, false
+	}
+	return all[i], true
+}
+
+func (v verb) usage() string { return strings.TrimSpace("usage: tidegate " + v.name + " " + v.args) }
 
 func exit(v verb, err error, io stdio) int {
 	var code exitCode
@@ -79,7 +109,7 @@ func exit(v verb, err error, io stdio) int {
 		return exitOK
 	case errors.Is(err, errUsage):
 		said := strings.TrimPrefix(err.Error(), errUsage.Error()+": ")
-		fmt.Fprintf(io.err, "tidegate %s: %s\nusage: tidegate %s %s\n", v.name, said, v.name, v.args)
+		fmt.Fprintf(io.err, "tidegate %s: %s\n%s\n", v.name, said, v.usage())
 		return exitUsage
 	}
 	fmt.Fprintf(io.err, "tidegate %s: %v\n", v.name, err)
@@ -95,27 +125,8 @@ func help(w io.Writer) {
 		if v.about == "" {
 			continue
 		}
-		fmt.Fprintf(w, "  tidegate %-9s %-38s %s\n", v.name, v.args, v.about)
+		fmt.Fprintf(w, "  tidegate %-10s %-38s %s\n", v.name, v.args, v.about)
 	}
-	fmt.Fprint(w, "\nls, sessions, replay, verify, revoke, adopt, gateway, keys and doctor take --dir (a tidegate dev) or --config (a tidegate serve).\n")
+	fmt.Fprint(w, "\n`tidegate help VERB` lists a verb's flags.\nls, sessions, replay, verify, revoke, adopt, yield, gateway, keys and doctor take --dir (a tidegate dev) or --config (a tidegate serve).\n")
 	fmt.Fprint(w, "Exit codes: 0 done, 1 failed, 2 not understood, 3 refused.\n")
-}
-
-// parse reads flags and at most max further arguments. Asked for help, it
-// prints the flags; a mistake is told in one sentence, by exit.
-func parse(flags *flag.FlagSet, args []string, std stdio, max int) error {
-	flags.SetOutput(io.Discard)
-	flags.Usage = func() {}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(std.out, "flags of tidegate %s:\n", flags.Name())
-		flags.SetOutput(std.out)
-		flags.PrintDefaults()
-		return err
-	} else if err != nil {
-		return fmt.Errorf("%w: %v", errUsage, err)
-	}
-	if flags.NArg() > max {
-		return fmt.Errorf("%w: got %d arguments, want at most %d", errUsage, flags.NArg(), max)
-	}
-	return nil
 }

@@ -94,14 +94,11 @@ func parseDial(args []string, io stdio) (dial, error) {
 	flags.StringVar(&d.gateway, "gateway", "", "on a serve: `host:port` of the gateway")
 	flags.StringVar(&d.ca, "ca", "", "on a serve: `file` of the CA of the gateway's certificate (PEM), or for SSH of its host keys (authorized_keys lines)")
 	flags.StringVar(&d.tokenFile, "token-file", "", "on a serve: `file` with the identity provider's token, or - for the first line of standard input")
-	words, err := mixed(flags, args, io)
+	target, err := one(flags, args, io, "one target, such as orders-prod or ssh.web-1")
 	if err != nil {
 		return d, err
 	}
-	if len(words) != 1 {
-		return d, fmt.Errorf("%w: got %q, want one target", errUsage, words)
-	}
-	d.target, d.dir = strings.TrimPrefix(words[0], "postgres."), *dir
+	d.target, d.dir = strings.TrimPrefix(target, "postgres."), *dir
 	return d, d.check()
 }
 
@@ -112,7 +109,7 @@ func (d dial) check() error {
 	}
 	if d.gateway == "" && d.ca == "" && d.tokenFile == "" {
 		if !slices.Contains(devPeople, d.who) {
-			return fmt.Errorf("%w: --as %q is nobody here; on a dev there are %s; a serve wants --gateway, --ca and --token-file", errUsage, d.who, strings.Join(devPeople, ", "))
+			return fmt.Errorf("%w: got --as %q, want on a dev one of %s; on a serve --gateway, --ca and --token-file", errUsage, d.who, strings.Join(devPeople, ", "))
 		}
 		return nil
 	}
@@ -121,7 +118,7 @@ func (d dial) check() error {
 	}
 	host, port, err := net.SplitHostPort(d.gateway)
 	if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || !hostWord.MatchString(host) {
-		return fmt.Errorf("%w: --gateway %q, want host:port", errUsage, d.gateway)
+		return fmt.Errorf("%w: got --gateway %q, want host:port", errUsage, d.gateway)
 	}
 	return nil
 }

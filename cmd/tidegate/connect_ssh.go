@@ -143,7 +143,7 @@ func parseHostCAs(text []byte) (out []gossh.PublicKey, err error) {
 		out, text = append(out, key), rest
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("read the gateway's host CA: want a line such as \"ssh-ed25519 AAAA…\"")
+		return nil, fmt.Errorf("read the gateway's host CA: got no public key, want a line such as \"ssh-ed25519 AAAA…\"")
 	}
 	return out, nil
 }

@@ -30,7 +30,7 @@ const demoTimeout = 4 * time.Minute
 
 // runDemo starts everything in a temporary folder, plays and cleans up.
 func runDemo(ctx context.Context, args []string, io stdio) error {
-	if err := parse(flag.NewFlagSet("demo", flag.ContinueOnError), args, io, 0); err != nil {
+	if err := parse(flag.NewFlagSet("demo", flag.ContinueOnError), args, io); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)

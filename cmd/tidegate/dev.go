@@ -330,8 +330,11 @@ func runDev(ctx context.Context, args []string, io stdio) error {
 	dir, asJSON := dirFlag(flags), flags.Bool("json", false, "print one line of JSON when ready")
 	traces := flags.String("traces", "", "write spans to this `file`, one JSON object a line")
 	repo := flags.String("access-repo", "", "`folder` for the access repository's first commit (default: the example)")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
+	}
+	if at, err := os.Stat(*repo); *repo != "" && (err != nil || !at.IsDir()) {
+		return fmt.Errorf("%w: got --access-repo %s, want a folder that holds grants/ and policies/", errUsage, *repo)
 	}
 	if !*asJSON {
 		fmt.Fprintln(io.err, "starting PostgreSQL, Temporal, a pocket GitHub and Tidegate on loopback")

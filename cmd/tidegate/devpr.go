@@ -31,15 +31,12 @@ func runDevPR(ctx context.Context, args []string, io stdio) error {
 	if err != nil {
 		return err
 	}
-	if len(words) == 0 {
-		return fmt.Errorf("%w: want dev pr open FILE | approve N | comment N TEXT | merge N, and --as WHO", errUsage)
-	}
-	verb, ok := prVerbs[words[0]]
+	verb, ok := prVerbs[strings.Join(words[:min(len(words), 1)], "")]
 	if !ok || len(words)-1 < verb.args {
-		return fmt.Errorf("%w: got %q, want open FILE, approve N, comment N TEXT or merge N", errUsage, words)
+		return fmt.Errorf("%w: got %s, want open FILE, approve N, comment N TEXT or merge N, and --as WHO", errUsage, listed(words))
 	}
 	if *who != "admin" && !slices.Contains(devPeople, *who) {
-		return fmt.Errorf("%w: --as %q is nobody here; there are %s and admin", errUsage, *who, strings.Join(devPeople, ", "))
+		return fmt.Errorf("%w: got --as %q, want one of %s and admin", errUsage, *who, strings.Join(devPeople, ", "))
 	}
 	said, err := asPeople(*dir, func(p *people) (string, error) { return verb.run(ctx, p, *who, words[1:]) })
 	if err != nil {
@@ -47,19 +44,6 @@ func runDevPR(ctx context.Context, args []string, io stdio) error {
 	}
 	fmt.Fprintln(io.out, said)
 	return nil
-}
-
-// mixed parses flags that stand before, between or behind the words.
-func mixed(flags *flag.FlagSet, args []string, io stdio) (words []string, err error) {
-	for {
-		if err := parse(flags, args, io, len(args)); err != nil {
-			return nil, err
-		}
-		if args = flags.Args(); len(args) == 0 {
-			return words, nil
-		}
-		words, args = append(words, args[0]), args[1:]
-	}
 }
 
 // asPeople acts on the pocket GitHub of a running dev.

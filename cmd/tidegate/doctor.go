@@ -32,7 +32,7 @@ func runDoctor(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
 	w.addFlags(flags)
 	asJSON := flags.Bool("json", false, "print the findings as JSON lines")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	p, err := newPatient(w)

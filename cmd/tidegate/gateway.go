@@ -16,7 +16,7 @@ func equalLogin(a, b string) bool { return strings.EqualFold(a, b) }
 func runGateway(ctx context.Context, args []string, io stdio) error {
 	var w which
 	c := closing{}
-	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
+	flags := flag.NewFlagSet("gateway close", flag.ContinueOnError)
 	w.addFlags(flags)
 	flags.StringVar(&c.Grant, "grant", "", "`id` of the grant whose sessions end")
 	flags.StringVar(&c.Person, "person", "", "`login` of the person whose sessions end")
@@ -29,7 +29,7 @@ func runGateway(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	if len(words) != 1 || words[0] != "close" {
-		return fmt.Errorf("%w: got %q, want gateway close", errUsage, words)
+		return fmt.Errorf("%w: got %s, want gateway close", errUsage, listed(words))
 	}
 	if err := c.check(); err != nil {
 		return fmt.Errorf("%w: %v", errUsage, err)

@@ -47,7 +47,7 @@ func runKeys(ctx context.Context, args []string, io stdio) error {
 	case words[0] == "rotate" && len(words) == 2:
 		return k.rotate(ctx, words[1])
 	}
-	return fmt.Errorf("%w: got %q, want list, print [NAME] or rotate NAME", errUsage, words)
+	return fmt.Errorf("%w: got %s, want list, print [NAME] or rotate NAME", errUsage, listed(words))
 }
 
 type keyVerb struct {
@@ -122,6 +122,10 @@ func (v keyView) rows() []keyRow {
 	return all
 }
 
+func (v keyVerb) noKeys() error {
+	return fmt.Errorf("there are none in %s; --dir names the folder of a `tidegate dev`, --config the configuration of a `tidegate serve`", v.key(""))
+}
+
 func (v keyVerb) list() error {
 	var rows []keyRow
 	var unread []error // hide no other key
@@ -139,7 +143,7 @@ func (v keyVerb) list() error {
 		}
 	}
 	if len(rows)+len(unread) == 0 {
-		return fmt.Errorf("list keys: there are none in %s; --dir names the folder of a `tidegate dev`, --config the configuration of a `tidegate serve`", v.key(""))
+		return fmt.Errorf("list keys: %w", v.noKeys())
 	}
 	return errors.Join(append(unread, v.show(rows))...)
 }
@@ -196,7 +200,10 @@ func (v keyVerb) print(names []string) error {
 		}
 	}
 	if len(all) == 0 {
-		return fmt.Errorf("print keys: there is none of %q here; `tidegate keys` lists them", names)
+		if len(names) == 0 {
+			return fmt.Errorf("print keys: %w", v.noKeys())
+		}
+		return fmt.Errorf("print keys: there is no %q in %s; `tidegate keys` lists those that there are", names[0], v.key(""))
 	}
 	if v.json {
 		return encodeOne(v.io.out, all)

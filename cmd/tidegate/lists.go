@@ -20,7 +20,7 @@ func runLs(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("ls", flag.ContinueOnError)
 	w.addFlags(flags)
 	asJSON := flags.Bool("json", false, "print JSON lines")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	i, err := w.find()
@@ -50,7 +50,7 @@ func runSessions(ctx context.Context, args []string, io stdio) error {
 	w.addFlags(flags)
 	asJSON := flags.Bool("json", false, "print JSON lines")
 	filter := addFilter(flags, time.Now())
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	i, err := w.find()

@@ -56,7 +56,7 @@ func runLogin(ctx context.Context, args []string, io stdio) error {
 	postgres := flags.String("postgres", "", "`host:port` of the gateway's PostgreSQL")
 	postgresCA := flags.String("postgres-ca", "", "PEM `file` of the CA of the gateway's certificate there")
 	device := flags.Bool("device", false, "log in with a code in a browser elsewhere")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	l, err := readLogin(*dir)
@@ -121,6 +121,9 @@ func (l *login) readFiles(ca, hostCA string) error {
 		text, err := os.ReadFile(hostCA)
 		if err != nil {
 			return fmt.Errorf("read the gateway's host CA: %w", err)
+		}
+		if _, err := parseHostCAs(text); err != nil {
+			return fmt.Errorf("%s: %w", hostCA, err)
 		}
 		l.HostCA = string(text)
 	}
@@ -283,7 +286,7 @@ func runSSHConfig(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	if len(targets) == 0 {
-		return fmt.Errorf("%w: want the targets, such as web-1 or web-1+inc-4821", errUsage)
+		return fmt.Errorf("%w: got nothing, want the targets, such as web-1 or web-1+inc-4821", errUsage)
 	}
 	l, err := readLogin(*dir)
 	if err != nil {

@@ -44,7 +44,7 @@ func (l *login) readPostgres(address, caFile string) error {
 	if address != "" {
 		host, port, err := net.SplitHostPort(address)
 		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || !hostWord.MatchString(host) {
-			return fmt.Errorf("%w: --postgres %q, want host:port", errUsage, address)
+			return fmt.Errorf("%w: got --postgres %q, want host:port", errUsage, address)
 		}
 		door.Address = address
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"runtime"
 	"time"
@@ -39,6 +40,9 @@ type oidcIssuer struct {
 
 // discover asks the provider where its endpoints are.
 func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
+	if err := readableByNobody(i.URL); err != nil {
+		return nil, fmt.Errorf("find the identity provider: %w", err)
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if len(i.CA) > 0 {
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool(i.CA), MinVersion: tls.VersionTLS12}
@@ -52,9 +56,23 @@ func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
 		return nil, fmt.Errorf("find the identity provider: %w", err)
 	}
 	endpoint := provider.Endpoint()
+	for _, at := range []string{endpoint.AuthURL, endpoint.TokenURL, endpoint.DeviceAuthURL} {
+		if err := readableByNobody(at); err != nil {
+			return nil, fmt.Errorf("find the identity provider: %w", err)
+		}
+	}
 	endpoint.AuthStyle = oauth2.AuthStyleInParams // a public client: it has an id and no secret
 	c.oauth = oauth2.Config{ClientID: i.ClientID, Endpoint: endpoint, Scopes: []string{oidc.ScopeOpenID, "email", "profile", oidc.ScopeOfflineAccess}}
 	return c, nil
+}
+
+// readableByNobody refuses an address to which codes and tokens would travel
+// as plain text over a network.
+func readableByNobody(address string) error {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname()))) {
+		return fmt.Errorf("got %q, want https, or http on this machine: what is sent otherwise can be read and changed on its way", address)
+	}
+	return nil
 }
 
 func (c *oidcClient) context(ctx context.Context) context.Context {

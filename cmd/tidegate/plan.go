@@ -8,7 +8,6 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ func runPlan(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("plan", flag.ContinueOnError)
 	dir, asJSON := flags.String("dir", ".", "a clone of the access `repository`"), flags.Bool("json", false, "print the plans as JSON")
 	base := flags.String("base", "", "`ref` that the pull request would go to (default: origin/main, else main)")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
@@ -72,7 +71,7 @@ func plan(ctx context.Context, dir, ref string) (planned, error) {
 	g := clone{dir}
 	top, err := g.run(ctx, nil, "rev-parse", "--show-toplevel")
 	if err != nil {
-		return planned{}, err
+		return planned{}, fmt.Errorf("find the access repository: %w; run this in a clone of it, or name one with --dir", err)
 	}
 	g.dir = strings.TrimSuffix(string(top), "\n")
 	tip, err := g.tip(ctx, ref)
@@ -143,7 +142,10 @@ func (g clone) run(ctx context.Context, in io.Reader, args ...string) ([]byte, e
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &bounded{&out, planMaxBytes}, &bounded{&said, 4096}
 	cmd.Env = append(os.Environ(), "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0")
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(said.Bytes()))
+		if said := bytes.TrimSpace(said.Bytes()); len(said) > 0 {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return nil, fmt.Errorf("git %s: %w", args[0], err)
 	}
 	return out.Bytes(), nil
 }
@@ -167,15 +169,15 @@ func (g clone) tip(ctx context.Context, ref string) (string, error) {
 	if ref != "" {
 		refs = []string{ref}
 	}
-	var errs []error
+	var err error
 	for _, r := range refs {
-		id, err := g.run(ctx, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", r+"^{commit}")
+		var id []byte
+		id, err = g.run(ctx, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", r+"^{commit}")
 		if err == nil {
 			return string(bytes.TrimSpace(id)), nil
 		}
-		errs = append(errs, err)
 	}
-	return "", fmt.Errorf("find the base: no commit %s; --base names one: %w", strings.Join(refs, " or "), errors.Join(errs...))
+	return "", fmt.Errorf("find the base: no commit %s (%w); --base names another", strings.Join(refs, " or "), err)
 }
 
 // fork is the tree where the work left the base: what landed on the base since

@@ -51,18 +51,6 @@ func dirFlag(flags *flag.FlagSet) *string {
 	return &dir
 }
 
-// one parses a verb that takes exactly one argument, and flags in any place.
-func one(flags *flag.FlagSet, args []string, io stdio, what string) (string, error) {
-	words, err := mixed(flags, args, io)
-	if err != nil {
-		return "", err
-	}
-	if len(words) != 1 {
-		return "", fmt.Errorf("%w: got %q, want %s", errUsage, words, what)
-	}
-	return words[0], nil
-}
-
 // fetchTime bounds how long a recording may take to come from a bucket.
 const fetchTime = 10 * time.Minute
 
@@ -139,6 +127,8 @@ const maxSpeed = 1000
 
 func checkReplay(how record.Replay, cast record.Asciicast) error {
 	switch {
+	case cast.Version != 0 && cast.Version != 2 && cast.Version != 3:
+		return fmt.Errorf("got --asciicast %d, want 2 or 3", cast.Version)
 	case how.Speed != 0 && !(how.Speed >= 0.01 && how.Speed <= maxSpeed):
 		return fmt.Errorf("got --speed %g, want 0.01 to %d", how.Speed, maxSpeed)
 	case how.From < 0 || how.Idle < 0:

@@ -25,18 +25,18 @@ func runRevoke(ctx context.Context, args []string, io stdio) error {
 	w.addFlags(flags)
 	why := flags.String("why", "Revoked on the command line.", "`text` for the record")
 	asJSON := flags.Bool("json", false, "print the grant as JSON")
-	words, err := mixed(flags, args, io)
+	id, err := one(flags, args, io, "one grant's id")
 	if err != nil {
 		return err
 	}
-	if len(words) != 1 || *why == "" || len(*why) > 500 {
-		return fmt.Errorf("%w: want one grant's id, and --why of 1 to 500 bytes", errUsage)
+	if err := checkWhy(*why); err != nil {
+		return err
 	}
 	i, err := w.find()
 	if err != nil {
 		return err
 	}
-	g, err := i.revoke(ctx, revocation{words[0], localUser(), *why})
+	g, err := i.revoke(ctx, revocation{id, localUser(), *why})
 	if err != nil {
 		return err
 	}

@@ -43,11 +43,11 @@ func runServe(ctx context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	path := flags.String("config", "", "the configuration `file`")
 	check := flags.Bool("check", false, "only say whether the configuration is right")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	if *path == "" {
-		return fmt.Errorf("%w: want --config FILE", errUsage)
+		return fmt.Errorf("%w: got no --config, want the configuration's file", errUsage)
 	}
 	cfg, diags, err := loadConfig(*path)
 	if err != nil {

@@ -21,7 +21,7 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 			return runSetupLedger(args[1:], io)
 		}
 	}
-	flags := flag.NewFlagSet("setup", flag.ContinueOnError)
+	flags := flag.NewFlagSet("setup postgres", flag.ContinueOnError)
 	var o mint.Options
 	flags.StringVar(&o.Installation, "installation", "", "this installation's `id`: 4 to 12 of a-z and 0-9")
 	flags.StringVar(&o.Admin, "admin", "tidegate_admin", "`name` of the minter's login, to be made")
@@ -34,10 +34,10 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	if len(words) != 1 || words[0] != "postgres" {
-		return fmt.Errorf("%w: got %q, want setup postgres, setup ledger or setup gateway", errUsage, words)
+		return fmt.Errorf("%w: got %s, want setup postgres, setup ledger or setup gateway", errUsage, listed(words))
 	}
 	if !mint.ValidInstallation(o.Installation) || o.Database == "" {
-		return fmt.Errorf("%w: want --installation (4 to 12 of a-z and 0-9) and --database", errUsage)
+		return fmt.Errorf("%w: got --installation %q and --database %q, want an installation of 4 to 12 of a-z and 0-9, as the configuration has it, and the target's database", errUsage, o.Installation, o.Database)
 	}
 	o.Schemas, o.Owners, o.Acting = list(*schemas), list(*owners), list(*acting)
 	_, err = fmt.Fprint(io.out, mint.SetupSQL(o))
@@ -52,11 +52,11 @@ func runSetupLedger(args []string, io stdio) error {
 	flags.StringVar(&o.Database, "database", "", "the ledger's `database`")
 	flags.StringVar(&o.Schema, "schema", "public", "`schema` of the ledger's tables")
 	flags.StringVar(&o.Gateway, "gateway", "", "`name` of the gateway's login, to be made")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	if o.Database == "" || o.Gateway == "" || strings.Contains(o.Gateway, "$") {
-		return fmt.Errorf("%w: want --database, and --gateway without a $", errUsage)
+		return fmt.Errorf("%w: got --database %q and --gateway %q, want the ledger's database, and the name of a login to make, without a $", errUsage, o.Database, o.Gateway)
 	}
 	_, err := fmt.Fprint(io.out, ledger.SetupSQL(o))
 	return err

@@ -19,11 +19,11 @@ func runSetupGateway(_ context.Context, args []string, io stdio) error {
 	name := flags.String("name", "", "the gateway's `name`, in recordings and logs")
 	out := flags.String("out", "", "a new `folder` for the gateway's files")
 	remove := flags.Bool("remove", false, "end the gateway's enrolment")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	if *path == "" || !namePattern.MatchString(*name) || (*out == "") != *remove {
-		return fmt.Errorf("%w: want --config FILE, --name of small letters, digits, '.', '_' and '-', and --out DIR or --remove", errUsage)
+		return fmt.Errorf("%w: got --config %q, --name %q, --out %q; want a configuration, a name of small letters, digits, '.', '_' and '-', and a new folder or --remove", errUsage, *path, *name, *out)
 	}
 	g, control, err := openOwnGateways(*path)
 	if err != nil {

@@ -22,7 +22,7 @@ type built struct {
 func runVersion(_ context.Context, args []string, io stdio) error {
 	flags := flag.NewFlagSet("version", flag.ContinueOnError)
 	asJSON := flags.Bool("json", false, "print it as JSON")
-	if err := parse(flags, args, io, 0); err != nil {
+	if err := parse(flags, args, io); err != nil {
 		return err
 	}
 	b := built{Version: versionText(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}

@@ -38,12 +38,18 @@ func runYield(ctx context.Context, args []string, io stdio) error {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, command = args[:i], args[i+1:]
 	}
-	words, err := mixed(flags, args, io)
+	target, err := one(flags, args, io, "one target, and behind -- the command to run")
 	if err != nil {
 		return err
 	}
-	if len(words) != 1 || len(command) == 0 || *most < time.Second || *most > mint.MaxYield || *why == "" || len(*why) > 500 {
-		return fmt.Errorf("%w: want one target, a command behind --, --at-most of 1s to %s, and --why of 1 to 500 bytes", errUsage, mint.MaxYield)
+	if len(command) == 0 {
+		return fmt.Errorf("%w: got no command, want one behind --", errUsage)
+	}
+	if *most < time.Second || *most > mint.MaxYield {
+		return fmt.Errorf("%w: got --at-most %s, want 1s to %s", errUsage, *most, mint.MaxYield)
+	}
+	if err := checkWhy(*why); err != nil {
+		return err
 	}
 	p, err := newPatient(w)
 	if err != nil {
@@ -53,7 +59,7 @@ func runYield(ctx context.Context, args []string, io stdio) error {
 		return fmt.Errorf("yield: %s is a gateway's; run this where control runs, with its configuration", p.Config)
 	}
 	return p.asControl(ctx, "yield", func(l *ledger.Ledger) error {
-		y, err := p.yielding(ctx, l, words[0])
+		y, err := p.yielding(ctx, l, target)
 		if err != nil {
 			return err
 		}
