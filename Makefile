@@ -13,7 +13,11 @@ FUZZTIME      ?= 20s
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-build: $(BIN)/tidegate-temporal ## bin/tidegate and bin/tidegate-temporal
+.PHONY: go
+go: # says what is wanted where there is no Go, or one that can't read go.mod
+	@$(GO) list -m >/dev/null 2>&1 || { echo "got $$($(GO) version 2>/dev/null || echo no Go in the PATH), want Go 1.26 or newer: https://go.dev/dl"; exit 1; }
+
+build: go $(BIN)/tidegate-temporal ## bin/tidegate and bin/tidegate-temporal
 	@echo "building tidegate (the first time takes some minutes: PostgreSQL's parser is compiled)"
 	@$(GO) build -trimpath -o $(BIN)/tidegate ./cmd/tidegate
 
@@ -21,7 +25,7 @@ $(BIN)/tidegate-temporal: $(wildcard cmd/tidegate-temporal/*.go) cmd/tidegate-te
 	@echo "building the embedded Temporal server (once, some minutes)"
 	@cd cmd/tidegate-temporal && $(GO) build -trimpath -ldflags='-s -w' -o ../../$(BIN)/tidegate-temporal .
 
-parts: ## installs what the demo needs (PostgreSQL, git), as root; else prints the line to run
+parts: ## installs what the demo needs (PostgreSQL, git, gcc), as root; else prints the line to run
 	@.ci/parts/debian.sh demo
 
 .PHONY: test-parts
@@ -29,7 +33,7 @@ test-parts: # what the tests need besides: each script brings one part, and noth
 	@.ci/parts/debian.sh test
 	@set -e; for part in $(filter-out .ci/parts/debian.sh,$(sort $(wildcard .ci/parts/*.sh))); do $$part; done
 
-test: test-parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
+test: go test-parts $(BIN)/tidegate-temporal ## everything: setup, static checks, all tests with the race detector
 	@$(MAKE) --no-print-directory lint
 	$(GO) test -race -timeout 25m ./...
 	cd cmd/tidegate-temporal && $(GO) test -trimpath -timeout 5m ./...
@@ -41,11 +45,11 @@ lint: ## formatting, vet, staticcheck, workflowcheck
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(WORKFLOWCHECK) ./workflows/
 
-demo: parts build ## the story from pull request to proven end, on this machine alone
+demo: go parts build ## the story from pull request to proven end, on this machine alone
 	@$(BIN)/tidegate demo
 
 GRANTS ?= 200
-bench: parts build ## how fast access opens and closes here: GRANTS one after another (200), 200 in one second
+bench: go parts build ## how fast access opens and closes here: GRANTS one after another (200), 200 in one second
 	@$(BIN)/tidegate bench --grants $(GRANTS)
 
 SOAK_GRANTS ?= 200

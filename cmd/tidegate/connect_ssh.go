@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -79,8 +81,11 @@ func (d dial) sshOnDev() (sshGateway, error) {
 		return sshGateway{}, err
 	}
 	ca, err := os.ReadFile(filepath.Join(d.dir, keysDir, hostCAFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return sshGateway{}, fmt.Errorf("find the gateway: the dev in %s has no SSH; install openssh-server, and start it again", d.dir)
+	}
 	if err != nil {
-		return sshGateway{}, fmt.Errorf("read the gateway's host CA; has this dev an SSH target? %w", err)
+		return sshGateway{}, fmt.Errorf("read the gateway's host CA: %w", err)
 	}
 	token, err := d.token(state)
 	return sshGateway{address: state.addr("gateway-ssh"), hostCA: ca, token: token}, err

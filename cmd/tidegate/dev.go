@@ -406,7 +406,9 @@ What happened:
   tidegate ls --dir %s
   tidegate sessions --dir %s
 `, dir, r.HubTokens["alice"], r.CloneURL, r.Hub, r.Repo, r.Metrics, r.Console, dir, dir, dir, host, port, r.CA, pass, dir, dir)
-	if r.SSH != "" {
-		fmt.Fprintf(w, "A grant on ssh.web-1 (roles shell, files, logs) opens:\n  tidegate connect ssh.web-1 --as alice --dir %s\n", dir)
+	if r.SSH == "" {
+		fmt.Fprintln(w, "There is no SSH target, for there is no sshd here: install openssh-server, and start this again.")
+		return
 	}
+	fmt.Fprintf(w, "A grant on ssh.web-1 (roles shell, files, logs) opens:\n  tidegate connect ssh.web-1 --as alice --dir %s\n", dir)
 }

@@ -66,7 +66,8 @@ func asPeople(dir string, act func(*people) (string, error)) (string, error) {
 	}})
 }
 
-// prOpen pushes one grant file on a branch of its own and opens a pull request.
+// prOpen pushes one grant file on a branch of its own and opens a pull request,
+// or brings the one that is open up to date.
 func prOpen(ctx context.Context, p *people, who string, args []string) (string, error) {
 	text, err := fs.ReadFile(os.DirFS(filepath.Dir(args[0])), filepath.Base(args[0]))
 	if err != nil {
@@ -76,14 +77,17 @@ func prOpen(ctx context.Context, p *people, who string, args []string) (string, 
 	if err := p.push(ctx, who, id, "grants/"+who+"/"+id+".hcl", string(text)); err != nil {
 		return "", err
 	}
-	n, err := p.pullRequest(ctx, who, id, "Grant "+id)
+	n, err := p.openPull(ctx, who, id)
+	if err == nil && n == 0 {
+		n, err = p.pullRequest(ctx, who, id, "Grant "+id)
+	}
 	return fmt.Sprintf("%s/%s/pull/%d", p.house.Hub, p.house.Repo, n), err
 }
 
 func prNumber(arg string) (int, error) {
 	n, err := strconv.Atoi(arg)
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%w: %q is not the number of a pull request", errUsage, arg)
+		return 0, fmt.Errorf("%w: got %q, want the number of a pull request", errUsage, arg)
 	}
 	return n, nil
 }

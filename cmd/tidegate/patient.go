@@ -132,7 +132,7 @@ func ofDevFolder(i installation) (*patient, error) {
 		installation: i, parts: parts{Control: true, Gateway: true}, forge: h.forgeConfig(), temporal: h.temporalOptions(), issuers: h.issuers(), config: f.List,
 		admin:  func(_ context.Context, t access.Target) (mint.AdminLogin, error) { return h.adminOf(t, ca) },
 		record: record.Config{Dir: i.Recordings}, read: make(chan struct{}),
-		ssh: isFile(i.key(keyKindOf(userCAKey).file)), sources: devSources,
+		ssh: isFile(i.key(keyKindOf(hostCAKey).file)), sources: devSources,
 	}, nil
 }
 

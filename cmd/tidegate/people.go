@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,12 +44,29 @@ func (p *people) api(ctx context.Context, who, method, path string, in, out any)
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if res.StatusCode >= 300 {
-		return fmt.Errorf("%s %s as %s: %s %s", method, path, who, res.Status, text)
+		return fmt.Errorf("%s %s as %s: %s: %s", method, path, who, res.Status, inWords(text))
 	}
 	if out == nil {
 		return nil
 	}
 	return json.Unmarshal(text, out)
+}
+
+// inWords is what GitHub's answer says, in its own words.
+func inWords(answer []byte) string {
+	var a struct {
+		Message string `json:"message"`
+		Errors  []struct {
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal(answer, &a) != nil || a.Message == "" {
+		return string(answer)
+	}
+	for _, e := range a.Errors {
+		a.Message += "; " + e.Message
+	}
+	return a.Message
 }
 
 // git runs git in somebody's clone.
@@ -77,8 +95,8 @@ func (p *people) clone(ctx context.Context, who string) error {
 			return fmt.Errorf("make clone: %w", err)
 		}
 	}
-	url := strings.Replace(p.house.CloneURL, "://", "://"+who+":"+p.house.HubTokens[who]+"@", 1)
-	store := strings.SplitAfterN(url, "/", 4)
+	address := strings.Replace(p.house.CloneURL, "://", "://"+who+":"+p.house.HubTokens[who]+"@", 1)
+	store := strings.SplitAfterN(address, "/", 4)
 	credentials := filepath.Join(home, "credentials")
 	if err := os.WriteFile(credentials, []byte(strings.TrimSuffix(strings.Join(store[:3], ""), "/")+"\n"), 0o600); err != nil {
 		return fmt.Errorf("store credentials: %w", err)
@@ -122,12 +140,35 @@ func (p *people) pushAll(ctx context.Context, who, branch string, files map[stri
 			return fmt.Errorf("write grant: %w", err)
 		}
 	}
-	for _, args := range [][]string{{"add", "--all"}, {"commit", "-q", "-m", "Ask for access"}, {"push", "-q", "origin", branch}} {
-		if _, err := p.git(ctx, who, args...); err != nil {
-			return err
-		}
+	return p.commit(ctx, who, branch)
+}
+
+// commit pushes what changed. What is there already is pushed as it is.
+func (p *people) commit(ctx context.Context, who, branch string) error {
+	if _, err := p.git(ctx, who, "add", "--all"); err != nil {
+		return err
 	}
-	return nil
+	changed, err := p.git(ctx, who, "status", "--porcelain")
+	if err == nil && changed != "" {
+		_, err = p.git(ctx, who, "commit", "-q", "-m", "Ask for access")
+	}
+	if err == nil {
+		_, err = p.git(ctx, who, "push", "-q", "origin", branch)
+	}
+	return err
+}
+
+// openPull is the open pull request of a branch, or 0.
+func (p *people) openPull(ctx context.Context, who, branch string) (int, error) {
+	var open []struct {
+		Number int `json:"number"`
+	}
+	owner, _, _ := strings.Cut(p.house.Repo, "/")
+	err := p.api(ctx, who, "GET", "/pulls?state=open&head="+url.QueryEscape(owner+":"+branch), nil, &open)
+	if err != nil || len(open) == 0 {
+		return 0, err
+	}
+	return open[0].Number, nil
 }
 
 // pullRequest opens a pull request and answers with its number.

@@ -73,6 +73,9 @@ func TestForgeDown(t *testing.T) {
 	w.forge.set(func(f *forgeStub) { f.down = true })
 	w.clock.pass(keepTeams)
 	p := a.get("/grants/7/inc-1")
+	if !strings.Contains(p.text, "statement_timeout = 30s") {
+		t.Error("the page of a grant lacks its role's settings")
+	}
 	if p.status != http.StatusOK || !strings.Contains(p.text, "can&#39;t be judged again at the moment") || !strings.Contains(p.text, "Revoke now") {
 		t.Errorf("alice's own grant: %d", p.status)
 	}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"embed"
@@ -10,7 +11,9 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +45,7 @@ var version = func() string {
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"when": when, "machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "length": length, "short": short,
 	"join": strings.Join, "lower": func(s any) string { return strings.ToLower(fmt.Sprint(s)) }, "parties": parties, "mask": maskWords,
-	"version": func() string { return version }, "rows": rows,
+	"version": func() string { return version }, "rows": rows, "terms": terms,
 }).ParseFS(pages, "pages/*.html"))
 
 // answer is a page to render.
@@ -196,6 +199,22 @@ func parties(list []access.Party) string {
 		return "nobody"
 	}
 	return strings.Join(names, " or ")
+}
+
+// terms are what a role says besides what may be read and written: which rows,
+// and its settings, which for SSH are all that it gives.
+func terms(r access.Role) []string {
+	var all []string
+	for _, only := range r.Rows {
+		all = append(all, "of "+cmp.Or(only.Tables, "each table")+" rows where "+only.Where)
+	}
+	if r.Record != "" {
+		all = append(all, "record = "+r.Record)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Settings)) {
+		all = append(all, name+" = "+strings.ReplaceAll(r.Settings[name], "\n", ", "))
+	}
+	return all
 }
 
 func maskWords(m access.MaskWith) string {

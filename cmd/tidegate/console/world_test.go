@@ -197,7 +197,7 @@ func (w *world) fill(t *testing.T) {
 	plan := access.Plan{
 		Request: access.Request{ID: "inc-1", File: "grants/alice/inc-1.hcl", Reason: "Refunds are stuck"},
 		People:  []access.Person{{User: alice, Identities: []access.IdentityRef{{Provider: "dev", Email: "alice@acme.test"}}}},
-		Target:  access.Target{TargetRef: access.TargetRef{Kind: "postgres", Name: "orders"}}, Role: access.Role{Name: "operator", Longest: 3600},
+		Target:  access.Target{TargetRef: access.TargetRef{Kind: "postgres", Name: "orders"}}, Role: access.Role{Name: "operator", Longest: 3600, Settings: map[string]string{"statement_timeout": "30s"}},
 		Requirements: []access.Requirement{{Name: "prod", Need: 1, From: []access.Party{dba}, Say: "A DBA must agree."}},
 	}
 	var err error
