@@ -94,6 +94,9 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 			err = errors.Join(err, h.Close())
 		}
 	}()
+	if err := h.lock(); err != nil {
+		return nil, err
+	}
 	if h.state, err = openDevState(opts.Dir); err != nil {
 		return nil, err
 	}
@@ -108,6 +111,18 @@ func startDev(ctx context.Context, opts devOptions) (_ *devHouse, err error) {
 		}
 	}
 	return h, nil
+}
+
+// lock lets one process use the folder.
+func (h *devHouse) lock() error {
+	lock, err := lockFile(filepath.Join(h.opts.Dir, "dev.lock"))
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("another `tidegate dev` runs in %s; stop it, or name another folder with --dir", h.opts.Dir)
+	}
+	if err == nil {
+		h.onClose(lock.Close)
+	}
+	return err
 }
 
 func (h *devHouse) startTarget(ctx context.Context) error {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidegate/tidegate/policies"
 )
 
 // prVerbs are what one person can play as another on the pocket GitHub.
@@ -69,7 +70,7 @@ func asPeople(dir string, act func(*people) (string, error)) (string, error) {
 // prOpen pushes one grant file on a branch of its own and opens a pull request,
 // or brings the one that is open up to date.
 func prOpen(ctx context.Context, p *people, who string, args []string) (string, error) {
-	text, err := fs.ReadFile(os.DirFS(filepath.Dir(args[0])), filepath.Base(args[0]))
+	text, err := readBounded(args[0], policies.MaxFileBytes)
 	if err != nil {
 		return "", fmt.Errorf("read grant: %w", err)
 	}

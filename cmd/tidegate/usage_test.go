@@ -41,6 +41,7 @@ func TestUsage(t *testing.T) {
 		{"adopt --why " + long, exitUsage, "got --why of 501 bytes, want 1 to 500"},
 		{"yield orders", exitUsage, "got no command, want one behind --"},
 		{"yield orders --at-most 5h -- true", exitUsage, "got --at-most 5h0m0s, want 1s to 4h0m0s"},
+		{"yield orders -- nosuchprogram", exitFailed, `find the command: exec: "nosuchprogram"`},
 		{"connect orders-prod", exitUsage, `got --as "", want on a dev one of alice, bob`},
 		{"connect --as alice", exitUsage, "got nothing, want one target"},
 		{"dev pr", exitUsage, "got nothing, want open FILE, approve N"},

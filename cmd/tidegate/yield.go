@@ -51,6 +51,9 @@ func runYield(ctx context.Context, args []string, io stdio) error {
 	if err := checkWhy(*why); err != nil {
 		return err
 	}
+	if _, err := exec.LookPath(command[0]); err != nil { // before a session ends for it
+		return fmt.Errorf("find the command: %w", err)
+	}
 	p, err := newPatient(w)
 	if err != nil {
 		return err
