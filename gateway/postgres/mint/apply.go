@@ -112,7 +112,7 @@ func readToday(ctx context.Context, p *pool, plan access.Plan, approved body) (r
 	if r.body.Owner == "" {
 		path = (&job{body: r.body}).schemas()
 	}
-	if r.names, err = readNames(ctx, p, path, r.body.Calls); err == nil {
+	if r.names, err = readNames(ctx, p, path, r.body.Owner, r.body.Calls); err == nil {
 		r.sources, err = readSources(ctx, p, r.body.Tables)
 	}
 	return r, err

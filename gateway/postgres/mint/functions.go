@@ -218,7 +218,8 @@ const (
 	and proname::text not in (select unnest($1::text[])) order by 1`
 	shadowsSQL = `
 select distinct p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-where ` + foreignSchema + ` and (cardinality($1::text[]) = 0 or n.nspname = any($1)) and ` + openRoutine + `
+where ` + foreignSchema + ` and (cardinality($1::text[]) = 0 or n.nspname = any($1))
+	and (` + openRoutine + ` or case when $6 = '' then false else has_function_privilege($6::name, p.oid, 'EXECUTE') end)
 	and p.oid <> all($2) and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
 	and not (p.provolatile = 'i' and exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'))
 	and (p.proname::text in (select unnest($3::text[])) or p.proname::text in (select unnest($4::text[]))
@@ -238,10 +239,11 @@ order by 1 limit $5`
 // own.
 type knownNames struct{ builtins, shadows []string }
 
-// readNames reads them for a search path; none stands for all schemas. The
-// thousands of names that the queries get stand in subqueries: as constants
+// readNames reads them for a search path, of which none stands for all schemas,
+// and for the role as which sessions act, which may call more than everybody
+// may; empty: for one that has no rights of its own. The thousands of names that the queries get stand in subqueries: as constants
 // they took the server longer to plan than all else of a mint.
-func readNames(ctx context.Context, q querier, path []string, may []routine) (knownNames, error) {
+func readNames(ctx context.Context, q querier, path []string, acts string, may []routine) (knownNames, error) {
 	oids, names := []uint32{}, map[string]bool{}
 	for _, r := range may {
 		oids, names[r.Name] = append(oids, r.oid), true
@@ -256,7 +258,7 @@ func readNames(ctx context.Context, q querier, path []string, may []routine) (kn
 	own := backing.Builtins()
 	out := knownNames{
 		builtins: list(laterBuiltinsSQL, own),
-		shadows:  list(shadowsSQL, append([]string{}, path...), oids, slices.Sorted(maps.Keys(names)), own, backing.MaxNames+1),
+		shadows:  list(shadowsSQL, append([]string{}, path...), oids, slices.Sorted(maps.Keys(names)), own, backing.MaxNames+1, acts),
 	}
 	if err := errors.Join(errs...); err != nil {
 		return out, fmt.Errorf("read functions: %w", err)

@@ -2,6 +2,7 @@ package mint
 
 import (
 	"crypto/rand"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,12 +25,13 @@ func migrator(owner string) access.Role {
 
 func TestOwnerCreatesAndAlters(t *testing.T) {
 	b, owner := ownedBench(t)
+	b.must(t, "create function public.fix(int) returns int language sql as 'select $1'; revoke execute on function public.fix(int) from public; grant execute on function public.fix(int) to "+owner)
 	g := b.ask(t, migrator(owner))
 	if got := strings.Join(g.Plan.Expansion.Summary, "\n"); !strings.Contains(got, "WARNING: acts as "+owner) || !strings.Contains(got, "and stays") {
 		t.Errorf("the plan says\n%s", got)
 	}
 	b.mint(t, &g)
-	if p, err := backing.Parse(g.Backing); err != nil || p.Acts != owner || len(p.SearchPath)+len(p.Masked) > 0 {
+	if p, err := backing.Parse(g.Backing); err != nil || p.Acts != owner || len(p.SearchPath)+len(p.Masked) > 0 || !slices.Contains(p.Shadows, "fix") {
 		t.Errorf("the room's plan is %+v, %v", p, err)
 	}
 	c := b.session(t, g)

@@ -135,7 +135,7 @@ func (m *Minter) staticPlan(ctx context.Context, plan access.Plan, approved body
 		return b, err
 	}
 	common := commonRoutines(approved.Calls, may.settled())
-	names, err := readNames(ctx, p, nil, common)
+	names, err := readNames(ctx, p, nil, approved.Login, common)
 	names.tell(&b, common)
 	return b, err
 }
