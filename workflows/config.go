@@ -97,6 +97,7 @@ type Activities struct {
 
 	starter starter                           // Temporal, behind what activities need of it
 	today   *shared.Answers[Ref, *assessment] // readings of landed pull requests; nil shares none
+	heard   *marks                            // which comments were handled; nil remembers none
 	gate    *gate                             // keeps targets apart; nil does not
 }
 

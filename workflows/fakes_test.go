@@ -309,10 +309,16 @@ func (w fakeForge) PublishHeld(_ context.Context, _ Ref, h access.Held) error {
 	return nil
 }
 
-func (w fakeForge) Comments(context.Context, Ref) (Talk, error) {
+func (w fakeForge) Comments(_ context.Context, _ Ref, heard int64) (Talk, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Talk{slices.Clone(w.commands), slices.Clone(w.meddled), w.partial}, nil
+	out := Talk{Meddled: slices.Clone(w.meddled), Newest: int64(len(w.commands)), Partial: w.partial}
+	for _, c := range w.commands {
+		if c.Comment > heard {
+			out.Commands = append(out.Commands, c)
+		}
+	}
+	return out, nil
 }
 
 func (w fakeForge) Outside(_ context.Context, _, head string) (bool, error) {

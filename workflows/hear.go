@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -28,7 +29,7 @@ func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
 }
 
 func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
-	talk, err := a.Forge.Comments(Urgent(ctx), ref)
+	talk, err := a.Forge.Comments(Urgent(ctx), ref, a.heard.upTo(ref))
 	if err != nil {
 		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
 	}
@@ -36,37 +37,79 @@ func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	heard, of := 0, map[int64]int{}
-	for _, c := range inTurn(talk) {
-		if heard == maxCommands || len(errs) == maxCommandsEach {
-			break // the rest waits for the next reading
-		}
-		if of[c.By.ID] == maxCommandsEach {
-			continue
-		}
-		reply, err := a.once(ctx, ref, c)
-		if errs = appendError(errs, err); err != nil && c.Verb != "revoke" {
-			break // they stay in their order
-		}
-		if reply != "" {
-			heard, of[c.By.ID] = heard+1, of[c.By.ID]+1
-			said = append(said, clip("@"+c.By.Login+": "+reply))
-		}
+	replies, all, err := a.handle(ctx, ref, inTurn(talk))
+	said = append(said, replies...)
+	if all {
+		a.heard.note(ref, talk.Newest)
 	}
-	if err := errors.Join(errs...); err != nil && len(said) == 0 {
+	if err != nil && len(said) == 0 {
 		return nil, err
-	} else if err != nil { // what was done must be said
+	}
+	if err != nil { // what was done must be said
 		a.log().WarnContext(ctx, "commands wait for the next reading", "pr", ref.String(), "error", err)
 	}
 	return said, nil
 }
 
-func appendError(errs []error, err error) []error {
-	if err == nil {
-		return errs
+// handle handles commands in their turn, so many of each person; all says that
+// none waits for the next reading.
+func (a *Activities) handle(ctx context.Context, ref Ref, list []spoken) (said []string, all bool, err error) {
+	var errs []error
+	of := map[int64]int{}
+	all = true
+	for _, c := range list {
+		if len(said) == maxCommands || len(errs) == maxCommandsEach {
+			return said, false, errors.Join(errs...)
+		}
+		if of[c.By.ID] == maxCommandsEach {
+			all = false
+			continue
+		}
+		reply, err := a.once(ctx, ref, c)
+		if err != nil {
+			errs, all = append(errs, err), false
+		}
+		if err != nil && c.Verb != "revoke" {
+			break // they stay in their order
+		}
+		if reply != "" {
+			of[c.By.ID]++
+			said = append(said, clip("@"+c.By.Login+": "+reply))
+		}
 	}
-	return append(errs, err)
+	return said, all, errors.Join(errs...)
+}
+
+// marks are up to which comment the commands of each pull request were all
+// handled. It may be lost: then they are looked up once more. Nil knows nothing.
+type marks struct {
+	mu  sync.Mutex
+	ids map[Ref]int64
+}
+
+const maxMarks = 10_000
+
+func newMarks() *marks { return &marks{ids: map[Ref]int64{}} }
+
+func (m *marks) upTo(ref Ref) int64 {
+	if m == nil {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ids[ref]
+}
+
+func (m *marks) note(ref Ref, comment int64) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.ids) >= maxMarks {
+		clear(m.ids)
+	}
+	m.ids[ref] = comment
 }
 
 // inTurn is the order in which commands are handled: what ends something for

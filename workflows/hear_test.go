@@ -23,6 +23,7 @@ func heard(t *testing.T, a *Activities) string {
 // handles, before bob's and after it.
 func TestRevokeIsHeardInACrowd(t *testing.T) {
 	w, a, _ := active(t)
+	a.heard = newMarks()
 	for i := range 2 * maxCommands {
 		w.comment(mallory, "help")
 		w.comment(mallory, "revoke", strconv.Itoa(i))
@@ -37,6 +38,15 @@ func TestRevokeIsHeardInACrowd(t *testing.T) {
 	}
 	if n := strings.Count(all, "@mallory"); n != maxCommandsEach {
 		t.Errorf("%d commands of mallory were handled in one reading, want %d", n, maxCommandsEach)
+	}
+	for n := maxCommandsEach; n < 4*maxCommands+maxCommandsEach/2; n += maxCommandsEach {
+		if a.heard.upTo(pr7) != 0 {
+			t.Fatalf("after %d commands all are taken for handled", n)
+		}
+		heard(t, a)
+	}
+	if got := a.heard.upTo(pr7); got != int64(len(w.commands)) {
+		t.Errorf("heard up to %d, want all of %d", got, len(w.commands))
 	}
 }
 
@@ -71,6 +81,7 @@ func TestEditsKeepNoCommandBack(t *testing.T) {
 // waits, and other commands don't wait for it.
 func TestRevokeIsNotLost(t *testing.T) {
 	w, a, _ := active(t)
+	a.heard = newMarks()
 	w.nobody = true
 	w.comment(bob, "revoke")
 	if _, err := a.Commands(t.Context(), pr7); err == nil {

@@ -55,8 +55,9 @@ type Forge interface {
 	// PublishHeld shows (or closes) a held operation in its check run and names it in the comment.
 	PublishHeld(ctx context.Context, ref Ref, h access.Held) error
 	// Comments reads the newest comments: the commands in unedited ones, and
-	// what others than Tidegate did to the comments of its own.
-	Comments(ctx context.Context, ref Ref) (Talk, error)
+	// what others than Tidegate did to the comments of its own. Those up to the
+	// comment heard were handled before, and need not be read again.
+	Comments(ctx context.Context, ref Ref, heard int64) (Talk, error)
 	// Outside reports whether head differs from base anywhere but in grants/
 	// and policies/: there nothing that Tidegate counts was agreed to.
 	Outside(ctx context.Context, base, head string) (bool, error)
@@ -92,7 +93,8 @@ type Pull struct {
 type Talk struct {
 	Commands []Command  `json:"commands"`
 	Meddled  []Meddling `json:"meddled"`
-	Partial  bool       `json:"partial"` // there are older ones: whether ours were edited is not known
+	Newest   int64      `json:"newest"`  // comment
+	Partial  bool       `json:"partial"` // there are older ones, ours among them: whether it was edited is not known
 }
 
 // Command is a slash command in a comment: "/tidegate approve H7 3fa9c2d1".

@@ -17,29 +17,32 @@ import (
 // maxTalkPages bounds one reading, of 50 comments each.
 const maxTalkPages = 20
 
-// commentsQuery asks for the comments with their edits. REST has whole seconds
+// commentsQuery asks for the comments with their edits, from the newest on, and
+// for the first ones, of which one is ours. REST has whole seconds
 // and no editor: there a comment that was edited within its second looks new,
 // and nobody can tell who edited it.
 const commentsQuery = `query TidegateComments($owner: String!, $name: String!, $number: Int!, $before: String) {
   repository(owner: $owner, name: $name) {
     databaseId
     pullRequest(number: $number) {
+      first: comments(first: 20) { nodes { ...said } }
       comments(last: 50, before: $before) {
         pageInfo { hasPreviousPage startCursor }
-        nodes {
-          fullDatabaseId
-          body
-          createdAt
-          lastEditedAt
-          includesCreatedEdit
-          author { ...who }
-          editor { ...who }
-          newest: userContentEdits(first: 25) { nodes { id editedAt editor { ...who } } }
-          oldest: userContentEdits(last: 25) { nodes { id editedAt editor { ...who } } }
-        }
+        nodes { ...said }
       }
     }
   }
+}
+fragment said on IssueComment {
+  fullDatabaseId
+  body
+  createdAt
+  lastEditedAt
+  includesCreatedEdit
+  author { ...who }
+  editor { ...who }
+  newest: userContentEdits(first: 25) { nodes { id editedAt editor { ...who } } }
+  oldest: userContentEdits(last: 25) { nodes { id editedAt editor { ...who } } }
 }
 fragment who on Actor {
   __typename
@@ -91,7 +94,7 @@ func (c *talk) edited() bool { return c.LastEdited != nil || c.WasEdited || c.Ed
 // edited comment may have been written by anybody with write access. And it
 // lists what others did to our own comments. Of many comments the newest are
 // read, so that nobody can put what is said now out of reach.
-func (f *Forge) Comments(ctx context.Context, ref workflows.Ref) (out workflows.Talk, err error) {
+func (f *Forge) Comments(ctx context.Context, ref workflows.Ref, heard int64) (out workflows.Talk, err error) {
 	if err := f.serve(ctx, ref.Repo); err != nil {
 		return out, err
 	}
@@ -99,25 +102,37 @@ func (f *Forge) Comments(ctx context.Context, ref workflows.Ref) (out workflows.
 	if err != nil {
 		return out, err
 	}
-	all, whole, err := f.talks(ctx, ref)
+	all, whole, err := f.talks(ctx, ref, heard)
 	if err != nil {
 		return out, err
 	}
+	ours := false
 	for _, c := range all {
-		id, err := strconv.ParseInt(c.ID, 10, 64)
-		if err != nil || id <= 0 {
+		id := c.number()
+		if id == 0 {
 			return workflows.Talk{}, access.Errorf(access.CodeUnavailable, "GitHub did not say the id of a comment.")
 		}
+		out.Newest = max(out.Newest, id)
 		by := c.Author.user()
 		if by.ID == me.ID {
+			ours = true
 			out.Meddled = append(out.Meddled, c.meddling(id, me)...)
 		}
 		if by.ID != 0 && !by.Bot && !c.edited() {
 			out.Commands = append(out.Commands, c.commands(id, by)...)
 		}
 	}
-	out.Partial = !whole
+	out.Partial = !whole && !ours
 	return out, nil
+}
+
+// number is the comment's id; 0 if GitHub did not say it.
+func (c *talk) number() int64 {
+	id, err := strconv.ParseInt(c.ID, 10, 64)
+	if err != nil || id < 0 {
+		return 0
+	}
+	return id
 }
 
 func (c *talk) commands(id int64, by access.User) []workflows.Command {
@@ -145,41 +160,62 @@ func (c *talk) meddling(id int64, me access.User) []workflows.Meddling {
 	return out
 }
 
-// talks reads the newest comments of a pull request; its answer has the oldest
-// of them first, and says whether they are all.
-func (f *Forge) talks(ctx context.Context, ref workflows.Ref) (all []*talk, whole bool, err error) {
+// talks reads the newest comments of a pull request, back to those that were
+// heard before, and its first ones. Its answer has the oldest of them first, and
+// says whether they are all.
+func (f *Forge) talks(ctx context.Context, ref workflows.Ref, heard int64) (all []*talk, whole bool, err error) {
+	var first []*talk
 	before := (*string)(nil)
 	for range maxTalkPages {
-		var out struct {
-			Repository *struct {
-				ID   int64 `json:"databaseId"`
-				Pull *struct {
-					Comments struct {
-						Page struct {
-							More  bool   `json:"hasPreviousPage"`
-							Start string `json:"startCursor"`
-						} `json:"pageInfo"`
-						nodes[*talk]
-					} `json:"comments"`
-				} `json:"pullRequest"`
-			} `json:"repository"`
-		}
-		vars := map[string]any{"owner": f.cfg.Owner, "name": f.cfg.Repo, "number": ref.Number, "before": before}
-		if err := f.graph(ctx, commentsQuery, vars, &out); err != nil {
+		p, err := f.talkPage(ctx, ref, before)
+		if err != nil {
 			return nil, false, err
 		}
-		if out.Repository == nil || out.Repository.Pull == nil || out.Repository.ID != ref.Repo {
-			return nil, false, access.Errorf(access.CodeNotFound, "GitHub does not have pull request %d, or does not show it to Tidegate.", ref.Number)
+		page := present(p.Comments.Nodes)
+		all, first, before = append(page, all...), present(p.First.Nodes), &p.Comments.Page.Start
+		if whole = !p.Comments.Page.More; whole || len(page) > 0 && page[0].number() <= heard {
+			break
 		}
-		list := &out.Repository.Pull.Comments
-		page := slices.DeleteFunc(list.Nodes, func(c *talk) bool { return c == nil })
-		all = append(page, all...)
-		if !list.Page.More {
-			return all, true, nil
-		}
-		before = &list.Page.Start
 	}
-	return all, false, nil
+	known := map[string]bool{}
+	for _, c := range all {
+		known[c.ID] = true
+	}
+	first = slices.DeleteFunc(first, func(c *talk) bool { return known[c.ID] })
+	return append(first, all...), whole, nil
+}
+
+// talkPage is one answer to commentsQuery.
+type talkPage struct {
+	First    nodes[*talk] `json:"first"`
+	Comments struct {
+		Page struct {
+			More  bool   `json:"hasPreviousPage"`
+			Start string `json:"startCursor"`
+		} `json:"pageInfo"`
+		nodes[*talk]
+	} `json:"comments"`
+}
+
+func (f *Forge) talkPage(ctx context.Context, ref workflows.Ref, before *string) (*talkPage, error) {
+	var out struct {
+		Repository *struct {
+			ID   int64     `json:"databaseId"`
+			Pull *talkPage `json:"pullRequest"`
+		} `json:"repository"`
+	}
+	vars := map[string]any{"owner": f.cfg.Owner, "name": f.cfg.Repo, "number": ref.Number, "before": before}
+	if err := f.graph(ctx, commentsQuery, vars, &out); err != nil {
+		return nil, err
+	}
+	if out.Repository == nil || out.Repository.Pull == nil || out.Repository.ID != ref.Repo {
+		return nil, access.Errorf(access.CodeNotFound, "GitHub does not have pull request %d, or does not show it to Tidegate.", ref.Number)
+	}
+	return out.Repository.Pull, nil
+}
+
+func present(list []*talk) []*talk {
+	return slices.DeleteFunc(list, func(c *talk) bool { return c == nil })
 }
 
 // graph asks GitHub's GraphQL interface, which stands beside REST on

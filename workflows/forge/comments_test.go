@@ -43,7 +43,7 @@ func TestCommandEditedWithinItsSecond(t *testing.T) {
 	if err != nil || !isNew(rest[0]) {
 		t.Fatalf("got error %v: the test needs a comment that looks new by REST", err)
 	}
-	got, err := w.forge.Comments(t.Context(), ref)
+	got, err := w.forge.Comments(t.Context(), ref, 0)
 	if err != nil || len(got.Commands) != 0 {
 		t.Errorf("got commands %+v, error %v, want none", got.Commands, err)
 	}
@@ -61,7 +61,7 @@ func TestEditsOfOurComment(t *testing.T) {
 	}
 	meddled := func() []workflows.Meddling {
 		t.Helper()
-		talk, err := w.forge.Comments(t.Context(), ref)
+		talk, err := w.forge.Comments(t.Context(), ref, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestCommentsAreWholeOrRefused(t *testing.T) {
 				_, _ = io.WriteString(rw, c.body)
 			}))
 			w.wrap.Store(&changed)
-			_, err := w.forge.Comments(t.Context(), ref)
+			_, err := w.forge.Comments(t.Context(), ref, 0)
 			wantCode(t, err, c.want)
 		})
 	}
@@ -140,18 +140,43 @@ func TestNewestCommentsAreRead(t *testing.T) {
 		rw.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(rw, strings.Replace(rec.Body.String(), `"hasPreviousPage":false`, `"hasPreviousPage":true`, 1))
 	}))
-	for i := range 60 {
+	for i := range 79 {
 		w.say("mallory", ref, fmt.Sprintf("/tidegate explain %d", i))
 	}
-	w.say("bob", ref, "/tidegate revoke")
-	got, err := w.forge.Comments(t.Context(), ref)
-	if err != nil || got.Partial || len(got.Commands) != 61 || got.Commands[0].Args[0] != "0" || got.Commands[60].Verb != "revoke" {
-		t.Fatalf("got %+v, error %v, want all 61 in their order", got, err)
+	last := w.say("bob", ref, "/tidegate revoke")
+	got, err := w.forge.Comments(t.Context(), ref, 0)
+	if err != nil || got.Partial || len(got.Commands) != 80 || got.Commands[0].Args[0] != "0" || got.Commands[79].Verb != "revoke" || got.Newest != last.GetID() {
+		t.Fatalf("got %+v, error %v, want all 80 in their order", got, err)
 	}
 	w.wrap.Store(&endless)
-	got, err = w.forge.Comments(t.Context(), ref)
+	got, err = w.forge.Comments(t.Context(), ref, 0)
 	if err != nil || !got.Partial || pages != maxTalkPages || got.Commands[len(got.Commands)-1].Verb != "revoke" {
 		t.Errorf("got %+v after %d pages, error %v, want the newest and to hear of more", got, pages, err)
+	}
+	pages = 0
+	got, err = w.forge.Comments(t.Context(), ref, last.GetID())
+	if err != nil || !got.Partial || pages != 1 || len(got.Commands) != 70 || got.Commands[20].Args[0] != "30" {
+		t.Errorf("got %+v after %d pages, error %v, want the first 20 and the newest 50 in one", got, pages, err)
+	}
+	w.wrap.Store(&real)
+}
+
+// TestOurCommentIsReadAmongMany: it is among the first, however many came after
+// it.
+func TestOurCommentIsReadAmongMany(t *testing.T) {
+	w := newWorld(t)
+	ref, head := w.request()
+	if err := w.forge.Publish(t.Context(), ref, workflows.Report{Head: head}); err != nil {
+		t.Fatal(err)
+	}
+	w.edit("mallory", w.botComments(ref)[0].GetID(), "/tidegate approve H6 is fine")
+	var last int64
+	for range 75 {
+		last = w.say("carol", ref, "hello").GetID()
+	}
+	got, err := w.forge.Comments(t.Context(), ref, last)
+	if err != nil || got.Partial || len(got.Meddled) != 1 || got.Meddled[0].By.ID != 14 {
+		t.Errorf("got %+v, error %v, want mallory's edit", got, err)
 	}
 }
 

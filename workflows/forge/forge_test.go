@@ -457,7 +457,7 @@ func TestCommandsAreNewAndOfPeople(t *testing.T) {
 	if _, _, err := w.forge.gh.Issues.CreateComment(ctx, "acme", "access", ref.Number, &github.IssueComment{Body: &body}); err != nil {
 		t.Fatal(err)
 	}
-	talk, err := w.forge.Comments(ctx, ref)
+	talk, err := w.forge.Comments(ctx, ref, 0)
 	want := []workflows.Command{{Comment: said.GetID(), By: access.User{ID: 12, Login: "bob"}, Verb: "approve", Args: []string{"H7", "3fa9c2d1"},
 		At: said.GetCreatedAt().UTC()}}
 	if diff := cmp.Diff(want, talk.Commands); err != nil || diff != "" || talk.Partial {

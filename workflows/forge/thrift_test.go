@@ -53,7 +53,7 @@ func TestTheLastFifthIsForEnds(t *testing.T) {
 	if got, err := f.Blobs(ctx, head, []string{file}); err != nil || got[file] == "" {
 		t.Errorf("got %v, error %v, want to know where the file is", got, err)
 	}
-	if _, err := f.Comments(ctx, ref); err != nil {
+	if _, err := f.Comments(ctx, ref, 0); err != nil {
 		t.Error(err)
 	}
 	if _, err := f.Directory(ctx, []string{"bob"}, []string{"acme/dba"}); err != nil {

@@ -7,7 +7,10 @@ import (
 	"strings"
 )
 
-const graphPage = 50
+const (
+	graphPage  = 50
+	graphFirst = 20
+)
 
 // graphQL answers one query, known by its name: the comments of a pull request
 // with who edited them. Any other is an error, as GitHub says one.
@@ -32,19 +35,25 @@ func graphQL(c *call) error {
 		return c.graphError("NOT_FOUND", "Could not resolve to a PullRequest with the number of "+strconv.FormatInt(v.Number, 10)+".")
 	}
 	all := c.store.commentsOf(p.Number)
+	oldest := c.graphComments(all[:min(len(all), graphFirst)])
 	if before, err := strconv.ParseInt(v.Before, 10, 64); err == nil { // no cursor is the end
 		all = slices.DeleteFunc(all, func(cm *comment) bool { return cm.ID >= before })
 	}
 	first := max(0, len(all)-graphPage)
-	page, list := obj{"hasPreviousPage": first > 0, "startCursor": nil}, []obj{}
-	for _, cm := range all[first:] {
-		list = append(list, c.graphComment(cm))
-	}
-	if len(list) > 0 {
+	page := obj{"hasPreviousPage": first > 0, "startCursor": nil}
+	if len(all) > 0 {
 		page["startCursor"] = strconv.FormatInt(all[first].ID, 10)
 	}
 	return c.reply(http.StatusOK, obj{"data": obj{"repository": obj{"databaseId": c.cfg.RepoID,
-		"pullRequest": obj{"comments": obj{"pageInfo": page, "nodes": list}}}}})
+		"pullRequest": obj{"first": obj{"nodes": oldest}, "comments": obj{"pageInfo": page, "nodes": c.graphComments(all[first:])}}}}})
+}
+
+func (h *Hub) graphComments(all []*comment) []obj {
+	list := []obj{}
+	for _, cm := range all {
+		list = append(list, h.graphComment(cm))
+	}
+	return list
 }
 
 func (c *call) graphError(kind, message string) error {
