@@ -120,7 +120,7 @@ func (r *resolver) named(alias []*pg.Node, query *pg.SelectStmt) (names []string
 // columnsOf are the columns that items have for certain.
 func (r *resolver) columnsOf(items []item) (names []string) {
 	for _, i := range items {
-		if names = append(names, i.columns...); !i.renamed && len(i.of) == 1 {
+		if names = append(names, i.columns...); !i.renamed && !i.only && len(i.of) == 1 {
 			names = append(names, r.catalog.columns(i.of[0])...)
 		}
 	}
