@@ -57,7 +57,10 @@ func openTraces(ctx context.Context, cfg tracesConfig, spans *prometheus.Counter
 	if err != nil {
 		return nil, fmt.Errorf("open traces: %w", err)
 	}
-	sample := cfg.Sample
+	return newTracerProvider(out, cfg.Sample, spans, log), nil
+}
+
+func newTracerProvider(out sdk.SpanExporter, sample float64, spans *prometheus.CounterVec, log *slog.Logger) *sdk.TracerProvider {
 	if sample == 0 {
 		sample = 1
 	}
@@ -72,7 +75,7 @@ func openTraces(ctx context.Context, cfg tracesConfig, spans *prometheus.Counter
 		sdk.WithResource(resource.NewSchemaless(attribute.String("service.name", "tidegate"), attribute.String("service.version", versionText()))),
 		sdk.WithBatcher(patient,
 			sdk.WithMaxQueueSize(spanQueue), sdk.WithMaxExportBatchSize(spanBatch), sdk.WithExportTimeout(spanTimeout), sdk.WithBatchTimeout(2*time.Second)),
-	), nil
+	)
 }
 
 func (c tracesConfig) exporter(ctx context.Context) (sdk.SpanExporter, error) {
