@@ -23,9 +23,10 @@ const turnLead = 2 * keysLook
 // turnsKeys rotates the keys of SSH while the service runs and a session is
 // open: nothing is restarted, and nobody is locked out but by a compromise.
 func (w *serveWorld) turnsKeys(t *testing.T, a *sshWorld) {
-	t.Run("the user CA", func(t *testing.T) { a.turnsUserCA(t) })
+	next := a.announcesUserCA(t) // the others turn in its lead
 	t.Run("host CA and host key", func(t *testing.T) { a.turnsHostCA(t) })
 	t.Run("the login CAs", func(t *testing.T) { a.turnsLoginCAs(t) })
+	t.Run("the user CA", func(t *testing.T) { a.turnsUserCA(t, next) })
 }
 
 // keys runs the verb on the service.
@@ -57,14 +58,21 @@ func (a *sshWorld) turned(t *testing.T, name string, next keyRow) {
 	}
 }
 
-func (a *sshWorld) turnsUserCA(t *testing.T) {
+// announcesUserCA rotates it, and looks at what doctor says until hosts know
+// the next one.
+func (a *sshWorld) announcesUserCA(t *testing.T) (next keyRow) {
+	t.Helper()
 	a.keys(t, "rotate", userCAKey, "--lead", "20s") // doctor needs some of it
-	next := a.key(t, userCAKey, keyNext)
+	next = a.key(t, userCAKey, keyNext)
 	a.audited(t, userCAKey, next.ID+" signs from ")
 	if code, said := call(t, "", "doctor", "--config", a.config); code != exitOK || !strings.Contains(said, "warn target ssh.web-1: it does not let "+a.host.Account+" in by one of the next user CA yet") {
 		t.Errorf("doctor of a host that does not know the next CA: exit code %d:\n%s", code, said)
 	}
 	a.trust(t) // both lines are in the file at once
+	return next
+}
+
+func (a *sshWorld) turnsUserCA(t *testing.T, next keyRow) {
 	a.turned(t, userCAKey, next)
 	line := strings.Split(strings.TrimSpace(a.keys(t, "print", userCAKey)), "\n")[0]
 	key, _, _, _, err := gossh.ParseAuthorizedKey([]byte(line))
