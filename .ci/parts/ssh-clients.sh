@@ -9,5 +9,5 @@ if [ "$(cat "$dir/versions" 2>/dev/null)" = "$want" ]; then
 	exit 0
 fi
 mkdir -p "$dir"
-(cd "$dir" && echo '{"private":true}' >package.json && npm install --silent --no-audit --no-fund --ignore-scripts --save-exact "$want" >/dev/null)
+(cd "$dir" && echo '{"private":true}' >package.json && npm install --loglevel=error --no-audit --no-fund --ignore-scripts --save-exact "$want" >/dev/null)
 printf '%s\n' "$want" >"$dir/versions"
