@@ -102,7 +102,7 @@ func TestConnectAndRevokeRefuse(t *testing.T) {
 		words string
 	}{
 		{"connect without a dev", []string{"connect", "x", "--as", "alice", "--dir", empty}, exitFailed, "no dev.json"},
-		{"connect as nobody", []string{"connect", "x", "--as", "eve", "--dir", empty}, exitUsage, "nobody here"},
+		{"connect as nobody", []string{"connect", "x", "--as", "eve", "--dir", empty}, exitUsage, `got --as "eve"`},
 		{"connect to two", []string{"connect", "x", "y", "--as", "alice"}, exitUsage, "want one target"},
 		{"a setting in the target", []string{"connect", "x\nsslmode=disable", "--as", "alice"}, exitUsage, "is no name"},
 		{"a setting in the choice", []string{"connect", "x", "--choice", "y z", "--as", "alice"}, exitUsage, "is no name"},
