@@ -102,11 +102,10 @@ func (f *Forge) Comments(ctx context.Context, ref workflows.Ref, heard int64) (o
 	if err != nil {
 		return out, err
 	}
-	all, whole, err := f.talks(ctx, ref, heard)
+	all, whole, err := f.talks(ctx, ref, me, heard)
 	if err != nil {
 		return out, err
 	}
-	ours := false
 	for _, c := range all {
 		id := c.number()
 		if id == 0 {
@@ -115,15 +114,20 @@ func (f *Forge) Comments(ctx context.Context, ref workflows.Ref, heard int64) (o
 		out.Newest = max(out.Newest, id)
 		by := c.Author.user()
 		if by.ID == me.ID {
-			ours = true
 			out.Meddled = append(out.Meddled, c.meddling(id, me)...)
 		}
 		if by.ID != 0 && !by.Bot && !c.edited() {
 			out.Commands = append(out.Commands, c.commands(id, by)...)
 		}
 	}
-	out.Partial = !whole && !ours
+	out.Partial = !whole && !slices.ContainsFunc(all, isPlan(me))
 	return out, nil
+}
+
+// isPlan finds the comment that people go by. The account alone does not tell: a
+// token may be a person's, or one that several tools share.
+func isPlan(me access.User) func(*talk) bool {
+	return func(c *talk) bool { return c.Author.user().ID == me.ID && isMarked(c.Body) }
 }
 
 // number is the comment's id; 0 if GitHub did not say it.
@@ -161,9 +165,10 @@ func (c *talk) meddling(id int64, me access.User) []workflows.Meddling {
 }
 
 // talks reads the newest comments of a pull request, back to those that were
-// heard before, and its first ones. Its answer has the oldest of them first, and
+// heard before, and its first ones. Until it finds our own it reads on: that may
+// have been edited since. Its answer has the oldest of them first, and
 // says whether they are all.
-func (f *Forge) talks(ctx context.Context, ref workflows.Ref, heard int64) (all []*talk, whole bool, err error) {
+func (f *Forge) talks(ctx context.Context, ref workflows.Ref, me access.User, heard int64) (all []*talk, whole bool, err error) {
 	var first []*talk
 	before := (*string)(nil)
 	for range maxTalkPages {
@@ -173,7 +178,8 @@ func (f *Forge) talks(ctx context.Context, ref workflows.Ref, heard int64) (all 
 		}
 		page := present(p.Comments.Nodes)
 		all, first, before = append(page, all...), present(p.First.Nodes), &p.Comments.Page.Start
-		if whole = !p.Comments.Page.More; whole || len(page) > 0 && page[0].number() <= heard {
+		seen := len(page) > 0 && page[0].number() <= heard && (slices.ContainsFunc(first, isPlan(me)) || slices.ContainsFunc(all, isPlan(me)))
+		if whole = !p.Comments.Page.More; whole || seen {
 			break
 		}
 	}

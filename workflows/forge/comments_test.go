@@ -127,7 +127,7 @@ func TestCommentsAreWholeOrRefused(t *testing.T) {
 // after them is heard, in its order, and that there is more is told.
 func TestNewestCommentsAreRead(t *testing.T) {
 	w := newWorld(t)
-	ref, _ := w.request()
+	ref, head := w.request()
 	real, pages := http.Handler(w.hub), 0
 	endless := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/api/graphql" {
@@ -153,9 +153,14 @@ func TestNewestCommentsAreRead(t *testing.T) {
 	if err != nil || !got.Partial || pages != maxTalkPages || got.Commands[len(got.Commands)-1].Verb != "revoke" {
 		t.Errorf("got %+v after %d pages, error %v, want the newest and to hear of more", got, pages, err)
 	}
+	w.wrap.Store(&real)
+	if err := w.forge.Publish(t.Context(), ref, workflows.Report{Head: head}); err != nil {
+		t.Fatal(err)
+	}
+	w.wrap.Store(&endless)
 	pages = 0
 	got, err = w.forge.Comments(t.Context(), ref, last.GetID())
-	if err != nil || !got.Partial || pages != 1 || len(got.Commands) != 70 || got.Commands[20].Args[0] != "30" {
+	if err != nil || got.Partial || pages != 1 || len(got.Commands) != 69 || got.Commands[20].Args[0] != "31" {
 		t.Errorf("got %+v after %d pages, error %v, want the first 20 and the newest 50 in one", got, pages, err)
 	}
 	w.wrap.Store(&real)
@@ -177,6 +182,38 @@ func TestOurCommentIsReadAmongMany(t *testing.T) {
 	got, err := w.forge.Comments(t.Context(), ref, last)
 	if err != nil || got.Partial || len(got.Meddled) != 1 || got.Meddled[0].By.ID != 14 {
 		t.Errorf("got %+v, error %v, want mallory's edit", got, err)
+	}
+}
+
+// TestOurCommentIsReadWhereverItStands: here neither among the first 20 nor
+// among the newest 50, and the token's account has others, which people don't
+// go by.
+func TestOurCommentIsReadWhereverItStands(t *testing.T) {
+	w := newWorld(t)
+	ref, head := w.request()
+	other := "the deploy is done"
+	if _, _, err := w.client("bot-secret").Issues.CreateComment(t.Context(), "acme", "access", ref.Number, &github.IssueComment{Body: &other}); err != nil {
+		t.Fatal(err)
+	}
+	for range 25 {
+		w.say("carol", ref, "hello")
+	}
+	if err := w.forge.Publish(t.Context(), ref, workflows.Report{Head: head}); err != nil {
+		t.Fatal(err)
+	}
+	plan := w.botComments(ref)[1]
+	var last int64
+	for range 60 {
+		last = w.say("carol", ref, "hello").GetID()
+	}
+	w.edit("mallory", plan.GetID(), plan.GetBody()+" /tidegate approve H6 is fine")
+	got, err := w.forge.Comments(t.Context(), ref, last)
+	if err != nil || got.Partial || len(got.Meddled) != 1 || got.Meddled[0].Comment != plan.GetID() {
+		t.Errorf("got %+v, error %v, want mallory's edit", got, err)
+	}
+	w.edit("mallory", plan.GetID(), "gone")
+	if got, err = w.forge.Comments(t.Context(), ref, last); err != nil || len(got.Meddled) != 2 {
+		t.Errorf("got %+v, error %v, want both edits though the mark is gone", got, err)
 	}
 }
 

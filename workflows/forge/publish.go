@@ -115,6 +115,8 @@ func (f *Forge) ensureComment(ctx context.Context, number int, body string) erro
 	return nil
 }
 
+func isMarked(body string) bool { return strings.HasPrefix(strings.TrimSpace(body), marker) }
+
 func normal(s string) string { return strings.TrimSpace(strings.ReplaceAll(s, "\r\n", "\n")) }
 
 // ownComments are ours with the marker, the oldest first. If there is none, but a
@@ -133,7 +135,7 @@ func (f *Forge) ownComments(ctx context.Context, number int) ([]*github.IssueCom
 	for _, c := range all {
 		switch {
 		case c.GetUser().GetID() != me.ID:
-		case strings.HasPrefix(strings.TrimSpace(c.GetBody()), marker):
+		case isMarked(c.GetBody()):
 			marked = append(marked, c)
 		case me.Bot && !isNew(c):
 			edited = append(edited, c)
