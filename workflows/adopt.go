@@ -137,12 +137,9 @@ func (a *Activities) mainTree(ctx context.Context) (access.Tree, error) {
 	return main, nil
 }
 
-// unreadable tells a tree that holds what is not read, a link or too much, from
-// a forge that does not answer.
-func unreadable(err error) bool {
-	code := access.CodeOf(err)
-	return err != nil && (code == access.CodeInvalid || code == access.CodeTooLarge)
-}
+// unreadable tells a tree that holds what is not read from a forge that does not
+// answer. The code alone does not: GitHub's 422 has the same.
+func unreadable(err error) bool { return errors.Is(err, ErrUnreadable) }
 
 // revokeOpen revokes every grant that a restored ledger has for open.
 func (a *Activities) revokeOpen(ctx context.Context, by string, restored bool) (ids []string, err error) {

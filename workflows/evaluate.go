@@ -121,7 +121,7 @@ func (a *Activities) evaluate(ctx context.Context, adopted access.Tree, baseComm
 		return Evaluation{}, access.Directory{}, fmt.Errorf("read base %s: %w", baseCommit, err)
 	}
 	if why := tooMany(base, head); why != "" {
-		return Evaluation{Changes: brought(base, head)}, access.Directory{}, access.Errorf(access.CodeTooLarge, "%s", why)
+		return Evaluation{Changes: brought(base, head)}, access.Directory{}, Unreadable(access.CodeTooLarge, "%s", why)
 	}
 	users, teams := a.Policies.Names(adopted, base, head)
 	dir, err := a.Forge.Directory(ctx, users, teams)

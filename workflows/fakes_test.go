@@ -237,7 +237,7 @@ func (w fakeForge) Tree(_ context.Context, commit string) (access.Tree, error) {
 		return t, access.Errorf(access.CodeNotFound, "no commit %s", commit)
 	}
 	if why := w.links[commit]; why != "" {
-		return access.Tree{}, access.Errorf(access.CodeInvalid, "%s", why)
+		return access.Tree{}, Unreadable(access.CodeInvalid, "%s", why)
 	}
 	return t, nil
 }

@@ -183,3 +183,75 @@ func TestManyGrantsAskTheTargetOnce(t *testing.T) {
 		t.Errorf("%d grants started with %d questions to the target, want %d and 1", len(s.grants), w.expands, maxGrantsPerPR)
 	}
 }
+
+// cross is a forge that takes Tidegate's questions for wrong ones: a 403 for
+// want of a permission, GitHub's 422.
+type cross struct {
+	fakeForge
+	tree, directory, pull access.Code
+}
+
+func sayOf(code access.Code) error {
+	if code == "" {
+		return nil
+	}
+	return access.Errorf(code, "GitHub says: no")
+}
+
+func (f *cross) Pull(ctx context.Context, ref Ref) (Pull, error) {
+	if err := sayOf(f.pull); err != nil {
+		return Pull{}, err
+	}
+	return f.fakeForge.Pull(ctx, ref)
+}
+
+func (f *cross) Tree(ctx context.Context, commit string) (access.Tree, error) {
+	if err := sayOf(f.tree); err != nil {
+		return access.Tree{}, err
+	}
+	return f.fakeForge.Tree(ctx, commit)
+}
+
+func (f *cross) Directory(ctx context.Context, users, teams []string) (access.Directory, error) {
+	if err := sayOf(f.directory); err != nil {
+		return access.Directory{}, err
+	}
+	return f.fakeForge.Directory(ctx, users, teams)
+}
+
+// TestForgesNoIsNoRefusal: what was approved waits for a forge that does not
+// answer as it should, before it lands and before it opens.
+func TestForgesNoIsNoRefusal(t *testing.T) {
+	for name, bad := range map[string]cross{
+		"tree: 422":      {tree: access.CodeInvalid},
+		"tree too long":  {tree: access.CodeTooLarge},
+		"directory: 422": {directory: access.CodeInvalid},
+		"too many names": {directory: access.CodeTooLarge},
+		"pull: 403":      {pull: access.CodeDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.activities()
+			a.starter = &started{}
+			w.open(3600)
+			w.review(bob, access.ReviewApproved)
+			w.merge()
+			good := a.Forge
+			bad.fakeForge = fakeForge{w}
+			a.Forge = &bad
+			if _, err := a.Follow(t.Context(), FollowInput{Ref: pr7}); err == nil || len(w.grants) > 0 {
+				t.Errorf("error %v, %d grants, want none before the forge answers", err, len(w.grants))
+			}
+			a.Forge = good
+			follow(t, a)
+			a.Forge = &bad
+			if _, err := a.MintGrant(t.Context(), key1); err == nil || w.grant(t, key1).State != access.StateLanded {
+				t.Errorf("error %v, state %s, want it to wait", err, w.grant(t, key1).State)
+			}
+			a.Forge = good
+			if _, err := a.MintGrant(t.Context(), key1); err != nil || w.grant(t, key1).State != access.StateActive {
+				t.Errorf("error %v, state %s, want it open", err, w.grant(t, key1).State)
+			}
+		})
+	}
+}

@@ -66,8 +66,8 @@ func (a *Activities) mint(ctx context.Context, g access.Grant) (access.Minted, e
 // began after each of them asked.
 func (a *Activities) stillApproved(ctx context.Context, g access.Grant) error {
 	s, err := a.today.Do(ctx, refOf(g), func(ctx context.Context) (*assessment, error) { return a.assessLanded(ctx, refOf(g)) })
-	if err != nil {
-		return err
+	if err != nil { // a forge that answers 403 or 422 refuses Tidegate, not the grant
+		return &access.Error{Code: access.CodeUnavailable, Message: access.Message(err), Cause: err}
 	}
 	if s.pull.Head != g.Pull.Head || s.pull.MergedAt.IsZero() {
 		return access.Errorf(access.CodeDenied, "The pull request is not what was approved any more: its head is %s, and %s was approved.", s.pull.Head, g.Pull.Head)

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -25,6 +26,17 @@ func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx,
 // IsUrgent reports whether a call is marked so.
 func IsUrgent(ctx context.Context) bool { return ctx.Value(urgent{}) != nil }
 
+// ErrUnreadable is the cause of an error about a commit that holds what is not
+// read: a link, or too much. It stays so, unlike a forge that does not answer.
+var ErrUnreadable = errors.New("a commit holds what is not read")
+
+// Unreadable makes such an error; its text may be shown.
+func Unreadable(code access.Code, format string, args ...any) error {
+	err := access.Errorf(code, format, args...)
+	err.Cause = ErrUnreadable
+	return err
+}
+
 // Forge is where pull requests live.
 type Forge interface {
 	// OpenPulls lists the pull requests that are open, and those closed since.
@@ -34,7 +46,8 @@ type Forge interface {
 	// says that they account for each commit on it. It is asked where the
 	// deliveries that would have told did not come.
 	Pushers(ctx context.Context, pull Pull) (who []access.User, whole bool, err error)
-	// Tree reads grants/ and policies/ of a commit, or of the main branch.
+	// Tree reads grants/ and policies/ of a commit, or of the main branch. What
+	// it holds that is not read is an [ErrUnreadable].
 	Tree(ctx context.Context, commit string) (access.Tree, error)
 	// Blobs are git's ids of plain files in a commit, by path: "" where it has
 	// none. Unlike Tree it does not fail for what lies beside them. A file that

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -365,6 +366,9 @@ func TestTreeRefusesWhatIsNoPlainFile(t *testing.T) {
 			head := w.git(dir, "rev-parse", "HEAD")
 			_, err := w.forge.Tree(t.Context(), head)
 			wantCode(t, err, c.code)
+			if !errors.Is(err, workflows.ErrUnreadable) {
+				t.Errorf("got error %v, want one about what the commit holds", err)
+			}
 			old := w.git(dir, "rev-parse", "HEAD:grants/alice/old-1.hcl")
 			files := map[string]string{"grants/alice/old-1.hcl": old, "grants/alice/none.hcl": "", "grants/link.hcl": "", "grants/link.hcl/x": "", "policies/sub/x": "", "grants/alice": ""}
 			got, err := w.forge.Blobs(t.Context(), head, slices.Collect(maps.Keys(files)))

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/workflows"
 )
 
 const (
@@ -74,7 +75,7 @@ func (f *Forge) entries(ctx context.Context, commit string) ([]*github.TreeEntry
 		}
 		// A "Grants" folder next to "grants" is one folder on some people's disks.
 		if e.GetType() != typeTree || !slices.Contains(folders, e.GetPath()) {
-			return nil, access.Errorf(access.CodeInvalid, "%q is not the folder that Tidegate reads: want folders named grants and policies, in lower case.", e.GetPath())
+			return nil, workflows.Unreadable(access.CodeInvalid, "%q is not the folder that Tidegate reads: want folders named grants and policies, in lower case.", e.GetPath())
 		}
 		below, err := f.folder(ctx, e)
 		if err != nil {
@@ -133,11 +134,11 @@ func (f *Forge) folder(ctx context.Context, dir *github.TreeEntry) ([]*github.Tr
 		switch {
 		case e.GetType() == typeTree:
 		case len(full) > maxPath:
-			return nil, access.Errorf(access.CodeTooLarge, "A path in %s has %d bytes, want at most %d.", dir.GetPath(), len(full), maxPath)
+			return nil, workflows.Unreadable(access.CodeTooLarge, "A path in %s has %d bytes, want at most %d.", dir.GetPath(), len(full), maxPath)
 		case isPlain(e):
 			files = append(files, e)
 		default:
-			return nil, access.Errorf(access.CodeInvalid, "%s is a symbolic link or a submodule; grants/ and policies/ hold plain files only.", clip(visible(full), maxSaid))
+			return nil, workflows.Unreadable(access.CodeInvalid, "%s is a symbolic link or a submodule; grants/ and policies/ hold plain files only.", clip(visible(full), maxSaid))
 		}
 	}
 	return files, nil
@@ -149,24 +150,24 @@ func (f *Forge) gitTree(ctx context.Context, sha string, recursive bool) ([]*git
 		return nil, failed("read tree", err)
 	}
 	if t.GetTruncated() {
-		return nil, access.Errorf(access.CodeTooLarge, "GitHub shows only a part of tree %s; Tidegate needs all of grants/ and policies/.", short(sha))
+		return nil, workflows.Unreadable(access.CodeTooLarge, "GitHub shows only a part of tree %s; Tidegate needs all of grants/ and policies/.", short(sha))
 	}
 	return t.Entries, nil
 }
 
 func checkSizes(files []*github.TreeEntry) error {
 	if len(files) > maxFiles {
-		return access.Errorf(access.CodeTooLarge, "grants/ and policies/ hold %d files, want at most %d.", len(files), maxFiles)
+		return workflows.Unreadable(access.CodeTooLarge, "grants/ and policies/ hold %d files, want at most %d.", len(files), maxFiles)
 	}
 	total := 0
 	for _, e := range files {
 		total += e.GetSize()
 		if e.GetSize() > maxFile {
-			return access.Errorf(access.CodeTooLarge, "%s has %d bytes, want at most %d.", clip(visible(e.GetPath()), maxSaid), e.GetSize(), maxFile)
+			return workflows.Unreadable(access.CodeTooLarge, "%s has %d bytes, want at most %d.", clip(visible(e.GetPath()), maxSaid), e.GetSize(), maxFile)
 		}
 	}
 	if total > maxTotal {
-		return access.Errorf(access.CodeTooLarge, "grants/ and policies/ hold %d bytes, want at most %d.", total, maxTotal)
+		return workflows.Unreadable(access.CodeTooLarge, "grants/ and policies/ hold %d bytes, want at most %d.", total, maxTotal)
 	}
 	return nil
 }
