@@ -185,6 +185,29 @@ func TestLoginKeepsNoConnection(t *testing.T) {
 	}
 }
 
+// TestLoginInTheOpen: a provider that leads to plain http somewhere else is
+// asked no further.
+func TestLoginInTheOpen(t *testing.T) {
+	var lead func(w http.ResponseWriter, r *http.Request, self string)
+	var server *httptest.Server
+	server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { lead(w, r, server.URL) }))
+	defer server.Close()
+	issuer := oidcIssuer{URL: server.URL, CA: []byte(pemText("CERTIFICATE", server.Certificate().Raw))}
+	const open = "http://acme.okta.test/k"
+	for name, way := range map[string]func(http.ResponseWriter, *http.Request, string){
+		"it leads there": func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, open, http.StatusFound) },
+		"its keys are there": func(w http.ResponseWriter, _ *http.Request, self string) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]any{"issuer": self, "authorization_endpoint": self + "/a", "token_endpoint": self + "/t", "jwks_uri": open})
+		},
+	} {
+		lead = way
+		if _, err := issuer.discover(t.Context()); err == nil || !strings.Contains(err.Error(), "want https") {
+			t.Errorf("%s: got %v, want it refused", name, err)
+		}
+	}
+}
+
 // TestLoginElsewhere: a refresh token is shown to no other provider, and not as
 // another client, than the one that got it.
 func TestLoginElsewhere(t *testing.T) {

@@ -40,7 +40,7 @@ type oidcIssuer struct {
 
 // discover asks the provider where its endpoints are.
 func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
-	if err := readableByNobody(i.URL); err != nil {
+	if err := refusePlain(i.URL); err != nil {
 		return nil, fmt.Errorf("find the identity provider: %w", err)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -50,14 +50,20 @@ func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
 	// Who waits for a browser asks every 5 seconds, which is when many servers
 	// close a connection that is idle; a POST that meets that is not sent again.
 	transport.DisableKeepAlives = true
-	c := &oidcClient{http: &http.Client{Timeout: requestTime, Transport: transport}}
+	c := &oidcClient{http: &http.Client{Timeout: requestTime, Transport: transport, CheckRedirect: samePrivacy}}
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, c.http), i.URL)
 	if err != nil {
 		return nil, fmt.Errorf("find the identity provider: %w", err)
 	}
 	endpoint := provider.Endpoint()
-	for _, at := range []string{endpoint.AuthURL, endpoint.TokenURL, endpoint.DeviceAuthURL} {
-		if err := readableByNobody(at); err != nil {
+	var keys struct {
+		At string `json:"jwks_uri"`
+	}
+	if err := provider.Claims(&keys); err != nil {
+		return nil, fmt.Errorf("find the identity provider: %w", err)
+	}
+	for _, at := range []string{keys.At, endpoint.AuthURL, endpoint.TokenURL, endpoint.DeviceAuthURL} {
+		if err := refusePlain(at); err != nil {
 			return nil, fmt.Errorf("find the identity provider: %w", err)
 		}
 	}
@@ -66,13 +72,22 @@ func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
 	return c, nil
 }
 
-// readableByNobody refuses an address to which codes and tokens would travel
+// refusePlain refuses an address to which codes and tokens would travel
 // as plain text over a network.
-func readableByNobody(address string) error {
+func refusePlain(address string) error {
 	if u, err := url.Parse(address); address != "" && (err != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname()))) {
 		return fmt.Errorf("got %q, want https, or http on this machine: what is sent otherwise can be read and changed on its way", address)
 	}
 	return nil
+}
+
+// samePrivacy follows a provider that leads elsewhere, but not to where others
+// read along.
+func samePrivacy(r *http.Request, via []*http.Request) error {
+	if len(via) >= 5 {
+		return errors.New("the identity provider leads on and on")
+	}
+	return refusePlain(r.URL.String())
 }
 
 func (c *oidcClient) context(ctx context.Context) context.Context {
