@@ -2,8 +2,21 @@ package access
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 )
+
+var grantFile = regexp.MustCompile(`\Agrants/[A-Za-z0-9][A-Za-z0-9_-]{0,47}/([a-z0-9-]{1,48})\.hcl\z`)
+
+// GrantFileID is the id of the grant whose file has the path
+// grants/<who>/<id>.hcl; false if that is no grant's place.
+func GrantFileID(path string) (id string, ok bool) {
+	m := grantFile.FindStringSubmatch(path)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
 
 // Request is one grant block as somebody wrote it, before any policy was
 // asked. Exactly one of Lasts or From and Until says how long.

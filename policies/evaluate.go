@@ -135,10 +135,10 @@ func takenIDs(in Input, diags *diagnostics) map[string]bool {
 	paths, taken := map[string]string{}, map[string]bool{}
 	for _, t := range []access.Tree{in.Base, in.Head} {
 		for _, f := range t.Files {
-			if !grantPath.MatchString(f.Path) {
+			id, ok := access.GrantFileID(f.Path)
+			if !ok {
 				continue
 			}
-			id := pathID(f.Path)
 			first, used := paths[id]
 			if used && first != f.Path {
 				at := hcl.Range{Filename: f.Path}

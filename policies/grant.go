@@ -2,15 +2,12 @@ package policies
 
 import (
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/tidegate/tidegate/access"
 )
-
-var grantPath = regexp.MustCompile(`\Agrants/[A-Za-z0-9][A-Za-z0-9_-]{0,47}/([a-z0-9-]{1,48})\.hcl\z`)
 
 const grantsDir = "grants/"
 
@@ -35,7 +32,7 @@ func (w wrote) place(name string) hcl.Range {
 func readGrant(f access.File, diags *diagnostics) (wrote, bool) {
 	before := len(*diags)
 	at := hcl.Range{Filename: f.Path, Start: hcl.InitialPos, End: hcl.InitialPos}
-	if !grantPath.MatchString(f.Path) {
+	if _, ok := access.GrantFileID(f.Path); !ok {
 		diags.errorf(at, "The file's place is wrong", "A grant is grants/<who>/<id>.hcl, the id 1 to 48 of a-z, 0-9 and -.")
 		return wrote{}, false
 	}

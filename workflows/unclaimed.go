@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -14,16 +13,11 @@ import (
 // is the grant's id, so its id is consumed whatever the file says: nothing here
 // waits for a file that is made to be slow, or is not understood.
 
-var grantFileName = regexp.MustCompile(`\Agrants/[A-Za-z0-9][A-Za-z0-9_-]{0,47}/([a-z0-9-]{1,48})\.hcl\z`)
-
 // named is the request of a file by its name alone; false if no grant has such
 // a name.
 func named(f access.File) (access.Request, bool) {
-	m := grantFileName.FindStringSubmatch(f.Path)
-	if m == nil {
-		return access.Request{}, false
-	}
-	return access.Request{ID: m[1], File: f.Path}, true
+	id, ok := access.GrantFileID(f.Path)
+	return access.Request{ID: id, File: f.Path}, ok
 }
 
 // unknownOn are the requests on main whose ids the ledger does not know.
