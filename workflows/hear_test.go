@@ -157,8 +157,35 @@ func TestUnreadReviewsApproveNothing(t *testing.T) {
 	}
 	w.merge()
 	follow(t, a)
-	if g := w.grant(t, key1); g.State != access.StateRefused {
-		t.Errorf("landed as %s", g.State)
+	if len(w.grants) > 0 {
+		t.Errorf("landed as %s, want it to wait", w.grant(t, key1).State)
+	}
+	later(w, unclaimedForbid) // then a file on main without a grant is consumed
+	follow(t, a)
+	if g := w.grant(t, key1); g.State != access.StateRefused || !strings.Contains(g.Why, "more than 1000 reviews") {
+		t.Errorf("landed as %s: %s", g.State, g.Why)
+	}
+}
+
+// TestUnreadReviewsRefuseNothingApproved: anybody may write them after the merge.
+func TestUnreadReviewsRefuseNothingApproved(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.merge()
+	w.pulls[7].Unread = "more than 1000 reviews"
+	follow(t, a)
+	w.pulls[7].Unread = ""
+	follow(t, a)
+	w.pulls[7].Unread = "more than 1000 reviews"
+	if _, err := a.MintGrant(t.Context(), key1); err == nil || !strings.Contains(err.Error(), "more than 1000 reviews") || w.grant(t, key1).State != access.StateLanded {
+		t.Errorf("error %v, state %s, want it to wait", err, w.grant(t, key1).State)
+	}
+	w.pulls[7].Unread = ""
+	if _, err := a.MintGrant(t.Context(), key1); err != nil || w.grant(t, key1).State != access.StateActive {
+		t.Errorf("error %v, state %s, want it open", err, w.grant(t, key1).State)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // Land turns what a merged pull request brought to main into rows of the
 // ledger: landed where the bytes on main are the bytes that were approved,
 // refused otherwise. It is idempotent: an id that has a row keeps it. waits
-// says that nothing was decided yet, because who pushed is not known yet.
+// says that nothing was decided yet, because who pushed or objected is not known.
 func (a *Activities) Land(ctx context.Context, pull Pull) (waits bool, err error) {
 	if pull.MergedAt.IsZero() {
 		return false, nil
@@ -37,7 +37,8 @@ func (a *Activities) land(ctx context.Context, s *assessment) (waits bool, err e
 	if s.pull.MergedAt.IsZero() || s.eval.PolicyOnly || len(s.eval.Changes) == 0 {
 		return false, nil
 	}
-	if len(s.pull.Unpushed) > 0 && a.now().Sub(s.pull.MergedAt) < unclaimedForbid {
+	unknown := len(s.pull.Unpushed) > 0 || s.pull.Unread != ""
+	if unknown && a.now().Sub(s.pull.MergedAt) < unclaimedForbid {
 		return true, nil // a refusal is for ever, and GitHub's list of pushes may only be late
 	}
 	return false, a.landAll(ctx, s)

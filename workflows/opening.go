@@ -72,6 +72,9 @@ func (a *Activities) stillApproved(ctx context.Context, g access.Grant) error {
 	if s.pull.Head != g.Pull.Head || s.pull.MergedAt.IsZero() {
 		return access.Errorf(access.CodeDenied, "The pull request is not what was approved any more: its head is %s, and %s was approved.", s.pull.Head, g.Pull.Head)
 	}
+	if s.pull.Unread != "" { // anybody's doing, and a refusal is for ever
+		return access.Errorf(access.CodeUnavailable, "%s", unusable(s.pull))
+	}
 	plan, ok := s.plans[g.Key.ID]
 	switch {
 	case s.refusal != "":

@@ -221,7 +221,7 @@ func TestOurCommentIsReadWhereverItStands(t *testing.T) {
 // too much.
 func TestReviewsWithoutEnd(t *testing.T) {
 	w := newWorld(t)
-	ref, _ := w.request()
+	ref, head := w.request()
 	w.approve("bob", ref)
 	real := http.Handler(w.hub)
 	endless := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -235,6 +235,23 @@ func TestReviewsWithoutEnd(t *testing.T) {
 	p, err := w.forge.Pull(t.Context(), ref)
 	if err != nil || p.Unread == "" || len(p.Reviews) != maxReviewPages {
 		t.Errorf("got %d reviews, %q unread, error %v, want what was read and that there is more", len(p.Reviews), p.Unread, err)
+	}
+	w.wrap.Store(&real)
+	if err := w.forge.Merge(t.Context(), ref, head); err != nil {
+		t.Fatal(err)
+	}
+	w.wrap.Store(&endless)
+	if p, err = w.forge.Pull(t.Context(), ref); err != nil || p.Unread == "" {
+		t.Errorf("merged: %q unread, error %v, want that there is more: it may be from before the merge", p.Unread, err)
+	}
+	w.wrap.Store(&real)
+	if _, _, err := w.client("mallory").PullRequests.CreateReview(t.Context(), "acme", "access", ref.Number,
+		&github.PullRequestReviewRequest{Event: github.String("COMMENT"), Body: github.String("hello")}); err != nil {
+		t.Fatal(err)
+	}
+	w.wrap.Store(&endless)
+	if p, err = w.forge.Pull(t.Context(), ref); err != nil || p.Unread != "" {
+		t.Errorf("and reviewed after it: %q unread, error %v, want none: what can count was read", p.Unread, err)
 	}
 }
 

@@ -85,12 +85,22 @@ func (f *Forge) Pull(ctx context.Context, ref workflows.Ref) (workflows.Pull, er
 	}
 	out.Reviews, err = f.reviews(ctx, ref.Number)
 	if access.CodeOf(err) == access.CodeTooLarge { // anybody may write as many: it stays readable
-		out.Unread, err = fmt.Sprintf("more than %d reviews", len(out.Reviews)), nil
+		err = nil
+		if !pastMerge(out) {
+			out.Unread = fmt.Sprintf("more than %d reviews", len(out.Reviews))
+		}
 	}
 	if err != nil {
 		return workflows.Pull{}, err
 	}
 	return out, f.addCommits(ctx, &out, p)
+}
+
+// pastMerge reports whether the reviews that were read, the oldest first, go on
+// after the merge: then every one that came before it is among them.
+func pastMerge(p workflows.Pull) bool {
+	n := len(p.Reviews)
+	return !p.MergedAt.IsZero() && n > 0 && p.Reviews[n-1].Submitted.After(p.MergedAt)
 }
 
 func (f *Forge) pull(ctx context.Context, number int) (*github.PullRequest, error) {
