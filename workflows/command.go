@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,10 +78,18 @@ func (a *Activities) choose(ctx context.Context, ref Ref, args []string) ([]acce
 	if err != nil {
 		return nil, nil, fmt.Errorf("read grants of %s: %w", ref, err)
 	}
+	of, rest := chosen(rows, args)
+	if len(of) == 0 {
+		return nil, nil, access.Errorf(access.CodeNotFound, "No grant of this pull request is open.")
+	}
+	return of, rest, nil
+}
+
+func chosen(rows []access.Grant, args []string) ([]access.Grant, []string) {
 	if len(args) > 0 {
 		for _, row := range rows {
 			if row.Key.ID == args[0] {
-				return []access.Grant{row}, args[1:], nil
+				return []access.Grant{row}, args[1:]
 			}
 		}
 	}
@@ -90,10 +99,19 @@ func (a *Activities) choose(ctx context.Context, ref Ref, args []string) ([]acce
 			open = append(open, row)
 		}
 	}
-	if len(open) == 0 {
-		return nil, nil, access.Errorf(access.CodeNotFound, "No grant of this pull request is open.")
+	return open, args
+}
+
+// apart parts the grants that the person holds from the others.
+func apart(rows []access.Grant, u access.User) (own, others []access.Grant) {
+	for _, g := range rows {
+		if isHolder(g, u) {
+			own = append(own, g)
+		} else {
+			others = append(others, g)
+		}
 	}
-	return open, args, nil
+	return own, others
 }
 
 func isHolder(g access.Grant, u access.User) bool {
@@ -113,8 +131,11 @@ func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (str
 	why := strings.TrimSpace(fmt.Sprintf("Revoked by %s. %s", c.By.Login, strings.Join(rest, " ")))
 	var errs []error
 	var done []string
-	for _, g := range rows { // each by itself: one that is not theirs keeps none of the others open
-		err := a.mayRevoke(ctx, g, c.By)
+	asking, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	own, others := apart(rows, c.By)
+	for _, g := range slices.Concat(own, others) { // each by itself: one that is not theirs keeps none of the others open
+		err := a.mayRevoke(asking, g, c.By)
 		if err == nil {
 			_, err = a.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: c.By.Login, why: clip(why)})
 			a.wake(ctx, g.Key)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -19,7 +20,11 @@ type spoken struct {
 	Command
 	nth     int  // which of its comment's commands it is
 	partial bool // there are more comments than were read
+	rank    int  // of what ends: the lowest is handled first
 }
+
+// ends reports whether it ends something for good.
+func (s spoken) ends() bool { return s.Verb == "revoke" || s.Verb == "deny" }
 
 // Commands handles the new commands of a pull request, each once, and answers
 // with what is to be said.
@@ -33,51 +38,94 @@ func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
 	}
+	rows, err := a.Ledger.GrantsOf(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("read grants of %s: %w", ref, err)
+	}
 	said, err := a.meddling(ctx, ref, talk.Meddled)
 	if err != nil {
 		return nil, err
 	}
-	replies, all, err := a.handle(ctx, ref, inTurn(talk))
-	said = append(said, replies...)
-	if all {
+	r := a.handle(ctx, ref, inTurn(talk, rows))
+	said = append(said, r.said...)
+	if !r.left {
 		a.heard.note(ref, talk.Newest)
 	}
+	if r.full {
+		a.tell(ctx, Hint{Kind: HintComment, Ref: ref})
+	}
+	err = errors.Join(r.errs...)
 	if err != nil && len(said) == 0 {
 		return nil, err
 	}
 	if err != nil { // what was done must be said
 		a.log().WarnContext(ctx, "commands wait for the next reading", "pr", ref.String(), "error", err)
 	}
-	return said, nil
+	return said[max(0, len(said)-maxCommands):], nil
 }
 
-// handle handles commands in their turn, so many of each person; all says that
-// none waits for the next reading.
-func (a *Activities) handle(ctx context.Context, ref Ref, list []spoken) (said []string, all bool, err error) {
-	var errs []error
-	of := map[int64]int{}
-	all = true
+// What comments may take of an activity's minute.
+const (
+	hearFor = 30 * time.Second // no command is begun after it
+	askFor  = 15 * time.Second // one revocation waits for the forge
+)
+
+// reading is what came of the commands handled so far.
+type reading struct {
+	said []string
+	errs []error
+	each map[int64]int // answers and failures, by person
+	rest int           // answers to what ends nothing
+	left bool          // some wait for the next reading
+	full bool          // which is to be at once: there were too many
+}
+
+// takes reports whether the command is still this reading's. Of what ends,
+// only the same person's others keep one back.
+func (r *reading) takes(c spoken) bool {
+	full := !c.ends() && r.rest == maxCommands
+	if full || r.each[c.By.ID] == maxCommandsEach {
+		r.left, r.full = true, r.full || full
+		return false
+	}
+	return true
+}
+
+func (r *reading) note(c spoken, reply string, err error) {
+	if reply == "" && err == nil {
+		return // it was handled before
+	}
+	r.each[c.By.ID]++
+	if err != nil {
+		r.errs, r.left = append(r.errs, err), true
+		return
+	}
+	if !c.ends() {
+		r.rest++
+	}
+	r.said = append(r.said, clip("@"+c.By.Login+": "+reply))
+}
+
+// handle handles commands in their turn, so many of each person.
+func (a *Activities) handle(ctx context.Context, ref Ref, list []spoken) *reading {
+	soon, cancel := context.WithTimeout(ctx, hearFor)
+	defer cancel()
+	r := &reading{each: map[int64]int{}}
 	for _, c := range list {
-		if len(said) == maxCommands || len(errs) == maxCommandsEach {
-			return said, false, errors.Join(errs...)
+		if soon.Err() != nil {
+			r.left = true
+			break
 		}
-		if of[c.By.ID] == maxCommandsEach {
-			all = false
+		if !r.takes(c) {
 			continue
 		}
 		reply, err := a.once(ctx, ref, c)
-		if err != nil {
-			errs, all = append(errs, err), false
-		}
-		if err != nil && c.Verb != "revoke" {
+		r.note(c, reply, err)
+		if err != nil && !c.ends() {
 			break // they stay in their order
 		}
-		if reply != "" {
-			of[c.By.ID]++
-			said = append(said, clip("@"+c.By.Login+": "+reply))
-		}
 	}
-	return said, all, errors.Join(errs...)
+	return r
 }
 
 // marks are up to which comment the commands of each pull request were all
@@ -113,21 +161,37 @@ func (m *marks) note(ref Ref, comment int64) {
 }
 
 // inTurn is the order in which commands are handled: what ends something for
-// good before anything else, the newest first; the rest as it was said.
-func inTurn(talk Talk) []spoken {
+// good before anything else, and of that first what needs nobody's word, then
+// the newest; the rest as it was said.
+func inTurn(talk Talk, rows []access.Grant) []spoken {
 	var ends, rest []spoken
 	nth := map[int64]int{}
 	for _, c := range talk.Commands {
 		nth[c.Comment]++
-		s := spoken{c, nth[c.Comment], talk.Partial}
-		if c.Verb == "revoke" || c.Verb == "deny" {
+		s := spoken{Command: c, nth: nth[c.Comment], partial: talk.Partial, rank: rank(c, rows)}
+		if s.ends() {
 			ends = append(ends, s)
 		} else {
 			rest = append(rest, s)
 		}
 	}
 	slices.Reverse(ends)
+	slices.SortStableFunc(ends, func(a, b spoken) int { return a.rank - b.rank })
 	return append(ends, rest...)
+}
+
+// rank is 0 for who revokes what is theirs: the forge is not asked for that,
+// and strangers, for whom it is, could make it wait. 1 is who holds a part.
+func rank(c Command, rows []access.Grant) int {
+	of, _ := chosen(rows, c.Args)
+	own, _ := apart(of, c.By)
+	switch {
+	case c.Verb != "revoke" || len(own) == 0:
+		return 2
+	case len(own) < len(of):
+		return 1
+	}
+	return 0
 }
 
 func clip(s string) string {

@@ -1,9 +1,13 @@
 package workflows
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -233,5 +237,111 @@ func TestCommandsAreHeardThoughThePullRequestCannotBeRead(t *testing.T) {
 	e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: 30 * time.Second})
 	if !e.IsWorkflowCompleted() {
 		t.Error("it does not end when it is cancelled")
+	}
+}
+
+// hanging is a forge that knows the people of no team for a long while.
+type hanging struct{ Forge }
+
+func (hanging) Directory(ctx context.Context, _, _ []string) (access.Directory, error) {
+	<-ctx.Done()
+	return access.Directory{}, access.Errorf(access.CodeUnavailable, "GitHub can't be reached: %v", ctx.Err())
+}
+
+// TestOnesOwnIsRevokedWithoutTheForge: alice's needs no look-up, so those of
+// strangers, which fail or hang, delay nothing.
+func TestOnesOwnIsRevokedWithoutTheForge(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		t.Run(fmt.Sprintf("hangs %t", hangs), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, a, _ := active(t)
+				if w.nobody = true; hangs {
+					a.Forge = hanging{a.Forge}
+				}
+				w.comment(alice, "revoke")
+				for range 2 * maxCommandsEach {
+					w.comment(mallory, "revoke")
+				}
+				began := time.Now()
+				all := heard(t, a)
+				if g := w.grant(t, key1); g.State != access.StateRevoked || !strings.Contains(all, "revoked inc-1") {
+					t.Errorf("state is %s, heard were %q", g.State, all)
+				}
+				if took := time.Since(began); took >= time.Minute {
+					t.Errorf("it took %s, which is longer than the activity may", took)
+				}
+			})
+		})
+	}
+}
+
+// TestHangingLookupsAreBounded: what can't be judged waits, within the time of
+// the activity.
+func TestHangingLookupsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, _ := active(t)
+		a.Forge, a.heard = hanging{a.Forge}, newMarks()
+		for range maxCommandsEach {
+			w.comment(mallory, "revoke")
+			w.comment(carol, "revoke")
+		}
+		began := time.Now()
+		if said, err := a.Commands(t.Context(), pr7); err == nil || len(said) > 0 {
+			t.Errorf("said %q, %v; want an error alone", said, err)
+		}
+		if took := time.Since(began); took >= time.Minute {
+			t.Errorf("it took %s, which is longer than the activity may", took)
+		}
+		if a.heard.upTo(pr7) != 0 {
+			t.Error("what waits is taken for handled")
+		}
+	})
+}
+
+// TestOneFailsForOneself: mallory's failures are hers.
+func TestOneFailsForOneself(t *testing.T) {
+	w, a, _ := active(t)
+	w.nobody = true
+	w.comment(carol, "help")
+	for range 2 * maxCommandsEach {
+		w.comment(mallory, "revoke")
+	}
+	if all := heard(t, a); !strings.Contains(all, "@carol") {
+		t.Errorf("heard were %q, want carol's", all)
+	}
+}
+
+// TestStrangersRevokesKeepNoneBack, however many they are.
+func TestStrangersRevokesKeepNoneBack(t *testing.T) {
+	w, a, s := active(t)
+	s.hints = nil
+	w.comment(bob, "revoke")
+	for i := range 2 * maxCommands {
+		w.comment(access.User{ID: int64(100 + i%20), Login: "someone"}, "revoke")
+	}
+	said, err := a.Commands(t.Context(), pr7)
+	if g := w.grant(t, key1); err != nil || g.State != access.StateRevoked {
+		t.Errorf("state is %s, %v", g.State, err)
+	}
+	if len(said) > maxCommands || len(s.hints) != 0 {
+		t.Errorf("%d answers, want at most %d; hints %v", len(said), maxCommands, s.hints)
+	}
+}
+
+// TestWhatIsLeftIsReadAtOnce: more than a reading's commands wait for no clock.
+func TestWhatIsLeftIsReadAtOnce(t *testing.T) {
+	w, a, s := active(t)
+	s.hints = nil
+	for i := range maxCommands {
+		w.comment(access.User{ID: int64(100 + i), Login: "someone"}, "help")
+	}
+	w.comment(bob, "hold", "inc-1", "let me look")
+	heard(t, a)
+	if want := []Hint{{Kind: HintComment, Ref: pr7}}; !slices.Equal(s.hints, want) {
+		t.Errorf("hints %v, want %v", s.hints, want)
+	}
+	heard(t, a)
+	if g := w.grant(t, key1); g.Paused == "" || len(s.hints) != 1 {
+		t.Errorf("on hold %q, hints %v", g.Paused, s.hints)
 	}
 }
