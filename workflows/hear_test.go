@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.temporal.io/sdk/workflow"
+
 	"github.com/tidegate/tidegate/access"
 )
 
@@ -343,5 +345,43 @@ func TestWhatIsLeftIsReadAtOnce(t *testing.T) {
 	heard(t, a)
 	if g := w.grant(t, key1); g.Paused == "" || len(s.hints) != 1 {
 		t.Errorf("on hold %q, hints %v", g.Paused, s.hints)
+	}
+}
+
+// TestUnheardCommentsAreReadInTheNextTurn, whatever woke it. Histories from
+// before that are replayed as they were.
+func TestUnheardCommentsAreReadInTheNextTurn(t *testing.T) {
+	for name, c := range map[string]struct {
+		version workflow.Version
+		want    access.State
+	}{
+		"now":       {1, access.StateRevoked},
+		"as it was": {workflow.DefaultVersion, access.StateLanded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			e, a := env(t, w)
+			a.starter = &started{}
+			e.OnGetVersion(changeUnheard, workflow.DefaultVersion, workflow.Version(1)).Return(c.version)
+			landed(t, w, a, 3600)
+			w.nobody = true
+			w.comment(bob, "revoke")
+			e.RegisterDelayedCallback(func() {
+				w.mu.Lock()
+				w.nobody = false
+				w.mu.Unlock()
+				e.SignalWorkflow(signalHint, Hint{Kind: HintPull, Ref: pr7})
+			}, 10*time.Second)
+			e.RegisterDelayedCallback(func() {
+				if g := w.grant(t, key1); g.State != c.want {
+					t.Errorf("state is %s after the next turn, want %s", g.State, c.want)
+				}
+				e.CancelWorkflow()
+			}, 20*time.Second)
+			e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: 10 * time.Minute})
+			if !e.IsWorkflowCompleted() {
+				t.Error("it does not end when it is cancelled")
+			}
+		})
 	}
 }

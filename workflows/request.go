@@ -22,6 +22,10 @@ const maxTurns = 500
 // one by one, the saying would delay the opening. A command does not wait.
 const pace = time.Second
 
+// changeUnheard marks histories in which comments that could not be read are
+// read in the next turn. Older ones, which waited for the clock, still replay.
+const changeUnheard = "comments-unheard"
+
 // Request follows one pull request from open to closed, and its grants until
 // they are closed. A turn is one reading of everything; hints only shorten
 // the wait for the next, so they may come twice, late or in any order.
@@ -32,14 +36,15 @@ func Request(ctx workflow.Context, in RequestInput) error {
 		read = heard.comment || read
 		*heard = hearing{}
 		var out FollowResult
-		if err := turn(ctx, &in, read, &out); err != nil {
+		unheard, err := turn(ctx, &in, read, &out)
+		if err != nil {
 			return err
 		}
 		if out.Done && !heard.any {
 			return nil
 		}
 		if out.Again {
-			read = false
+			read = unheard
 			continue
 		}
 		if out.Landed {
@@ -51,7 +56,7 @@ func Request(ctx workflow.Context, in RequestInput) error {
 		if err != nil {
 			return err
 		}
-		read = !got // by the clock, everything is read; after a hint, what it says
+		read = !got || unheard // by the clock, everything is read; after a hint, what it says
 	}
 	return workflow.NewContinueAsNewError(ctx, workflowRequest, in)
 }
@@ -74,19 +79,22 @@ func hear(ctx workflow.Context) *hearing {
 
 // turn reads the comments and then the pull request. Both are partly anybody's:
 // however one of them can't be read, the other is. What failed is tried again in
-// the next turn: an endless trying would hear no command meanwhile.
-func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) error {
+// the next turn: an endless trying would hear no command meanwhile. unheard says
+// that those were the comments.
+func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) (unheard bool, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: silence,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumAttempts: 4}})
 	if read {
 		var said []string
-		if err := tried(ctx, workflow.ExecuteActivity(ctx, activityCommands, in.Ref).Get(ctx, &said)); err != nil {
-			return err
+		failure := workflow.ExecuteActivity(ctx, activityCommands, in.Ref).Get(ctx, &said)
+		if err := tried(ctx, failure); err != nil {
+			return false, err
 		}
+		unheard = failure != nil && workflow.GetVersion(ctx, changeUnheard, workflow.DefaultVersion, 1) == 1
 		in.Replies = append(in.Replies, said...)
 		in.Replies = in.Replies[max(0, len(in.Replies)-maxReplies):]
 	}
-	return tried(ctx, workflow.ExecuteActivity(ctx, activityFollow, FollowInput{Ref: in.Ref, Replies: in.Replies}).Get(ctx, out))
+	return unheard, tried(ctx, workflow.ExecuteActivity(ctx, activityFollow, FollowInput{Ref: in.Ref, Replies: in.Replies}).Get(ctx, out))
 }
 
 // tried logs a failure; only a cancelled workflow stops.
