@@ -34,7 +34,7 @@ func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
 }
 
 func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
-	talk, err := a.Forge.Comments(Urgent(ctx), ref, a.heard.upTo(ref))
+	talk, err := a.Forge.Comments(a.listening(ctx, ref), ref, a.heard.upTo(ref))
 	if err != nil {
 		return nil, fmt.Errorf("read comments of %s: %w", ref, err)
 	}

@@ -385,3 +385,35 @@ func TestUnheardCommentsAreReadInTheNextTurn(t *testing.T) {
 		})
 	}
 }
+
+// urgency notes which readings of comments are urgent.
+type urgency struct {
+	fakeForge
+	marked []bool
+}
+
+func (f *urgency) Comments(ctx context.Context, ref Ref, heard int64) (Talk, error) {
+	f.marked = append(f.marked, IsUrgent(ctx))
+	return f.fakeForge.Comments(ctx, ref, heard)
+}
+
+// TestOnlyWhatMayEndIsHeardUrgently: a pull request that is merely open has
+// nothing to revoke.
+func TestOnlyWhatMayEndIsHeardUrgently(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	f := &urgency{fakeForge: fakeForge{w}}
+	a.starter, a.Forge = &started{}, f
+	heard(t, a)
+	landed(t, w, a, 3600)
+	heard(t, a)
+	w.mu.Lock()
+	g := w.grants[key1]
+	g.State, g.Closed = access.StateRevoked, w.clock()
+	w.grants[key1] = g
+	w.mu.Unlock()
+	heard(t, a)
+	if !slices.Equal(f.marked, []bool{false, true, false}) {
+		t.Errorf("urgent are %v, want the reading with an open grant alone", f.marked)
+	}
+}

@@ -138,7 +138,7 @@ func isLoopback(host string) bool {
 
 func (f *Forge) connect(base *url.URL) error {
 	bounded := newBounded(f.cfg.Transport)
-	thrifty := &thrifty{next: bounded, now: f.cfg.Now}
+	thrifty := newThrifty(bounded, f.cfg.Now)
 	host := "api.github.com"
 	if base != nil {
 		host = base.Host

@@ -3,6 +3,7 @@ package forge
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,40 +11,60 @@ import (
 	"github.com/tidegate/tidegate/workflows"
 )
 
-// thrifty keeps the last fifth of GitHub's hourly budget for calls by which
-// access ends. Who may push, or open pull requests, decides how much there is
-// to read, and could else have used all of it when a grant's file is deleted.
+// thrifty keeps the last fifth of GitHub's hourly budgets for calls by which
+// access ends, or its end is heard of. Who may push, open pull requests or
+// comment decides how much there is to read, and could else have used all of it
+// when a grant's file is deleted.
 type thrifty struct {
 	next http.RoundTripper
 	now  func() time.Time
 
-	mu          sync.Mutex
+	mu      sync.Mutex
+	budgets map[string]budget // by GitHub's name of the resource
+}
+
+// The resources that are used: REST and GraphQL have a budget each.
+const (
+	restBudget  = "core"
+	graphBudget = "graphql"
+)
+
+// budget is what is left of one resource's hour.
+type budget struct {
 	left, limit int
-	anew        time.Time // when the budget begins anew
+	anew        time.Time // when it begins anew
+}
+
+func newThrifty(next http.RoundTripper, now func() time.Time) *thrifty {
+	return &thrifty{next: next, now: now, budgets: map[string]budget{}}
 }
 
 func (t *thrifty) RoundTrip(req *http.Request) (*http.Response, error) {
-	if until, short := t.short(); short && !workflows.IsUrgent(req.Context()) {
+	of := restBudget
+	if strings.HasSuffix(req.URL.Path, "/graphql") {
+		of = graphBudget
+	}
+	if until, short := t.short(of); short && !workflows.IsUrgent(req.Context()) {
 		return nil, access.Errorf(access.CodeUnavailable, "Of GitHub's calls for this hour less than a fifth are left, which are kept for the end of access; Tidegate goes on at %s.",
 			until.UTC().Format("15:04 UTC"))
 	}
 	res, err := t.next.RoundTrip(req)
 	if err == nil {
-		t.note(res.Header)
+		t.note(of, res.Header)
 	}
 	return res, err
 }
 
-func (t *thrifty) short() (until time.Time, short bool) {
+func (t *thrifty) short(of string) (until time.Time, short bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.anew, t.left*lowRate < t.limit && t.now().Before(t.anew)
+	b := t.budgets[of]
+	return b.anew, b.left*lowRate < b.limit && t.now().Before(b.anew)
 }
 
-// note keeps what an answer says of REST's budget; GraphQL has its own, and is
-// asked for comments only, which may end something.
-func (t *thrifty) note(h http.Header) {
-	if resource := h.Get("X-RateLimit-Resource"); resource != "" && resource != "core" {
+// note keeps what an answer says of its budget, if it names no other.
+func (t *thrifty) note(of string, h http.Header) {
+	if resource := h.Get("X-RateLimit-Resource"); resource != "" && resource != of {
 		return
 	}
 	left, err1 := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
@@ -54,5 +75,5 @@ func (t *thrifty) note(h http.Header) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.left, t.limit, t.anew = left, limit, time.Unix(anew, 0)
+	t.budgets[of] = budget{left, limit, time.Unix(anew, 0)}
 }

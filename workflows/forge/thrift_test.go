@@ -66,6 +66,38 @@ func TestTheLastFifthIsForEnds(t *testing.T) {
 	}
 }
 
+// TestGraphQLHasItsOwnReserve: forty pull requests that are open use its hour up.
+func TestGraphQLHasItsOwnReserve(t *testing.T) {
+	w, now := newWorld(t), time.Now()
+	ref, _ := w.request()
+	real := http.Handler(w.hub)
+	low := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rec := httptest.NewRecorder()
+		real.ServeHTTP(rec, r)
+		for name, v := range rec.Header() {
+			rw.Header()[name] = v
+		}
+		if r.URL.Path == "/api/graphql" {
+			rw.Header().Set("X-RateLimit-Remaining", "999")
+			rw.Header().Set("X-RateLimit-Reset", strconv.FormatInt(now.Add(time.Hour).Unix(), 10))
+		}
+		rw.WriteHeader(rec.Code)
+		_, _ = rw.Write(rec.Body.Bytes())
+	}))
+	w.wrap.Store(&low)
+	f := w.newForge(func(c *Config) { c.Now = func() time.Time { return now } })
+	if _, err := f.Comments(t.Context(), ref, 0); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, errOf(f.Comments(t.Context(), ref, 0)), access.CodeUnavailable)
+	if _, err := f.Comments(workflows.Urgent(t.Context()), ref, 0); err != nil {
+		t.Errorf("what may end something: %v", err)
+	}
+	if _, err := f.Pull(t.Context(), ref); err != nil {
+		t.Errorf("REST has its own: %v", err)
+	}
+}
+
 // TestWhoWaitsForACallMayLeave: GitHub does not answer the first.
 func TestWhoWaitsForACallMayLeave(t *testing.T) {
 	w := newWorld(t)

@@ -193,7 +193,7 @@ func bearer(r *http.Request) string {
 }
 
 func (h *Hub) answer(w http.ResponseWriter, c *call, err error) {
-	h.rateHeaders(w.Header())
+	h.rateHeaders(w.Header(), c.r)
 	var known *apiError
 	switch {
 	case errors.Is(err, errNotFound):
@@ -236,12 +236,16 @@ func send(w http.ResponseWriter, c *call, data []byte) {
 }
 
 // rateHeaders shows a budget that never shrinks: the hub does not limit.
-func (h *Hub) rateHeaders(header http.Header) {
+func (h *Hub) rateHeaders(header http.Header, r *http.Request) {
+	resource := "core"
+	if r.URL.Path == "/graphql" {
+		resource = "graphql"
+	}
 	header.Set("X-RateLimit-Limit", strconv.Itoa(rateBudget))
 	header.Set("X-RateLimit-Remaining", strconv.Itoa(rateBudget))
 	header.Set("X-RateLimit-Used", "0")
 	header.Set("X-RateLimit-Reset", strconv.FormatInt(h.cfg.Now().Add(time.Hour).Unix(), 10))
-	header.Set("X-RateLimit-Resource", "core")
+	header.Set("X-RateLimit-Resource", resource)
 	header.Set("X-GitHub-Media-Type", "github.v3; format=json")
 }
 
