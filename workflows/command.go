@@ -80,7 +80,7 @@ func (a *Activities) choose(ctx context.Context, ref Ref, args []string) ([]acce
 	}
 	of, rest := chosen(rows, args)
 	if len(of) == 0 {
-		return nil, nil, access.Errorf(access.CodeNotFound, "No grant of this pull request is open.")
+		return nil, nil, refuse(access.CodeNotFound, "No grant of this pull request is open.")
 	}
 	return of, rest, nil
 }
@@ -182,7 +182,7 @@ func (a *Activities) mayRevoke(ctx context.Context, g access.Grant, u access.Use
 	if contains(operators, u) {
 		return nil
 	}
-	return access.Errorf(access.CodeDenied, "Only who asked for %s, who receives it, its approvers and operators can revoke it.", g.Key.ID)
+	return refuse(access.CodeDenied, "Only who asked for %s, who receives it, its approvers and operators can revoke it.", g.Key.ID)
 }
 
 func (a *Activities) commandExtend(ctx context.Context, ref Ref, c Command) (string, error) {

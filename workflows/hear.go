@@ -227,11 +227,20 @@ func (a *Activities) once(ctx context.Context, ref Ref, c spoken) (string, error
 	return a.replyTo(ctx, ref, c, answered{reply, err}), nil
 }
 
-// isFinal tells an answer from a part that is down.
-func isFinal(err error) bool {
-	code := access.CodeOf(err)
-	return isRefusal(err) || code == access.CodeNotFound || code == access.CodeEnded
+// refused is Tidegate's own no to what a person asked for, which stays one. What
+// the forge or the ledger answers is none, whatever its code: a permission may
+// be missing for a minute.
+type refused struct{ why *access.Error }
+
+func (r refused) Error() string { return r.why.Error() }
+func (r refused) Unwrap() error { return r.why }
+
+func refuse(code access.Code, format string, args ...any) error {
+	return refused{access.Errorf(code, format, args...)}
 }
+
+// isFinal tells an answer from a part that is down.
+func isFinal(err error) bool { return errors.As(err, new(refused)) }
 
 // obeySaid obeys, but for a yes to what is held where older comments were not
 // read: whether somebody changed the one of ours that the approver went by

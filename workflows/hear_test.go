@@ -417,3 +417,33 @@ func TestOnlyWhatMayEndIsHeardUrgently(t *testing.T) {
 		t.Errorf("urgent are %v, want the reading with an open grant alone", f.marked)
 	}
 }
+
+// refusing is a forge that does not let Tidegate ask.
+type refusing struct {
+	Forge
+	code access.Code
+}
+
+func (r refusing) Directory(context.Context, []string, []string) (access.Directory, error) {
+	return access.Directory{}, access.Errorf(r.code, "GitHub says: no")
+}
+
+// TestTheForgesNoIsNoAnswer: a permission that is gone for a moment loses no
+// revocation.
+func TestTheForgesNoIsNoAnswer(t *testing.T) {
+	for _, code := range []access.Code{access.CodeDenied, access.CodeNotFound, access.CodeInvalid, access.CodeUnauthenticated} {
+		t.Run(string(code), func(t *testing.T) {
+			w, a, _ := active(t)
+			forge := a.Forge
+			a.Forge = refusing{forge, code}
+			w.comment(bob, "revoke")
+			if said, err := a.Commands(t.Context(), pr7); err == nil {
+				t.Errorf("answered %q, want it to wait", said)
+			}
+			a.Forge = forge
+			if all := heard(t, a); !strings.Contains(all, "revoked inc-1") {
+				t.Errorf("heard were %q", all)
+			}
+		})
+	}
+}
