@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-github/v60/github"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/workflows"
 )
 
 // lowRate is a share of the hourly budget below which things become slow.
@@ -19,6 +20,7 @@ const lowRate = 5 // a fifth
 // Diagnose says how GitHub is to us: reach, repository, rights, protection of
 // the main branch, webhook, rate limit. It changes nothing.
 func (f *Forge) Diagnose(ctx context.Context) []access.Finding {
+	ctx = workflows.Urgent(ctx) // when few calls are left it is wanted most
 	d := &diagnosis{Forge: f, Findings: &access.Findings{Part: "github"}}
 	if !d.repository(ctx) {
 		return d.List

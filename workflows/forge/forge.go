@@ -224,6 +224,9 @@ func (f *Forge) Self(ctx context.Context) (access.User, error) {
 		return access.User{}, err
 	}
 	defer f.asking.give()
+	if me := f.self(); me.ID != 0 {
+		return me, nil
+	}
 	name := "" // the account of the token
 	if f.asApp != nil {
 		app, _, err := f.asApp.Apps.Get(ctx, "")

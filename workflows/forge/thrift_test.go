@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +60,12 @@ func TestTheLastFifthIsForEnds(t *testing.T) {
 	}
 	if _, err := f.Directory(ctx, []string{"bob"}, []string{"acme/dba"}); err != nil {
 		t.Error(err)
+	}
+	found := told(f.Diagnose(t.Context()))
+	for _, kept := range []string{"rate limit can't be read", "branch main can't be read", "less than a fifth"} {
+		if strings.Contains(found, kept) {
+			t.Errorf("doctor says %q:\n%s", kept, found)
+		}
 	}
 	left.Store(5000)
 	at = now.Add(time.Hour)
@@ -131,4 +139,35 @@ func TestWhoWaitsForACallMayLeave(t *testing.T) {
 		<-done
 	}
 	close(release)
+}
+
+// TestWhoWeAreIsAskedOnce, by however many begin together.
+func TestWhoWeAreIsAskedOnce(t *testing.T) {
+	w := newWorld(t)
+	real, asked, all := http.Handler(w.hub), &atomic.Int64{}, make(chan struct{})
+	slow := http.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		<-all
+		real.ServeHTTP(rw, r)
+	}))
+	w.wrap.Store(&slow)
+	f := w.newForge()
+	f.asking <- struct{}{} // until all of them wait for it
+	var callers, waiting sync.WaitGroup
+	for range 8 {
+		waiting.Add(1)
+		callers.Go(func() {
+			waiting.Done()
+			if me, err := f.Self(t.Context()); err != nil || me.ID != 99 {
+				t.Errorf("got %+v, error %v", me, err)
+			}
+		})
+	}
+	waiting.Wait()
+	f.asking.give()
+	close(all)
+	callers.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("GitHub was asked %d times, want once", n)
+	}
 }
