@@ -30,7 +30,9 @@ func (r *resolver) dotted(m proto.Message) (names []string) {
 			names = append(names, f.GetString_().GetSval())
 		}
 	default:
-		names = append(names, grammarCall(m))
+		if name := grammarCall(m); name != "" {
+			return []string{name}
+		}
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
@@ -71,14 +73,20 @@ func (f *facts) mayBeCalled(name string) {
 }
 
 // touchField touches what a name behind an item may be, and reports whether it
-// is a column for certain. Of a function it is the whole row.
+// is a column for certain. Of a function it is the whole row; one of the
+// server's own catalogs holds nothing of a customer's tables.
 func (r *resolver) touchField(i item, name string) (certain bool) {
 	r.touchItem(i, name)
 	certain = name == "*" || r.certainly(i, name)
-	if !certain && r.mayCall(i, name) {
+	if !certain && !i.catalogs() && r.mayCall(i, name) {
 		r.touchItem(i, "*")
 	}
 	return certain
+}
+
+// catalogs reports whether an item is of the server's own relations alone.
+func (i item) catalogs() bool {
+	return len(i.of) > 0 && !slices.ContainsFunc(i.of, func(r relation) bool { return r.schema != "pg_catalog" && r.schema != "information_schema" })
 }
 
 // field notes of a reference whether it is to a column for certain: in every

@@ -69,30 +69,33 @@ func (g *guarded) limits() bool {
 	return slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool { return t.Limited })
 }
 
-// conflict refuses to read the row that ON CONFLICT DO UPDATE meets where it
-// may be a hidden one: PostgreSQL evaluates SET and WHERE of it before it holds
-// the view's condition against the outcome, so that an error, or none, tells
-// what is in it. What was to be inserted may be read.
+// conflict refuses ON CONFLICT DO UPDATE where it may meet a hidden row:
+// PostgreSQL evaluates SET, WHERE, checks, generated columns and triggers on
+// that row before it holds the view's condition against the outcome, so that
+// which error comes tells what is in it.
 func (g *guarded) conflict(n *pg.InsertStmt) {
-	if n.OnConflictClause == nil || !g.limits() || g.shownWhole(n.Relation) {
-		return
-	}
-	for _, part := range append(slices.Clone(n.OnConflictClause.TargetList), n.OnConflictClause.WhereClause) {
-		walk(part.ProtoReflect(), func(m proto.Message) {
-			c, ok := m.(*pg.ColumnRef)
-			if ok && (len(c.Fields) != 2 || c.Fields[0].GetString_().GetSval() != "excluded") || n.Relation.GetAlias().GetAliasname() == "excluded" {
-				g.deny("conflict-limited", "Where rows are limited, ON CONFLICT DO UPDATE may read of columns only those of excluded: the row that it meets may be a hidden one. Use UPDATE, or write schema.table if its rows are not limited.")
-			}
-		})
+	if n.GetOnConflictClause().GetAction() == pg.OnConflictAction_ONCONFLICT_UPDATE && g.limits() && !g.shownWhole(n.Relation) {
+		g.deny("conflict-limited", "ON CONFLICT DO UPDATE is not allowed where rows are limited: PostgreSQL tries it on hidden rows, too, and its errors tell of them. Use UPDATE, or DO NOTHING.")
 	}
 }
 
 // shownWhole reports whether a table is for certain one whose rows are all
-// shown: without its schema it may be a view that the session made.
+// shown. Without its schema it is so by its name: no view takes that; see
+// names.
 func (g *guarded) shownWhole(r *pg.RangeVar) bool {
-	of := func(schema, table string) bool { return r.GetSchemaname() == schema && r.GetRelname() == table }
+	of := func(schema, table string) bool {
+		return r.GetRelname() == table && (r.GetSchemaname() == schema || r.GetSchemaname() == "")
+	}
 	return slices.ContainsFunc(g.plan.Tables, func(t backing.Table) bool { return of(t.Schema, t.Name) }) &&
 		!slices.ContainsFunc(g.plan.Masked, func(t backing.MaskedTable) bool { return t.Limited && of(t.Schema, t.Table) })
+}
+
+// names refuses to give a view the name of a table of the role, where a
+// temporary one would be met in the table's place, and lead to hidden rows.
+func (g *guarded) names(view string) {
+	if g.limits() && slices.ContainsFunc(g.plan.Tables, func(t backing.Table) bool { return t.Name == view }) {
+		g.deny("view-limited", "Where rows are limited, a view can't have the name of a table of the role. Give it another name.")
+	}
 }
 
 // statistics hold values of columns.

@@ -21,6 +21,7 @@ func (g *guarded) definition(m proto.Message) {
 		g.defines(n.Relation)
 	case *pg.ViewStmt:
 		g.creates(n.View)
+		g.names(n.View.GetRelname())
 	case *pg.IntoClause:
 		g.creates(n.Rel)
 	case *pg.CreateStmt:
@@ -42,6 +43,9 @@ func (g *guarded) definition(m proto.Message) {
 		g.drops(n.Objtype, n.Object)
 	case *pg.RenameStmt:
 		g.defines(n.Relation)
+		if n.RenameType == pg.ObjectType_OBJECT_TABLE || n.RenameType == pg.ObjectType_OBJECT_VIEW { // ALTER TABLE renames views as well
+			g.names(n.Newname)
+		}
 		if n.RenameType == pg.ObjectType_OBJECT_SCHEMA {
 			g.definesSchema(n.Subname)
 		}

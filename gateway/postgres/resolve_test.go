@@ -48,6 +48,7 @@ func TestNamesResolve(t *testing.T) {
 		{"select 1 from pg_class", "pg_catalog.pg_class", ""},
 		{"insert into users (ssn) values ('1')", "public.users", "public.users.ssn"},
 		{"insert into cards select * from cards", "public.cards", "public.cards.id public.cards.number public.cards.owner"},
+		{"select c.oid, c.name from pg_catalog.pg_class c", "pg_catalog.pg_class", "pg_catalog.pg_class.name pg_catalog.pg_class.oid"}, // no whole row: rules on a column's name alone would bite on psql's \d
 		{"insert into users (id) values (1) on conflict (id) do update set name = excluded.ssn", "public.users", "public.users.id public.users.name public.users.ssn"},
 		{"update users set ssn = '' where id = 1", "public.users", "public.users.id public.users.ssn"},
 		{"update users as u set name = c.number from cards c where u.id = c.owner", "public.cards public.users", "public.cards.number public.cards.owner public.users.id public.users.name"},
