@@ -277,13 +277,18 @@ type answerOf struct {
 
 // answer stores an answer to what waits, if the person may give it.
 func (a *Activities) answer(ctx context.Context, ref Ref, h access.Held, of answerOf) (string, error) {
-	if err := a.mayAnswer(ctx, ref, h, of.by); err != nil {
+	asking, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	if !of.approve {
+		asking = Urgent(asking)
+	}
+	if err := a.mayAnswer(asking, ref, h, of.by); err != nil {
 		return "", err
 	}
 	answer := access.Answer{Held: h.ID, Digest: h.Digest, Approve: of.approve, By: of.by, At: a.now()}
 	err := a.Ledger.AnswerHeld(ctx, answer)
 	if access.CodeOf(err) == access.CodeConflict {
-		return "", access.Errorf(access.CodeConflict, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
+		return "", refuse(access.CodeConflict, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
 	}
 	if err != nil {
 		return "", fmt.Errorf("answer %s: %w", h.Name(), err)
@@ -300,14 +305,14 @@ func (a *Activities) answer(ctx context.Context, ref Ref, h access.Held, of answ
 // waits is nil while an answer can still be given.
 func (a *Activities) waits(h access.Held) error {
 	if h.State != access.HeldOpen || !a.now().Before(h.Expires) {
-		return access.Errorf(access.CodeEnded, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
+		return refuse(access.CodeEnded, "%s does not wait any more: it was answered, cancelled, or its time was up.", h.Name())
 	}
 	return nil
 }
 
 func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.Held, error) {
 	if len(c.Args) == 0 || !holdName.MatchString(c.Args[0]) || (c.Verb == "approve" && len(c.Args) < 2) {
-		return access.Held{}, access.Errorf(access.CodeInvalid, "Name what is held as it is shown: `/tidegate approve H7 3fa9c2d1` or `/tidegate deny H7`.")
+		return access.Held{}, refuse(access.CodeInvalid, "Name what is held as it is shown: `/tidegate approve H7 3fa9c2d1` or `/tidegate deny H7`.")
 	}
 	number, err := strconv.Atoi(c.Args[0][1:])
 	if err != nil {
@@ -315,13 +320,16 @@ func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.H
 	}
 	h, err := a.Ledger.HeldByNumber(ctx, ref, number)
 	if access.CodeOf(err) == access.CodeNotFound {
-		return h, access.Errorf(access.CodeNotFound, "Nothing called H%d is held here.", number)
+		return h, refuse(access.CodeNotFound, "Nothing called H%d is held here.", number)
+	}
+	if access.CodeOf(err) == access.CodeDenied { // it is not as its gateway wrote it
+		return h, refuse(access.CodeDenied, "%s", access.Message(err))
 	}
 	if err != nil {
 		return h, fmt.Errorf("read H%d: %w", number, err)
 	}
 	if len(c.Args) > 1 && c.Verb == "approve" && (len(h.Digest) < 8 || !strings.EqualFold(c.Args[1], h.Short())) {
-		return h, access.Errorf(access.CodeDenied, "The digest does not match what %s shows. Copy the line from its check run.", h.Name())
+		return h, refuse(access.CodeDenied, "The digest does not match what %s shows. Copy the line from its check run.", h.Name())
 	}
 	return h, a.waits(h)
 }
@@ -336,14 +344,14 @@ func (a *Activities) mayAnswer(ctx context.Context, ref Ref, h access.Held, u ac
 		return err
 	}
 	if why != "" {
-		return access.Errorf(access.CodeDenied, "You can't answer %s: somebody who %s can't agree to it.", h.Name(), why)
+		return refuse(access.CodeDenied, "You can't answer %s: somebody who %s can't agree to it.", h.Name(), why)
 	}
 	asked, err := a.askedToday(ctx, h.Ask)
 	if err != nil {
 		return err
 	}
 	if !contains(asked, u) {
-		return access.Errorf(access.CodeDenied, "You can't answer %s: its rule asks %s.", h.Name(), names(h.Ask))
+		return refuse(access.CodeDenied, "You can't answer %s: its rule asks %s.", h.Name(), names(h.Ask))
 	}
 	return nil
 }

@@ -25,9 +25,10 @@ func NewDesk(a *Activities) *Desk { return &Desk{acts: a} }
 func (c *Control) Desk() *Desk { return NewDesk(c.acts) }
 
 // Account is the forge's account that has the login today. One that the forge
-// does not know is CodeDenied.
+// does not know is CodeDenied. It is asked urgently: who logs in may come to
+// revoke.
 func (d *Desk) Account(ctx context.Context, login string) (access.User, error) {
-	dir, err := d.acts.Forge.Directory(ctx, []string{login}, nil)
+	dir, err := d.acts.Forge.Directory(Urgent(ctx), []string{login}, nil)
 	if err != nil {
 		return access.User{}, fmt.Errorf("look up %s: %w", login, err)
 	}
@@ -42,7 +43,7 @@ func (d *Desk) Account(ctx context.Context, login string) (access.User, error) {
 // the server's own settings and today's teams.
 func (d *Desk) Oversees(ctx context.Context, u access.User) (bool, error) {
 	all := append(append([]access.Principal{}, d.acts.Rules.Operators...), d.acts.Rules.PolicyOwners...)
-	ps, err := d.acts.parties(ctx, all)
+	ps, err := d.acts.parties(Urgent(ctx), all)
 	return err == nil && u.ID != 0 && contains(ps, u), err
 }
 
@@ -52,7 +53,7 @@ func (d *Desk) Asked(ctx context.Context, ask []access.Party, u access.User) (bo
 	if u.ID == 0 || u.Bot {
 		return false, nil
 	}
-	ps, err := d.acts.askedToday(ctx, ask)
+	ps, err := d.acts.askedToday(Urgent(ctx), ask)
 	return err == nil && contains(ps, u), err
 }
 
@@ -99,13 +100,13 @@ func (d *Desk) Revoke(ctx context.Context, in RevokeInput) error {
 }
 
 // MayAnswer is nil if the person may answer the held operation, and says why
-// not otherwise. It asks the forge.
+// not otherwise. It asks the forge, urgently: the answer may be no.
 func (d *Desk) MayAnswer(ctx context.Context, h access.Held, u access.User) error {
 	g, err := d.acts.Ledger.Grant(ctx, h.Grant)
 	if err != nil {
 		return fmt.Errorf("read grant %s: %w", h.Grant, err)
 	}
-	return d.acts.mayAnswer(ctx, refOf(g), h, u)
+	return d.acts.mayAnswer(Urgent(ctx), refOf(g), h, u)
 }
 
 // AnswerInput is a person's answer to what was shown to them.

@@ -117,3 +117,36 @@ func TestDeskKnowsPeople(t *testing.T) {
 		t.Errorf("why: %+v, %v, want it approved", why, err)
 	}
 }
+
+// TestDeskIsUrgent: who logs in to revoke or deny is not kept out by what
+// pull requests used of the forge's calls; a yes waits.
+func TestDeskIsUrgent(t *testing.T) {
+	w, a, _ := active(t)
+	a.Rules.Operators = []access.Principal{{Kind: access.KindUser, Name: "carol"}}
+	a.Forge = thrifty{fakeForge{w}}
+	h := hold(t, w, time.Now().Add(time.Hour))
+	d := NewDesk(a)
+	if u, err := d.Account(t.Context(), "carol"); u != carol || err != nil {
+		t.Errorf("account: %v, %v", u, err)
+	}
+	if all, err := d.Oversees(t.Context(), carol); !all || err != nil {
+		t.Errorf("oversees: %t, %v", all, err)
+	}
+	if asked, err := d.Asked(t.Context(), h.Ask, bob); !asked || err != nil {
+		t.Errorf("asked: %t, %v", asked, err)
+	}
+	if err := d.MayAnswer(t.Context(), h, bob); err != nil {
+		t.Errorf("may answer: %v", err)
+	}
+	answer := AnswerInput{Held: h.ID, Digest: h.Digest, Approve: true, By: bob}
+	if err := d.Answer(t.Context(), answer); access.CodeOf(err) != access.CodeUnavailable {
+		t.Errorf("yes: %v, want it to wait", err)
+	}
+	answer.Approve = false
+	if err := d.Answer(t.Context(), answer); err != nil {
+		t.Errorf("no: %v", err)
+	}
+	if err := d.Revoke(t.Context(), RevokeInput{Key: key1, By: carol, Why: "incident"}); err != nil {
+		t.Errorf("revoke: %v", err)
+	}
+}

@@ -26,6 +26,13 @@ type spoken struct {
 // ends reports whether it ends something for good.
 func (s spoken) ends() bool { return s.Verb == "revoke" || s.Verb == "deny" }
 
+// pauses reports whether it stops a grant or lets it go on.
+func (s spoken) pauses() bool { return s.Verb == "hold" || s.Verb == "resume" }
+
+// narrows reports whether it leaves less open than before: the forge keeps its
+// last calls for it, and it may be tried again.
+func (s spoken) narrows() bool { return s.ends() || s.Verb == "hold" }
+
 // Commands handles the new commands of a pull request, each once, and answers
 // with what is to be said.
 func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
@@ -67,24 +74,25 @@ func (a *Activities) commands(ctx context.Context, ref Ref) ([]string, error) {
 // What comments may take of an activity's minute.
 const (
 	hearFor = 30 * time.Second // no command is begun after it
-	askFor  = 15 * time.Second // one revocation waits for the forge
+	askFor  = 15 * time.Second // one command that narrows waits for the forge
 )
 
 // reading is what came of the commands handled so far.
 type reading struct {
 	said []string
 	errs []error
-	each map[int64]int // answers and failures, by person
-	rest int           // answers to what ends nothing
-	left bool          // some wait for the next reading
-	full bool          // which is to be at once: there were too many
+	each map[int64]int  // answers and failures, by person
+	rest int            // answers to what ends nothing
+	hold map[int64]bool // whose hold waits: what they let go on after it waits too
+	left bool           // some wait for the next reading
+	full bool           // which is to be at once: there were too many
 }
 
 // takes reports whether the command is still this reading's. Of what ends,
 // only the same person's others keep one back.
 func (r *reading) takes(c spoken) bool {
 	full := !c.ends() && r.rest == maxCommands
-	if full || r.each[c.By.ID] == maxCommandsEach {
+	if full || r.each[c.By.ID] == maxCommandsEach || r.hold[c.By.ID] && c.pauses() {
 		r.left, r.full = true, r.full || full
 		return false
 	}
@@ -98,6 +106,7 @@ func (r *reading) note(c spoken, reply string, err error) {
 	r.each[c.By.ID]++
 	if err != nil {
 		r.errs, r.left = append(r.errs, err), true
+		r.hold[c.By.ID] = r.hold[c.By.ID] || c.pauses()
 		return
 	}
 	if !c.ends() {
@@ -110,7 +119,7 @@ func (r *reading) note(c spoken, reply string, err error) {
 func (a *Activities) handle(ctx context.Context, ref Ref, list []spoken) *reading {
 	soon, cancel := context.WithTimeout(ctx, hearFor)
 	defer cancel()
-	r := &reading{each: map[int64]int{}}
+	r := &reading{each: map[int64]int{}, hold: map[int64]bool{}}
 	for _, c := range list {
 		if soon.Err() != nil {
 			r.left = true
@@ -121,7 +130,7 @@ func (a *Activities) handle(ctx context.Context, ref Ref, list []spoken) *readin
 		}
 		reply, err := a.once(ctx, ref, c)
 		r.note(c, reply, err)
-		if err != nil && !c.ends() {
+		if err != nil && !c.narrows() {
 			break // they stay in their order
 		}
 	}
@@ -203,26 +212,26 @@ func clip(s string) string {
 
 // once handles one command; without a reply it was handled before. It is marked
 // as done before it is tried: a command that fails says so and is given again
-// by a person, never repeated by itself. But for a revocation, which may be
+// by a person, never repeated by itself. But for one that narrows, which may be
 // repeated: that is done when it was done, or refused.
 func (a *Activities) once(ctx context.Context, ref Ref, c spoken) (string, error) {
 	id := fmt.Sprintf("%d-%d-%d", ref.Repo, c.Comment, c.nth)
 	if done, err := a.Ledger.Done(ctx, "command", id); err != nil || done {
 		return "", err
 	}
-	if c.Verb != "revoke" {
+	if !c.narrows() {
 		if first, err := a.Ledger.Once(ctx, "command", id); err != nil || !first {
 			return "", err
 		}
+		reply, err := a.obeySaid(ctx, ref, c)
+		return a.replyTo(ctx, ref, c, answered{reply, err}), nil
 	}
-	reply, err := a.obeySaid(ctx, ref, c)
-	if c.Verb == "revoke" {
-		if err != nil && !isFinal(err) {
-			return "", fmt.Errorf("revoke by %s: %w", c.By.Login, err)
-		}
-		if _, err := a.Ledger.Once(ctx, "command", id); err != nil {
-			return "", err
-		}
+	reply, err := a.obeySaid(Urgent(ctx), ref, c)
+	if err != nil && !isFinal(err) {
+		return "", fmt.Errorf("%s by %s: %w", c.Verb, c.By.Login, err)
+	}
+	if _, err := a.Ledger.Once(ctx, "command", id); err != nil {
+		return "", err
 	}
 	return a.replyTo(ctx, ref, c, answered{reply, err}), nil
 }

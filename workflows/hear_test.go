@@ -447,3 +447,104 @@ func TestTheForgesNoIsNoAnswer(t *testing.T) {
 		})
 	}
 }
+
+// thrifty is a forge whose last calls are for what is urgent.
+type thrifty struct{ fakeForge }
+
+func short(ctx context.Context) error {
+	if IsUrgent(ctx) {
+		return nil
+	}
+	return access.Errorf(access.CodeUnavailable, "Less than a fifth of GitHub's calls are left.")
+}
+
+func (f thrifty) Directory(ctx context.Context, users, teams []string) (access.Directory, error) {
+	if err := short(ctx); err != nil {
+		return access.Directory{}, err
+	}
+	return f.fakeForge.Directory(ctx, users, teams)
+}
+
+func (f thrifty) Pull(ctx context.Context, ref Ref) (Pull, error) {
+	if err := short(ctx); err != nil {
+		return Pull{}, err
+	}
+	return f.fakeForge.Pull(ctx, ref)
+}
+
+// TestWhatNarrowsIsUrgent: the forge's last calls are for it.
+func TestWhatNarrowsIsUrgent(t *testing.T) {
+	w, a, _ := active(t)
+	a.Forge = thrifty{fakeForge{w}}
+	h := hold(t, w, time.Now().Add(time.Hour))
+	if all := says(t, w, a, bob, "approve", "H7", h.Short()); !strings.Contains(all, "calls are left") {
+		t.Errorf("approve: %q", all)
+	}
+	if all := says(t, w, a, bob, "deny", "H7"); !strings.Contains(all, "is denied") {
+		t.Errorf("deny: %q", all)
+	}
+	if all := says(t, w, a, bob, "hold"); !strings.Contains(all, "is on hold") {
+		t.Errorf("hold: %q", all)
+	}
+	if all := says(t, w, a, bob, "resume"); !strings.Contains(all, "calls are left") {
+		t.Errorf("resume: %q", all)
+	}
+}
+
+// TestWhatNarrowsIsNotLost: it waits for GitHub, in one person's order, and
+// keeps no other command waiting.
+func TestWhatNarrowsIsNotLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		verbs  []string
+		paused bool
+		denied bool
+	}{
+		"hold":   {[]string{"hold"}, true, false},
+		"lifted": {[]string{"hold", "resume"}, false, false},
+		"deny":   {[]string{"deny H7"}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, a, _ := active(t)
+			h := hold(t, w, time.Now().Add(time.Hour))
+			w.nobody = true
+			for _, v := range c.verbs {
+				words := strings.Fields(v)
+				w.comment(bob, words[0], words[1:]...)
+			}
+			w.comment(carol, "help")
+			if all := heard(t, a); !strings.Contains(all, "@carol") || strings.Contains(all, "@bob") {
+				t.Errorf("heard were %q, want carol's alone", all)
+			}
+			w.nobody = false
+			all := heard(t, a)
+			if n := strings.Count(all, "@bob"); n != len(c.verbs) {
+				t.Errorf("%d answers to bob, want %d: %q", n, len(c.verbs), all)
+			}
+			got, _ := w.Held(t.Context(), h.ID)
+			if paused := w.grant(t, key1).Paused != ""; paused != c.paused || (got.State == access.HeldAnswered) != c.denied {
+				t.Errorf("on hold %t, held is %s", paused, got.State)
+			}
+			if all := heard(t, a); all != "" {
+				t.Errorf("heard again: %q", all)
+			}
+		})
+	}
+}
+
+// TestRefusalsOfWhatNarrowsAreSaidOnce: they are not tried again for ever.
+func TestRefusalsOfWhatNarrowsAreSaidOnce(t *testing.T) {
+	w, a, _ := active(t)
+	h := hold(t, w, time.Now().Add(time.Hour))
+	for _, c := range []struct {
+		by   access.User
+		verb string
+		arg  string
+	}{{mallory, "hold", ""}, {alice, "hold", ""}, {mallory, "deny", "H7"}, {alice, "deny", "H7"}, {bob, "deny", "H9"}, {bob, "deny", "seven"}} {
+		says(t, w, a, c.by, c.verb, c.arg)
+	}
+	_ = w.CancelHeld(t.Context(), h.ID, access.HeldCancelled)
+	says(t, w, a, bob, "deny", "H7")
+	if all := heard(t, a); all != "" {
+		t.Errorf("said again: %q", all)
+	}
+}

@@ -18,8 +18,10 @@ func (a *Activities) commandPause(ctx context.Context, ref Ref, c Command) (stri
 	if err != nil {
 		return "", err
 	}
+	asking, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
 	for _, g := range rows {
-		if err := a.mayPause(ctx, ref, g, c.By); err != nil {
+		if err := a.mayPause(asking, ref, g, c.By); err != nil {
 			return "", err
 		}
 	}
@@ -83,12 +85,12 @@ func (a *Activities) mayPause(ctx context.Context, ref Ref, g access.Grant, u ac
 		return err
 	}
 	if why != "" {
-		return access.Errorf(access.CodeDenied, "You can't stop %s or let it go on: somebody who %s is no approver of it. `/tidegate revoke` ends it.", g.Key.ID, why)
+		return refuse(access.CodeDenied, "You can't stop %s or let it go on: somebody who %s is no approver of it. `/tidegate revoke` ends it.", g.Key.ID, why)
 	}
 	if may, err := a.approvesToday(ctx, g, u); err != nil || may {
 		return err
 	}
-	return access.Errorf(access.CodeDenied, "Only who may approve %s can stop it or let it go on.", g.Key.ID)
+	return refuse(access.CodeDenied, "Only who may approve %s can stop it or let it go on.", g.Key.ID)
 }
 
 // barred says why the person never counts as an approver of the grant, or "".
