@@ -80,10 +80,12 @@ func (a *Activities) choose(ctx context.Context, ref Ref, args []string) ([]acce
 	}
 	of, rest := chosen(rows, args)
 	if len(of) == 0 {
-		return nil, nil, refuse(access.CodeNotFound, "No grant of this pull request is open.")
+		return nil, nil, errNoneOpen
 	}
 	return of, rest, nil
 }
+
+var errNoneOpen = refuse(access.CodeNotFound, "No grant of this pull request is open.")
 
 func chosen(rows []access.Grant, args []string) ([]access.Grant, []string) {
 	if len(args) > 0 {
@@ -124,11 +126,10 @@ func isHolder(g access.Grant, u access.User) bool {
 }
 
 func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (string, error) {
-	rows, rest, err := a.choose(ctx, ref, c.Args)
+	rows, why, err := a.toRevoke(ctx, ref, c)
 	if err != nil {
 		return "", err
 	}
-	why := strings.TrimSpace(fmt.Sprintf("Revoked by %s. %s", c.By.Login, strings.Join(rest, " ")))
 	var errs []error
 	var done []string
 	asking, cancel := context.WithTimeout(ctx, askFor)
@@ -137,8 +138,7 @@ func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (str
 	for _, g := range slices.Concat(own, others) { // each by itself: one that is not theirs keeps none of the others open
 		err := a.mayRevoke(asking, g, c.By)
 		if err == nil {
-			_, err = a.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: c.By.Login, why: clip(why)})
-			a.wake(ctx, g.Key)
+			err = a.revoke(ctx, ending{key: g.Key, state: access.StateRevoked, by: c.By.Login, why: why})
 		}
 		if err == nil {
 			done = append(done, g.Key.ID)
@@ -146,6 +146,40 @@ func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (str
 		errs = append(errs, err)
 	}
 	return revokedWords(done, errs)
+}
+
+// toRevoke is what a command revokes, and the words it does it with. What it
+// revoked before is among that: it is repeated where that was not remembered.
+func (a *Activities) toRevoke(ctx context.Context, ref Ref, c Command) ([]access.Grant, string, error) {
+	rows, err := a.Ledger.GrantsOf(ctx, ref)
+	if err != nil {
+		return nil, "", fmt.Errorf("read grants of %s: %w", ref, err)
+	}
+	of, rest := chosen(rows, c.Args)
+	why := clip(strings.TrimSpace(fmt.Sprintf("Revoked by %s. %s", c.By.Login, strings.Join(rest, " "))))
+	for _, g := range rows {
+		if len(rest) == len(c.Args) && revokedSo(g, why) {
+			of = append(of, g)
+		}
+	}
+	if len(of) == 0 {
+		return nil, "", errNoneOpen
+	}
+	return of, why, nil
+}
+
+// revoke ends a grant in the ledger; one that something else ended is a refusal.
+func (a *Activities) revoke(ctx context.Context, e ending) error {
+	g, err := a.end(ctx, e)
+	a.wake(ctx, e.key)
+	if err == nil && !revokedSo(g, e.why) {
+		err = refuse(access.CodeEnded, "%s has ended already: it is %s.", e.key.ID, g.State)
+	}
+	return err
+}
+
+func revokedSo(g access.Grant, why string) bool {
+	return g.State == access.StateRevoked && g.Why == why
 }
 
 // revokedWords says what was revoked, and why the rest was not. What may only
@@ -263,6 +297,9 @@ var holdName = regexp.MustCompile(`\A[Hh]([1-9][0-9]{0,8})\z`)
 // everybody who could not approve this grant.
 func (a *Activities) commandAnswer(ctx context.Context, ref Ref, c Command) (string, error) {
 	h, err := a.findHeld(ctx, ref, c)
+	if said := h.Answer; err != nil && c.Verb == "deny" && said != nil && !said.Approve && said.By.ID == c.By.ID {
+		return h.Name() + " is denied.", nil // the first time was not remembered
+	}
 	if err != nil {
 		return "", err
 	}

@@ -548,3 +548,57 @@ func TestRefusalsOfWhatNarrowsAreSaidOnce(t *testing.T) {
 		t.Errorf("said again: %q", all)
 	}
 }
+
+// forgetful is a ledger that fails to remember a command, once.
+type forgetful struct {
+	Ledger
+	fails int
+}
+
+func (l *forgetful) Once(ctx context.Context, kind, id string) (bool, error) {
+	if l.fails++; l.fails == 1 {
+		return false, access.Errorf(access.CodeUnavailable, "The ledger can't be reached.")
+	}
+	return l.Ledger.Once(ctx, kind, id)
+}
+
+// TestTheRepetitionTellsTheTruth: what was done and not remembered is done
+// again, and said as what it was.
+func TestTheRepetitionTellsTheTruth(t *testing.T) {
+	for words, want := range map[string]string{
+		"revoke":               "revoked inc-1.",
+		"revoke odd queries":   "revoked inc-1.",
+		"revoke inc-1 queries": "revoked inc-1.",
+		"deny H7":              "H7 is denied.",
+		"hold":                 "inc-1 is on hold",
+	} {
+		t.Run(words, func(t *testing.T) {
+			w, a, _ := active(t)
+			hold(t, w, time.Now().Add(time.Hour))
+			a.Ledger = &forgetful{Ledger: w}
+			command := strings.Fields(words)
+			w.comment(bob, command[0], command[1:]...)
+			if said, err := a.Commands(t.Context(), pr7); err == nil {
+				t.Fatalf("said %q, want it to fail", said)
+			}
+			if all := heard(t, a); !strings.Contains(all, want) {
+				t.Errorf("said %q, want %q", all, want)
+			}
+			if log := strings.Join(w.audits, "\n"); strings.Contains(log, "command.refused") || strings.Count(log, "bob command."+command[0]) != 1 {
+				t.Errorf("the audit log is\n%s", log)
+			}
+		})
+	}
+}
+
+// TestWhatEndedBeforeIsNotRevoked, nor said to be.
+func TestWhatEndedBeforeIsNotRevoked(t *testing.T) {
+	w, a, _ := active(t)
+	says(t, w, a, alice, "revoke")
+	if all := says(t, w, a, bob, "revoke", "inc-1"); !strings.Contains(all, "inc-1 has ended already: it is revoked") {
+		t.Errorf("said %q", all)
+	}
+	if all := says(t, w, a, bob, "revoke"); !strings.Contains(all, "No grant of this pull request is open") {
+		t.Errorf("said %q", all)
+	}
+}
