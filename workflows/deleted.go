@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -33,11 +34,16 @@ func (s *sweeper) endDeleted(ctx context.Context) error {
 	errs := []error{err}
 	for _, g := range open {
 		is, known := main[g.Plan.Request.File]
-		if !known {
-			continue // the error says why
+		if !known { // the error says why
+			errs = append(errs, s.doubt(ctx, g))
+			continue
 		}
 		why, err := s.gone(ctx, g, is)
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, err, s.doubt(ctx, g))
+			continue
+		}
+		delete(s.doubted, g.Key)
 		if why != "" {
 			_, err = s.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: why})
 			errs = append(errs, err)
@@ -59,7 +65,29 @@ func (s *sweeper) openGrants(ctx context.Context) (open []access.Grant, err erro
 		}
 	}
 	maps.DeleteFunc(s.landed, func(k access.GrantKey, _ string) bool { return !keep[k] })
+	maps.DeleteFunc(s.doubted, func(k access.GrantKey, _ time.Time) bool { return !keep[k] })
 	return open, nil
+}
+
+// doubt alerts when it can't be told for long whether an open grant is to end:
+// what stands in the way may be somebody's doing. The audit log has it once.
+func (s *sweeper) doubt(ctx context.Context, g access.Grant) error {
+	since, ok := s.doubted[g.Key]
+	if !ok {
+		since = s.now()
+		s.doubted[g.Key] = since
+	}
+	late := s.now().Sub(since)
+	if late < s.Rules.withDefaults().AlertAfter {
+		return nil
+	}
+	s.log().ErrorContext(ctx, "whether the file of an open grant was changed can't be read", "grant", g.Key.String(), "late", late)
+	s.Signals.alert()
+	first, err := s.Ledger.Once(ctx, "grant.doubted", g.Key.String())
+	if err != nil || !first {
+		return err
+	}
+	return s.audit(ctx, entry{"tidegate", "grant.alert", g.Key.String(), "whether its file was deleted or changed on the main branch can't be read; `/tidegate revoke` ends it"})
 }
 
 // gone says what happened to the file of an open grant, which is this blob on

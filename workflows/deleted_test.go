@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -206,5 +209,41 @@ func TestOneThatCannotEndHidesNoOther(t *testing.T) {
 	}
 	if g := w.grant(t, key1); g.State != access.StateRevoked {
 		t.Errorf("state is %s, want revoked", g.State)
+	}
+}
+
+// TestWhatCannotBeToldAlerts: the head that was approved can't be read, so
+// whether main has its bytes is not known.
+func TestWhatCannotBeToldAlerts(t *testing.T) {
+	w, a, _ := active(t)
+	reg := prometheus.NewPedanticRegistry()
+	var err error
+	if a.Signals, err = NewSignals(reg, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := newSweeper(a)
+	head := w.trees["head1"]
+	delete(w.trees, "head1")
+	alerts := func(after time.Duration) float64 {
+		t.Helper()
+		later(w, after)
+		if err := s.endDeleted(t.Context()); err == nil {
+			t.Error("no error, want that the head can't be read")
+		}
+		return number(t, reg, "tidegate_control_alerts_total", "")
+	}
+	if n := alerts(0); n != 0 {
+		t.Errorf("%v alerts at once, want none: GitHub may only be late", n)
+	}
+	if n := alerts(2 * time.Minute); n != 1 {
+		t.Errorf("%v alerts after two minutes, want one", n)
+	}
+	alerts(3 * time.Minute)
+	if n := strings.Count(strings.Join(w.audits, "\n"), "grant.alert"); n != 1 {
+		t.Errorf("the audit log has it %d times, want once", n)
+	}
+	w.trees["head1"] = head
+	if err := s.endDeleted(t.Context()); err != nil || len(s.doubted) > 0 || w.grant(t, key1).State != access.StateActive {
+		t.Errorf("error %v, %d in doubt, state %s, want all well", err, len(s.doubted), w.grant(t, key1).State)
 	}
 }

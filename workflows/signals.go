@@ -84,7 +84,7 @@ func newNumbers() numbers {
 		revoke:      prometheus.NewHistogramVec(times("revoke_seconds", "How long taking access away and proving it took."), []string{"result"}),
 		opening:     prometheus.NewHistogram(times("start_to_active_seconds", "From a grant's start, its merge unless it names one, until gateways may open it.")),
 		closing:     prometheus.NewHistogram(times("end_to_closed_seconds", "From the end of a grant that ran its time until it was proved to be gone.")),
-		alerts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late."}),
+		alerts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late, or whether an open grant's file changed can't be read."}),
 		meddled:     prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_meddled_total", Help: "Alerts: somebody else edited a comment of ours."}),
 		olderLedger: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidegate_control_ledger_older", Help: "1 while the ledger lacks what was seen of it and nothing opens, else 0."}),
 		swept:       prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_swept_total", Help: "Grants that the sweep had to close, since their workflow had not."}),

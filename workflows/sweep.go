@@ -21,11 +21,12 @@ type sweeper struct {
 	unclaimed map[string]time.Time          // files on main that nobody claimed, since when
 	hinted    map[Ref]time.Time
 	tidied    time.Time
-	landed    map[access.GrantKey]string // the blob of each open grant, as it was approved
-	narrowed  map[access.GrantKey]string // the policies that each active grant was held against
-	mended    map[access.GrantKey]string // what of each active grant was broken when it was last made again
-	lookedAt  time.Time                  // when they were last looked at
-	looked    bool                       // for orphans, at every target that the policies in force name
+	landed    map[access.GrantKey]string    // the blob of each open grant, as it was approved
+	doubted   map[access.GrantKey]time.Time // open, and whether their file changed can't be read, since when
+	narrowed  map[access.GrantKey]string    // the policies that each active grant was held against
+	mended    map[access.GrantKey]string    // what of each active grant was broken when it was last made again
+	lookedAt  time.Time                     // when they were last looked at
+	looked    bool                          // for orphans, at every target that the policies in force name
 }
 
 // waker is what the loop that hears of changes remembers. It may be lost, too.
@@ -38,7 +39,7 @@ func newSweeper(a *Activities) *sweeper {
 	return &sweeper{
 		Activities: a, ended: map[access.GrantKey]time.Time{}, unclaimed: map[string]time.Time{},
 		hinted: map[Ref]time.Time{}, landed: map[access.GrantKey]string{}, narrowed: map[access.GrantKey]string{},
-		mended: map[access.GrantKey]string{},
+		mended: map[access.GrantKey]string{}, doubted: map[access.GrantKey]time.Time{},
 	}
 }
 
