@@ -218,6 +218,55 @@ func TestServerRevokedEarlyByCommandAndCancel(t *testing.T) {
 	}
 }
 
+// unheard is a forge whose comments can't be read for as many tries as one turn has.
+type unheard struct {
+	fakeForge
+	left atomic.Int32
+	over chan struct{}
+}
+
+func (f *unheard) Comments(ctx context.Context, ref Ref, heard int64) (Talk, error) {
+	switch left := f.left.Add(-1); {
+	case left == 0:
+		close(f.over)
+		fallthrough
+	case left > 0:
+		return Talk{}, access.Errorf(access.CodeUnavailable, "GitHub answered 502.")
+	}
+	return f.fakeForge.Comments(ctx, ref, heard)
+}
+
+// TestServerUnheardComments are read in the next turn, which no comment woke;
+// testdata has the history of one from before that as well.
+func TestServerUnheardComments(t *testing.T) {
+	c := temporaltest.Start(t, temporaltest.Options{InMemory: true}).Client(t)
+	w := approved(t, 600)
+	f := &unheard{fakeForge: fakeForge{w}, over: make(chan struct{})}
+	a := *w.activities()
+	a.Forge, a.Rules = f, Rules{Poll: time.Hour}
+	ctl, err := Start(context.Background(), Config{Client: c, Activities: a, Sweep: time.Hour, Reconcile: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ctl.Stop()
+	hint(t, ctl, HintPull)
+	eventually(t, "active", isActive)(w)
+	w.comment(bob, "revoke")
+	f.left.Store(4)
+	hint(t, ctl, HintComment)
+	select {
+	case <-f.over:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the comments were not asked for")
+	}
+	hint(t, ctl, HintPull)
+	if g := eventually(t, "closed", isClosed)(w); g.State != access.StateRevoked {
+		t.Errorf("state is %s", g.State)
+	}
+	finished(t, c, requestID(pr7))
+	record(t, c, "unheard-request", requestID(pr7))
+}
+
 // TestServerRevokedElsewhere: the end is written by another process, as
 // `tidegate revoke` does; a change notice is all that control hears of it. The
 // second time its workflow is gone as well.
