@@ -18,10 +18,16 @@ type callable struct {
 	short    map[string]bool          // the same, without their schemas
 	builtins map[string]bool          // the server's own beyond those that are known here
 	shadows  map[string]bool          // by which a function that is not named may be met
+	vouches  map[string]bool          // tables with a column of such a name
 }
 
 func newCallable(b backing.Backing) *callable {
-	c := &callable{named: map[backing.Routine]bool{}, short: map[string]bool{}, builtins: setOf(b.Builtins), shadows: setOf(b.Shadows)}
+	c := &callable{named: map[backing.Routine]bool{}, short: map[string]bool{}, builtins: setOf(b.Builtins), shadows: setOf(b.Shadows), vouches: map[string]bool{}}
+	for _, t := range b.Tables {
+		if slices.ContainsFunc(t.Columns, func(name string) bool { return c.shadows[name] }) {
+			c.vouches[t.Name] = true
+		}
+	}
 	for _, r := range b.Calls {
 		c.named[r] = true
 		if len(b.SearchPath) == 0 || slices.Contains(b.SearchPath, r.Schema) {
@@ -49,6 +55,9 @@ func guardCalls(stmts []statement, c *callable) {
 				say = why
 			}
 		})
+		if say == "" && len(c.vouches) > 0 {
+			say = c.stands(flowOf(stmts[i].node))
+		}
 		if say != "" && stmts[i].op.Guard == nil {
 			stmts[i].op.Guard = &access.Decision{Verdict: access.Deny, Rule: "call", Say: say}
 		}
@@ -62,6 +71,17 @@ func (c *callable) refuse(m proto.Message, names *resolver) string {
 	for _, name := range names.dotted(m) { // see there
 		if c.shadows[name] {
 			return fmt.Sprintf("%q may be a function here that your role's `call` does not name. If it is a column, name the columns of what stands before the dot, as in x(a, b).", name)
+		}
+	}
+	return ""
+}
+
+// stands refuses a temporary relation that would be met in the place of a table
+// whose columns make a name behind a dot none of a function: it has others.
+func (c *callable) stands(f flow) string {
+	for _, name := range f.temps {
+		if c.vouches[name] {
+			return fmt.Sprintf("What this session makes can't be named %q: a column of that table is named as a function that your role's `call` does not name. Give it another name.", name)
 		}
 	}
 	return ""

@@ -25,6 +25,10 @@ func TestCallsOfTheCustomersFunctions(t *testing.T) {
 		"select x.close from (select c.close from public.cards c union select 1) x": false, "select json_value(public.json_value('{}'), '$.a')": true,
 		"select j.fullname from (public.cards c cross join (select 1) x) as j": false, "select json_exists('{}', '$')": false,
 
+		"create temp table cards (a text)": true, "create table pg_temp.cards (a text)": true, "create temp view cards as select 1 as a": true,
+		"select 1 as a into temp cards": true, "create temp table cards as select 1 as a": true, "alter table mine rename to cards": true,
+		"create temp table other (a text)": false, "create temp table c as select * from public.cards": false,
+
 		"select json_value('{}', '$')": true, "select (1).fullname": true, "select ((1).fullname).x": true, "select c.fullname from public.cards c(a)": true,
 		"select x.fullname from generate_series(1, 2) x": true, "select x.fullname from generate_series(1, 2) x, (select 1 as fullname) y": true,
 		"select x.fullname from (select * from other) x": true, "select (select x.fullname from generate_series(1, 2) x) from (select 1 as fullname) x": true,
