@@ -602,3 +602,37 @@ func TestWhatEndedBeforeIsNotRevoked(t *testing.T) {
 		t.Errorf("said %q", all)
 	}
 }
+
+// TestHintsWithoutEndKeepNoCommentUnread: mallory pushes every few seconds, and
+// the hint of bob's comment was lost.
+func TestHintsWithoutEndKeepNoCommentUnread(t *testing.T) {
+	for name, c := range map[string]struct {
+		version workflow.Version
+		want    access.State
+	}{
+		"now":       {1, access.StateRevoked},
+		"as it was": {workflow.DefaultVersion, access.StateLanded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			e, a := env(t, w)
+			a.starter = &started{}
+			e.OnGetVersion(changeOverdue, workflow.DefaultVersion, workflow.Version(1)).Return(c.version)
+			landed(t, w, a, 3600)
+			for i := range 20 {
+				e.RegisterDelayedCallback(func() { e.SignalWorkflow(signalHint, Hint{Kind: HintPull, Ref: pr7}) }, time.Duration(i+1)*5*time.Second)
+			}
+			e.RegisterDelayedCallback(func() { w.comment(bob, "revoke") }, 12*time.Second)
+			e.RegisterDelayedCallback(func() {
+				if g := w.grant(t, key1); g.State != c.want {
+					t.Errorf("state is %s, want %s", g.State, c.want)
+				}
+				e.CancelWorkflow()
+			}, time.Minute)
+			e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: 30 * time.Second})
+			if !e.IsWorkflowCompleted() {
+				t.Error("it does not end when it is cancelled")
+			}
+		})
+	}
+}

@@ -26,14 +26,20 @@ const pace = time.Second
 // read in the next turn. Older ones, which waited for the clock, still replay.
 const changeUnheard = "comments-unheard"
 
+// changeOverdue marks histories in which hints without end, of anything but
+// comments, keep no comment unread for longer than the clock would.
+const changeOverdue = "comments-overdue"
+
 // Request follows one pull request from open to closed, and its grants until
 // they are closed. A turn is one reading of everything; hints only shorten
 // the wait for the next, so they may come twice, late or in any order.
 func Request(ctx workflow.Context, in RequestInput) error {
 	heard := hear(ctx)
-	read := true
+	read, last := true, workflow.Now(ctx)
 	for range maxTurns {
-		read = heard.comment || read
+		if read = heard.comment || read || overdue(ctx, last, in.Poll); read {
+			last = workflow.Now(ctx)
+		}
 		*heard = hearing{}
 		var out FollowResult
 		unheard, err := turn(ctx, &in, read, &out)
@@ -59,6 +65,11 @@ func Request(ctx workflow.Context, in RequestInput) error {
 		read = !got || unheard // by the clock, everything is read; after a hint, what it says
 	}
 	return workflow.NewContinueAsNewError(ctx, workflowRequest, in)
+}
+
+// overdue reports whether comments were read last longer ago than by the clock.
+func overdue(ctx workflow.Context, last time.Time, poll time.Duration) bool {
+	return workflow.Now(ctx).Sub(last) >= poll && workflow.GetVersion(ctx, changeOverdue, workflow.DefaultVersion, 1) == 1
 }
 
 // hearing is what the hints since the last reading said. However many came,
