@@ -14,8 +14,11 @@ import (
 	"github.com/tidegate/tidegate/workflows"
 )
 
-// maxTalkPages bounds one reading, of 50 comments each.
-const maxTalkPages = 20
+const (
+	maxTalkPages = 20     // of one reading
+	onePage      = 50     // comments, as the query says
+	maxLooked    = 10_000 // pull requests remembered; forgotten, they are looked at once more
+)
 
 // commentsQuery asks for the comments with their edits, from the newest on, and
 // for the first ones, of which one is ours. REST has whole seconds
@@ -165,12 +168,13 @@ func (c *talk) meddling(id int64, me access.User) []workflows.Meddling {
 }
 
 // talks reads the newest comments of a pull request, back to those that were
-// heard before, and its first ones. Until it finds our own it reads on: that may
-// have been edited since. Its answer has the oldest of them first, and
-// says whether they are all.
+// heard before, and its first ones. Our own may have been edited since, so it is
+// looked for among those in between: before a yes counts, and now and then. Not
+// always, since anybody can write a thousand. Its answer has the oldest first,
+// and says whether they are all.
 func (f *Forge) talks(ctx context.Context, ref workflows.Ref, me access.User, heard int64) (all []*talk, whole bool, err error) {
 	var first []*talk
-	before := (*string)(nil)
+	before, due := (*string)(nil), f.lookDue(ref.Number)
 	for range maxTalkPages {
 		p, err := f.talkPage(ctx, ref, before)
 		if err != nil {
@@ -178,10 +182,14 @@ func (f *Forge) talks(ctx context.Context, ref workflows.Ref, me access.User, he
 		}
 		page := present(p.Comments.Nodes)
 		all, first, before = append(page, all...), present(p.First.Nodes), &p.Comments.Page.Start
-		seen := len(page) > 0 && page[0].number() <= heard && (slices.ContainsFunc(first, isPlan(me)) || slices.ContainsFunc(all, isPlan(me)))
-		if whole = !p.Comments.Page.More; whole || seen {
+		found := slices.ContainsFunc(first, isPlan(me)) || slices.ContainsFunc(all, isPlan(me))
+		caught := len(page) > 0 && page[0].number() <= heard
+		if whole = !p.Comments.Page.More; whole || caught && (found || !due && !saysYes(all, heard)) {
 			break
 		}
+	}
+	if far := len(all) > onePage && !slices.ContainsFunc(first, isPlan(me)); due && far {
+		f.lookedFor(ref.Number)
 	}
 	known := map[string]bool{}
 	for _, c := range all {
@@ -189,6 +197,31 @@ func (f *Forge) talks(ctx context.Context, ref workflows.Ref, me access.User, he
 	}
 	first = slices.DeleteFunc(first, func(c *talk) bool { return known[c.ID] })
 	return append(first, all...), whole, nil
+}
+
+// saysYes reports whether comments that were not heard yet may say yes to
+// something that is held.
+func saysYes(all []*talk, heard int64) bool {
+	return slices.ContainsFunc(all, func(c *talk) bool {
+		return c.number() > heard && slices.ContainsFunc(ParseCommands(c.Body), func(said workflows.Command) bool { return said.Verb == "approve" })
+	})
+}
+
+// lookDue reports whether our comment of a pull request, which stands far from
+// both ends, was not looked for lately.
+func (f *Forge) lookDue(number int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cfg.Now().Sub(f.looked[number]) >= recheck
+}
+
+func (f *Forge) lookedFor(number int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.looked == nil || len(f.looked) >= maxLooked {
+		f.looked = map[int]time.Time{}
+	}
+	f.looked[number] = f.cfg.Now()
 }
 
 // talkPage is one answer to commentsQuery.

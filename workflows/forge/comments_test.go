@@ -211,9 +211,19 @@ func TestOurCommentIsReadWhereverItStands(t *testing.T) {
 	if err != nil || got.Partial || len(got.Meddled) != 1 || got.Meddled[0].Comment != plan.GetID() {
 		t.Errorf("got %+v, error %v, want mallory's edit", got, err)
 	}
+	w.edit("mallory", plan.GetID(), plan.GetBody()+" /tidegate approve H7 is fine")
+	w.calls.reset()
+	got, err = w.forge.Comments(t.Context(), ref, last)
+	if asked, _, _ := w.calls.reset(); err != nil || !got.Partial || len(asked) != 1 {
+		t.Errorf("at once again: got %+v after %d pages, error %v, want one page, and that it is a part", got, len(asked), err)
+	}
+	w.say("bob", ref, "/tidegate approve H7 3fa9c2d1")
+	if got, err = w.forge.Comments(t.Context(), ref, last); err != nil || got.Partial || len(got.Meddled) != 2 {
+		t.Errorf("with a yes: got %+v, error %v, want both edits", got, err)
+	}
 	w.edit("mallory", plan.GetID(), "gone")
-	if got, err = w.forge.Comments(t.Context(), ref, last); err != nil || len(got.Meddled) != 2 {
-		t.Errorf("got %+v, error %v, want both edits though the mark is gone", got, err)
+	if got, err = w.newForge().Comments(t.Context(), ref, last); err != nil || len(got.Meddled) != 3 {
+		t.Errorf("got %+v, error %v, want all edits though the mark is gone", got, err)
 	}
 }
 

@@ -59,6 +59,7 @@ type Forge struct {
 	repo    int64
 	checked time.Time
 	me      access.User
+	looked  map[int]time.Time // when our comment of a pull request was looked for last
 }
 
 var _ workflows.Forge = (*Forge)(nil)
