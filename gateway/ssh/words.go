@@ -52,7 +52,8 @@ func literalWords(command string) (words []string, ok bool) {
 	}
 	// bash and zsh take a+=b in the first place for an assignment, and run what
 	// stands behind it; the parser, which reads as sh does, takes it for the program.
-	return words, len(words) > 0 && !strings.Contains(words[0], "=")
+	// In that place %1 is a job, to some even in quotes.
+	return words, len(words) > 0 && !strings.Contains(words[0], "=") && !strings.HasPrefix(words[0], "%")
 }
 
 func literalWord(w *syntax.Word) (string, bool) {
@@ -60,7 +61,9 @@ func literalWord(w *syntax.Word) (string, bool) {
 	for _, part := range w.Parts {
 		switch p := part.(type) {
 		case *syntax.Lit:
-			if !plain(p.Value, isBare) {
+			// zsh takes =name for the path of a program, fish %self for a number,
+			// and before its version 3 %name for those of processes; not in quotes.
+			if !plain(p.Value, isBare) || text.Len() == 0 && strings.IndexAny(p.Value, "=%") == 0 {
 				return "", false
 			}
 			text.WriteString(p.Value)
@@ -81,8 +84,7 @@ func literalWord(w *syntax.Word) (string, bool) {
 			return "", false
 		}
 	}
-	// zsh takes =name for the path of a program, fish %self for a number.
-	return text.String(), strings.IndexAny(text.String(), "=%") != 0
+	return text.String(), true
 }
 
 func plain(s string, ok func(rune) bool) bool {

@@ -76,12 +76,12 @@ func TestLineEndsAreNotSimple(t *testing.T) {
 
 // TestSignsOfSomeShells: what one shell alone expands is literal to none.
 func TestSignsOfSomeShells(t *testing.T) {
-	for _, word := range []string{"=ls", "'='ls", "%self", "%1", "%", "~", "~root", "a=~", "{a,b}", "a{1..3}", "$'a'", `$"a"`, "<(a)", ">(a)", "^a^b", "!!", "[a]", "a*", "?", "@(a)", "#", "# a", "a #b", "`a`", "<<a", "<<<a", "é"} {
+	for _, word := range []string{"=ls", "''=ls", "='ls'", "%self", "''%self", "%'self'", "%Y", "%1", "%", "~", "~root", "a=~", "{a,b}", "a{1..3}", "$'a'", `$"a"`, "<(a)", ">(a)", "^a^b", "!!", "[a]", "a*", "?", "@(a)", "#", "# a", "a #b", "`a`", "<<a", "<<<a", "é"} {
 		if words, ok := literalWords("echo " + word); ok {
 			t.Errorf("%q is called literal, as %q", word, words)
 		}
 	}
-	for _, command := range []string{"! rm", "if rm", "{ rm; }", "(rm)", "((1))", "[[ a ]]", "f() { rm; }", "function f { rm; }", "case a in a) rm;; esac", "rm &", "rm; rm", "rm && rm", "rm | rm", "# rm", "#", "", " ", "coproc { rm; }", "time { rm; }", "time; rm"} {
+	for _, command := range []string{"! rm", "if rm", "{ rm; }", "(rm)", "((1))", "[[ a ]]", "f() { rm; }", "function f { rm; }", "case a in a) rm;; esac", "rm &", "rm; rm", "rm && rm", "rm | rm", "# rm", "'%1'", "%1", "'=ls'", "#", "", " ", "coproc { rm; }", "time { rm; }", "time; rm"} {
 		if words, ok := literalWords(command); ok {
 			t.Errorf("%q is called simple, as %q", command, words)
 		}
@@ -97,7 +97,7 @@ func TestShellsReadTheSameWords(t *testing.T) {
 	}
 	simple := []string{
 		"p a%b @ + a=b x:=y : , . .. / - _ -- -e", `p 'x y' "x y" '' "" '*' "~" '~' "{a,b}" '['`, `p "a;b" '&' '|' '<' "(ls)" "<(x)" '#' a'b'c '"' "'"`,
-		"p '\u00a0' 'é' '\u2028' '\u202e'", "p @a a@b a''b '^a^b' \"^\"", "\tp \t a\t",
+		"p '\u00a0' 'é' '\u2028' '\u202e'", "p @a a@b a''b '^a^b' \"^\"", `p '%s' "%Y" '%'self '=p' "="p`, "\tp \t a\t",
 	}
 	shells := 0
 	for _, shell := range []string{"sh", "bash", "dash", "zsh", "fish", "tcsh", "ksh", "mksh"} {
