@@ -80,6 +80,12 @@ func (c *courier) onPath(id uint32, name string, j judged, m message, rest []byt
 			return c.refuse(id, err)
 		}
 	}
+	if m[4] == fxMkdir {
+		var err error
+		if j.shown, err = shownAtCreation(rest); err != nil {
+			return c.refuse(id, err)
+		}
+	}
 	at, open, err := c.judge(name, j)
 	if err != nil {
 		return c.refuse(id, err)
@@ -189,6 +195,10 @@ func (c *courier) openFile(id uint32, f fields) error {
 	j := judged{verb: "read", follow: true}
 	if flags&openWrite != 0 {
 		j.verb, j.writes, j.read = "write", true, flags&openRead != 0
+		var err error
+		if j.shown, err = shownAtCreation(f.rest); err != nil {
+			return c.refuse(id, err)
+		}
 	}
 	at, open, err := c.judge(name, j)
 	if err != nil {

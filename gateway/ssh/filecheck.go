@@ -217,6 +217,17 @@ func shownAttributes(attrs []byte) (out []string, err error) {
 	return out, nil
 }
 
+// shownAtCreation says what something new would get that clients do not send
+// with each: more than a plain mode and times.
+func shownAtCreation(attrs []byte) ([]string, error) {
+	shown, err := shownAttributes(attrs)
+	f := fields{rest: attrs}
+	if a := f.attributes(); a.flag&(attrSize|attrOwner) == 0 && a.mode&^(modeType|0o777) == 0 {
+		return nil, err
+	}
+	return shown, err
+}
+
 // change asks the host to change an open file.
 func (c *courier) change(m message) error {
 	p, err := c.call(m)

@@ -285,3 +285,37 @@ func TestAppendedLengthIsBounded(t *testing.T) {
 		t.Errorf("an open that sets a length: packet %d, code %d", p.kind, code)
 	}
 }
+
+// TestModeAtCreationIsShown: bits that a setstat would show are shown as well
+// where they come with a new file or folder; what each client sends is not.
+func TestModeAtCreationIsShown(t *testing.T) {
+	f := newFolders(t)
+	h := newHouse(t, houseOptions{write: []string{f.write}})
+	r := h.rawSFTP(t)
+	open := func(name string, mode uint32) message {
+		return r.message(fxOpen).text(f.write + name).uint32(openChange | 0x08).uint32(attrMode).uint32(mode)
+	}
+	mkdir := func(name string, mode uint32) message {
+		return r.message(fxMkdir).text(f.write + name).uint32(attrMode).uint32(mode)
+	}
+	for _, c := range []struct {
+		text  string
+		ask   message
+		shown string
+	}{
+		{"write " + f.write + "/setuid", open("/setuid", modeFile|0o4755), "mode 4755"},
+		{"write " + f.write + "/plain", open("/plain", modeFile|0o644), ""},
+		{"mkdir " + f.write + "/sticky", mkdir("/sticky", 0o1777), "mode 1777"},
+		{"mkdir " + f.write + "/folder", mkdir("/folder", 0o777), ""},
+	} {
+		r.ask(c.ask)
+		if got := strings.Join(h.context(c.text), ", "); c.shown == "" && strings.Contains(got, "mode") || !strings.Contains(got, c.shown) {
+			t.Errorf("%s: shown with %q, want %q", c.text, got, c.shown)
+		}
+	}
+	for name, m := range map[string]message{"open": r.message(fxOpen).text(f.write + "/odd").uint32(openChange | 0x08), "mkdir": r.message(fxMkdir).text(f.write + "/odd")} {
+		if p := r.ask(m.uint32(1 << 31).uint32(0)); p.kind != fxStatus || statusCode(p) != fxDenied {
+			t.Errorf("%s with attributes that are not known: packet %d, code %d", name, p.kind, statusCode(p))
+		}
+	}
+}
