@@ -60,7 +60,7 @@ func (c *courier) resolve(name string, follow bool) (string, error) {
 		return "", out // only a link can lead there
 	case err != nil && !errors.As(err, new(hostSays)):
 		return "", err
-	case err == nil && c.reaches(at) && !strings.Contains(name, ".."):
+	case err == nil && c.reaches(at) && !climbs(name):
 		return at, nil
 	}
 	stays, traced := c.trace(dir)

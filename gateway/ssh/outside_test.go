@@ -319,3 +319,19 @@ func TestModeAtCreationIsShown(t *testing.T) {
 		}
 	}
 }
+
+// TestDotsInANameCostNothing: only a path that leads upwards is traced.
+func TestDotsInANameCostNothing(t *testing.T) {
+	f := newFolders(t)
+	host, server := newTranscript(t)
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}, sshd: []string{"Subsystem sftp " + server}, read: []string{f.read}})
+	r := h.rawSFTP(t)
+	for _, name := range []string{"/mark-begin", "/notes.txt", "/mark-one", "/notes..txt", "/mark-two"} {
+		r.ask(r.message(fxLstat).text(f.read + name))
+	}
+	mark := f.read + "/mark-"
+	eventually(t, "the host has read the last mark", func() bool { _, ok := host.kinds(mark)["two"]; return ok })
+	if kinds := host.kinds(mark); !bytes.Equal(kinds["one"], kinds["two"]) {
+		t.Errorf("the host is asked %d for notes.txt, %d for notes..txt", kinds["one"], kinds["two"])
+	}
+}
