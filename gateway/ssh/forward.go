@@ -169,9 +169,10 @@ func given(patterns []string, host string, ip *netip.Addr, port int) bool {
 	})
 }
 
-// mayBe reports whether an address that a name stands for could be given.
-// Others are not looked up: which names the gateway knows is nobody's business,
-// and its questions could carry something out.
+// mayBe reports whether an address that a name stands for could be given. Where
+// the role gives that port of a number or a prefix, every name could stand for
+// it. Others are not looked up: which names the gateway knows is nobody's
+// business, and its questions could carry something out.
 func mayBe(patterns []string, host string, port int) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
 		name, number, err := net.SplitHostPort(p)
