@@ -323,10 +323,13 @@ func TestModeAtCreationIsShown(t *testing.T) {
 // TestDotsInANameCostNothing: only a path that leads upwards is traced.
 func TestDotsInANameCostNothing(t *testing.T) {
 	f := newFolders(t)
+	if err := os.Mkdir(f.read+"/sub", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	host, server := newTranscript(t)
 	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}, sshd: []string{"Subsystem sftp " + server}, read: []string{f.read}})
 	r := h.rawSFTP(t)
-	for _, name := range []string{"/mark-begin", "/notes.txt", "/mark-one", "/notes..txt", "/mark-two"} {
+	for _, name := range []string{"/mark-begin", "/sub/notes.txt", "/mark-one", "/sub/notes..txt", "/mark-two"} {
 		r.ask(r.message(fxLstat).text(f.read + name))
 	}
 	mark := f.read + "/mark-"
