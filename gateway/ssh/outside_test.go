@@ -81,7 +81,7 @@ func (f folders) twins(t *testing.T) []twins {
 		{f.read + "/hello/../../secret/deep/file", f.read + "/hello/../../secret/diip/file", false},
 		{"../secret/key", "../secret/kez", false},
 		{"/etc/passwd", "/etc/passwx", false},
-		{"/proc/self/root/etc/passwd", "/proc/salf/root/etc/passwd", false},
+		{path.Join("/proc/self", "root", "etc/passwd"), path.Join("/proc/salf", "root", "etc/passwd"), false}, // the kernel's link to /
 		{f.read + "/out/key", f.read + "/out/kez", false},
 		{f.read + "/out/deep/file", f.read + "/out/diip/file", false},
 		{f.write + "/dir/deep/file", f.write + "/dir/diip/file", false},
