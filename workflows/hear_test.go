@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/tidegate/tidegate/access"
@@ -348,42 +349,64 @@ func TestWhatIsLeftIsReadAtOnce(t *testing.T) {
 	}
 }
 
-// TestUnheardCommentsAreReadInTheNextTurn, whatever woke it. Histories from
-// before that are replayed as they were.
-func TestUnheardCommentsAreReadInTheNextTurn(t *testing.T) {
-	for name, c := range map[string]struct {
-		version workflow.Version
-		want    access.State
-	}{
-		"now":       {1, access.StateRevoked},
-		"as it was": {workflow.DefaultVersion, access.StateLanded},
-	} {
+// stage is a pull request whose grant landed and whose workflow begins with run.
+type stage struct {
+	*world
+	e   *testsuite.TestWorkflowEnvironment
+	a   *Activities
+	now bool // else histories from before a change are replayed
+}
+
+// sinceChange plays both: the workflow as it is, and as it was.
+func sinceChange(t *testing.T, change string, play func(t *testing.T, s stage)) {
+	t.Helper()
+	for name, version := range map[string]workflow.Version{"now": 1, "as it was": workflow.DefaultVersion} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			e, a := env(t, w)
 			a.starter = &started{}
-			e.OnGetVersion(changeUnheard, workflow.DefaultVersion, workflow.Version(1)).Return(c.version)
+			e.OnGetVersion(change, workflow.DefaultVersion, workflow.Version(1)).Return(version)
 			landed(t, w, a, 3600)
-			w.nobody = true
-			w.comment(bob, "revoke")
-			e.RegisterDelayedCallback(func() {
-				w.mu.Lock()
-				w.nobody = false
-				w.mu.Unlock()
-				e.SignalWorkflow(signalHint, Hint{Kind: HintPull, Ref: pr7})
-			}, 10*time.Second)
-			e.RegisterDelayedCallback(func() {
-				if g := w.grant(t, key1); g.State != c.want {
-					t.Errorf("state is %s after the next turn, want %s", g.State, c.want)
-				}
-				e.CancelWorkflow()
-			}, 20*time.Second)
-			e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: 10 * time.Minute})
-			if !e.IsWorkflowCompleted() {
-				t.Error("it does not end when it is cancelled")
-			}
+			play(t, stage{w, e, a, version == 1})
 		})
 	}
+}
+
+// wantRevoked looks at the grant at a moment and ends the workflow: its code as
+// it is has revoked it, as it was it has not.
+func (s stage) wantRevoked(t *testing.T, at time.Duration) {
+	t.Helper()
+	s.e.RegisterDelayedCallback(func() {
+		if is := s.grant(t, key1).State; s.now != (is == access.StateRevoked) {
+			t.Errorf("state is %s after %s", is, at)
+		}
+		s.e.CancelWorkflow()
+	}, at)
+}
+
+func (s stage) run(t *testing.T, poll time.Duration) {
+	t.Helper()
+	s.e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: poll})
+	if !s.e.IsWorkflowCompleted() {
+		t.Error("it does not end when it is cancelled")
+	}
+}
+
+// TestUnheardCommentsAreReadInTheNextTurn, whatever woke it. Histories from
+// before that are replayed as they were.
+func TestUnheardCommentsAreReadInTheNextTurn(t *testing.T) {
+	sinceChange(t, changeUnheard, func(t *testing.T, s stage) {
+		s.nobody = true
+		s.comment(bob, "revoke")
+		s.e.RegisterDelayedCallback(func() {
+			s.mu.Lock()
+			s.nobody = false
+			s.mu.Unlock()
+			s.e.SignalWorkflow(signalHint, Hint{Kind: HintPull, Ref: pr7})
+		}, 10*time.Second)
+		s.wantRevoked(t, 20*time.Second)
+		s.run(t, 10*time.Minute)
+	})
 }
 
 // urgency notes which readings of comments are urgent.
@@ -606,33 +629,12 @@ func TestWhatEndedBeforeIsNotRevoked(t *testing.T) {
 // TestHintsWithoutEndKeepNoCommentUnread: mallory pushes every few seconds, and
 // the hint of bob's comment was lost.
 func TestHintsWithoutEndKeepNoCommentUnread(t *testing.T) {
-	for name, c := range map[string]struct {
-		version workflow.Version
-		want    access.State
-	}{
-		"now":       {1, access.StateRevoked},
-		"as it was": {workflow.DefaultVersion, access.StateLanded},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			e, a := env(t, w)
-			a.starter = &started{}
-			e.OnGetVersion(changeOverdue, workflow.DefaultVersion, workflow.Version(1)).Return(c.version)
-			landed(t, w, a, 3600)
-			for i := range 20 {
-				e.RegisterDelayedCallback(func() { e.SignalWorkflow(signalHint, Hint{Kind: HintPull, Ref: pr7}) }, time.Duration(i+1)*5*time.Second)
-			}
-			e.RegisterDelayedCallback(func() { w.comment(bob, "revoke") }, 12*time.Second)
-			e.RegisterDelayedCallback(func() {
-				if g := w.grant(t, key1); g.State != c.want {
-					t.Errorf("state is %s, want %s", g.State, c.want)
-				}
-				e.CancelWorkflow()
-			}, time.Minute)
-			e.ExecuteWorkflow(workflowRequest, RequestInput{Ref: pr7, Poll: 30 * time.Second})
-			if !e.IsWorkflowCompleted() {
-				t.Error("it does not end when it is cancelled")
-			}
-		})
-	}
+	sinceChange(t, changeOverdue, func(t *testing.T, s stage) {
+		for i := range 20 {
+			s.e.RegisterDelayedCallback(func() { s.e.SignalWorkflow(signalHint, Hint{Kind: HintPull, Ref: pr7}) }, time.Duration(i+1)*5*time.Second)
+		}
+		s.e.RegisterDelayedCallback(func() { s.comment(bob, "revoke") }, 12*time.Second)
+		s.wantRevoked(t, time.Minute)
+		s.run(t, 30*time.Second)
+	})
 }
