@@ -84,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if c.guard == nil {
 		c.guard = func(ctx context.Context, sweep func(context.Context) error) error { return sweep(ctx) }
 	}
-	acts.starter, acts.today, acts.heard, acts.gate = c, shared.New[Ref, *assessment](), newMarks(), newGate()
+	acts.starter, acts.today, acts.heard, acts.failing, acts.gate = c, shared.New[Ref, *assessment](), newMarks(), newStreaks(), newGate()
 	if err := c.startWorkers(); err != nil {
 		return nil, err
 	}

@@ -265,12 +265,21 @@ func (a *Activities) Follow(ctx context.Context, in FollowInput) (FollowResult, 
 
 // again logs the cause, which a history must not hold, and answers with an
 // error that is tried again: a forge that says "not found" may only be late.
+// What goes on failing is neither logged again, by us or the SDK, nor counted.
 func (a *Activities) again(ctx context.Context, what string, ref Ref, err error) error {
+	news := a.failing.note(what+" "+ref.String(), err)
 	if err == nil {
+		if news {
+			a.log().InfoContext(ctx, "pull request: "+what+" works again", "pr", ref.String())
+		}
 		return nil
 	}
-	a.log().WarnContext(ctx, "pull request: "+what+" failed", "pr", ref.String(), "error", err)
-	return temporal.NewApplicationError(access.Message(err), string(access.CodeOf(err)))
+	opts := temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign}
+	if news {
+		a.log().WarnContext(ctx, "pull request: "+what+" failed, and is tried until it works", "pr", ref.String(), "error", err)
+		opts.Category = temporal.ApplicationErrorCategoryUnspecified
+	}
+	return temporal.NewApplicationErrorWithOptions(access.Message(err), string(access.CodeOf(err)), opts)
 }
 
 func (a *Activities) follow(ctx context.Context, in FollowInput) (FollowResult, error) {

@@ -30,22 +30,31 @@ const changeUnheard = "comments-unheard"
 // comments, keep no comment unread for longer than the clock would.
 const changeOverdue = "comments-overdue"
 
+// changePatience marks histories in which a pull request that can't be read is
+// read less often by the clock, and as soon as ever after a hint.
+const changePatience = "follow-patience"
+
+// longestWait is the most between two readings that fail.
+const longestWait = 5 * time.Minute
+
 // Request follows one pull request from open to closed, and its grants until
 // they are closed. A turn is one reading of everything; hints only shorten
 // the wait for the next, so they may come twice, late or in any order.
 func Request(ctx workflow.Context, in RequestInput) error {
 	heard := hear(ctx)
 	read, last := true, workflow.Now(ctx)
+	p := pulled{RequestInput: &in}
 	for range maxTurns {
 		if read = heard.comment || read || overdue(ctx, last, in.Poll); read {
 			last = workflow.Now(ctx)
 		}
+		hinted := heard.any
 		*heard = hearing{}
-		var out FollowResult
-		unheard, err := turn(ctx, &in, read, &out)
+		unheard, err := p.turn(ctx, read, hinted)
 		if err != nil {
 			return err
 		}
+		out := p.out
 		if out.Done && !heard.any {
 			return nil
 		}
@@ -88,31 +97,66 @@ func hear(ctx workflow.Context) *hearing {
 	return heard
 }
 
+// pulled is a pull request as its workflow knows it.
+type pulled struct {
+	*RequestInput
+	out    FollowResult // of the turn
+	failed int          // readings since one succeeded
+	until  time.Time    // they are left to hints
+	deaf   bool         // the comments could not be read
+}
+
 // turn reads the comments and then the pull request. Both are partly anybody's:
 // however one of them can't be read, the other is. What failed is tried again in
 // the next turn: an endless trying would hear no command meanwhile. unheard says
 // that those were the comments.
-func turn(ctx workflow.Context, in *RequestInput, read bool, out *FollowResult) (unheard bool, err error) {
+func (p *pulled) turn(ctx workflow.Context, read, hinted bool) (unheard bool, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: silence,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumAttempts: 4}})
+	p.out = FollowResult{}
+	due := hinted || !workflow.Now(ctx).Before(p.until)
 	if read {
 		var said []string
-		failure := workflow.ExecuteActivity(ctx, activityCommands, in.Ref).Get(ctx, &said)
-		if err := tried(ctx, failure); err != nil {
+		failure := workflow.ExecuteActivity(ctx, activityCommands, p.Ref).Get(ctx, &said)
+		if err := tried(ctx, failure, p.deaf); err != nil {
 			return false, err
 		}
-		unheard = failure != nil && workflow.GetVersion(ctx, changeUnheard, workflow.DefaultVersion, 1) == 1
-		in.Replies = append(in.Replies, said...)
-		in.Replies = in.Replies[max(0, len(in.Replies)-maxReplies):]
+		p.deaf = failure != nil
+		unheard = p.deaf && workflow.GetVersion(ctx, changeUnheard, workflow.DefaultVersion, 1) == 1
+		p.Replies = append(p.Replies, said...)
+		p.Replies = p.Replies[max(0, len(p.Replies)-maxReplies):]
+		due = due || len(said) > 0
 	}
-	return unheard, tried(ctx, workflow.ExecuteActivity(ctx, activityFollow, FollowInput{Ref: in.Ref, Replies: in.Replies}).Get(ctx, out))
+	if !due {
+		return unheard, nil
+	}
+	failure := workflow.ExecuteActivity(ctx, activityFollow, FollowInput{Ref: p.Ref, Replies: p.Replies}).Get(ctx, &p.out)
+	err = tried(ctx, failure, p.failed > 0)
+	p.waits(ctx, failure)
+	return unheard, err
 }
 
-// tried logs a failure; only a cancelled workflow stops.
-func tried(ctx workflow.Context, err error) error {
+// waits keeps a reading that failed from being repeated by the clock: the longer,
+// the more have failed. Comments are read meanwhile as always.
+func (p *pulled) waits(ctx workflow.Context, failure error) {
+	if failure == nil {
+		p.failed, p.until = 0, time.Time{}
+		return
+	}
+	wait := min(p.Poll<<min(p.failed, 10), max(p.Poll, longestWait))
+	p.failed++
+	if workflow.GetVersion(ctx, changePatience, workflow.DefaultVersion, 1) == 1 {
+		p.until = workflow.Now(ctx).Add(wait)
+	}
+}
+
+// tried logs a failure, the first in a row; only a cancelled workflow stops.
+func tried(ctx workflow.Context, err error, again bool) error {
 	if err == nil || temporal.IsCanceledError(err) {
 		return err
 	}
-	workflow.GetLogger(ctx).Error("pull request not read", "error", err)
+	if !again {
+		workflow.GetLogger(ctx).Error("pull request not read", "error", err)
+	}
 	return nil
 }
