@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -21,6 +22,8 @@ type judged struct {
 	follow bool     // the host would follow a link at the path's end
 	meta   bool     // it only looks at the file's attributes
 	shown  []string // more of it, for who approves it
+	moves  bool     // a name is given or taken away: see guardMove
+	from   string   // what is moved there
 }
 
 // byPath says how each request with one path is judged.
@@ -109,7 +112,7 @@ func (c *courier) judge(name string, j judged) (at string, open gateway.Open, er
 		return "", nil, err
 	}
 	op := c.operation(j, at)
-	if !c.may(at, j) {
+	if op.Guard = c.guardMove(j, at); !c.may(at, j) {
 		op.Guard = notGiven(j, at)
 	}
 	asked := time.Now()
@@ -214,12 +217,12 @@ func (c *courier) rename(id uint32, f fields, m message) error {
 	if f.bad {
 		return errPacket
 	}
-	at, open, err := c.judge(from, judged{verb: "rename", writes: true, shown: []string{fmt.Sprintf("to %q", to)}})
+	at, open, err := c.judge(from, judged{verb: "rename", writes: true, moves: true, shown: []string{fmt.Sprintf("to %q", to)}})
 	if err != nil {
 		return c.refuse(id, err)
 	}
 	asked := time.Now()
-	target, second, err := c.judge(to, judged{verb: "rename to", writes: true, shown: []string{fmt.Sprintf("from %q", at)}})
+	target, second, err := c.judge(to, judged{verb: "rename to", writes: true, moves: true, from: at, shown: []string{fmt.Sprintf("from %q", at)}})
 	if err == nil {
 		if err = c.stillAt(from, false, at, asked); err != nil {
 			_ = second.Close(access.Outcome{Status: "refused"})
@@ -231,6 +234,20 @@ func (c *courier) rename(id uint32, f fields, m message) error {
 	}
 	_ = second.Close(access.Outcome{Status: "ok"}) // the first one has the host's answer
 	return c.ask(question{id: id, open: open}, m.text(at).text(target))
+}
+
+// guardMove keeps a move from giving more than the role does. Its folders are
+// looked up by their names in each session, so nothing else may come to stand
+// there; and what may be written alone is not read by moving it.
+func (c *courier) guardMove(j judged, at string) *access.Decision {
+	switch {
+	case !j.moves:
+	case slices.Contains(c.written, at) || onTheWay(c.written, at):
+		return deny("folders", fmt.Sprintf("%s is a folder that your grant names, or leads to one: it is not renamed, and nothing else is put there.", at))
+	case j.from != "" && within(slices.Concat(c.read, c.s.b.plan.Read), at) && !within(c.read, j.from):
+		return deny("folders", fmt.Sprintf("Your grant does not read %s, so it is not moved to where it would.", j.from))
+	}
+	return nil
 }
 
 // realpath answers where a path leads, if that is no secret.
@@ -316,8 +333,9 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 			return c.reply(status(id, fxFailure, "the grant reads no more than so much of one file"))
 		}
 	case fxFsetstat:
-		if c.tooLong(f.rest) {
-			return c.refuse(id, c.errTooLarge())
+		var err error
+		if q.open, err = c.setByHandle(open, f.rest); err != nil {
+			return c.refuse(id, err)
 		}
 	case fxWrite:
 		offset := f.uint64()
@@ -337,6 +355,19 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 		}
 	}
 	return c.ask(q, newMessage(p.kind, 0).raw(p.body[4:]))
+}
+
+// setByHandle judges what is set of an open file: more than clients set of each
+// that they write is an operation of its own. For the rest there is none.
+func (c *courier) setByHandle(f *file, attrs []byte) (gateway.Open, error) {
+	if c.tooLong(attrs) {
+		return nil, c.errTooLarge()
+	}
+	shown, err := shownAttributes(attrs)
+	if err != nil || !isUnusual(attrs) {
+		return nil, err
+	}
+	return c.s.admit(c.operation(judged{verb: "setstat", writes: true, shown: shown}, f.name))
 }
 
 // lacks says what a file was not opened for that the request would do, or "".

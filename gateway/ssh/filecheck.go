@@ -222,10 +222,18 @@ func shownAttributes(attrs []byte) (out []string, err error) {
 func shownAtCreation(attrs []byte) ([]string, error) {
 	shown, err := shownAttributes(attrs)
 	f := fields{rest: attrs}
-	if a := f.attributes(); a.flag&(attrSize|attrOwner) == 0 && a.mode&^(modeType|0o777) == 0 {
+	if f.attributes().flag&attrSize == 0 && !isUnusual(attrs) {
 		return nil, err
 	}
 	return shown, err
+}
+
+// isUnusual reports whether attributes are an owner, or a mode by which a
+// program runs as another account.
+func isUnusual(attrs []byte) bool {
+	f := fields{rest: attrs}
+	a := f.attributes()
+	return a.flag&attrOwner != 0 || a.mode&^(modeType|0o777) != 0
 }
 
 // change asks the host to change an open file.
