@@ -160,7 +160,7 @@ func (h *serveHouse) openState(context.Context) (err error) {
 	if err := os.MkdirAll(h.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make state_dir: %w", err)
 	}
-	lock, err := lockFolder(filepath.Join(h.cfg.StateDir, "serve.lock"))
+	lock, err := lockFolder(h.cfg.StateDir)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (h *serveHouse) openStore(context.Context) (err error) {
 		Dir: h.cfg.Recordings.Dir, MinFree: h.cfg.Recordings.MinFree, Signers: keys.signers, Log: h.log.With("part", "recorder"),
 	})
 	if err != nil {
-		return fmt.Errorf("open recordings: %w", err)
+		return err
 	}
 	h.onClose(h.store.Close)
 	return h.startArchive()

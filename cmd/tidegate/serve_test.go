@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,8 @@ func TestServe(t *testing.T) {
 		w.fails(t, sqliteLedger, `url_file = "no-ledger"`, "open ledger")
 	})
 	log, stop := w.start(t)
-	w.fails(t, "", "", "another `tidegate serve` uses this state_dir")
+	w.fails(t, "", "", "another `tidegate serve` uses the state_dir "+filepath.Dir(w.config)+"/state: stop that one")
+	w.fails(t, "@DIR@/state\"\nledger { "+sqliteLedger, "@DIR@/other\"\nledger { url = \"sqlite:@DIR@/other.db\"", "another gateway writes to "+filepath.Dir(w.config)+"/recordings and holds its gateway.lock: stop that one")
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the log:\n%s", log)

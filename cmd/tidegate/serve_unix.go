@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,10 +38,10 @@ func noCores() error {
 
 // lockFolder lets one process use a state folder. The kernel gives the lock
 // back when the process ends, however it ends.
-func lockFolder(path string) (*os.File, error) {
-	f, err := lockFile(path)
+func lockFolder(dir string) (*os.File, error) {
+	f, err := lockFile(filepath.Join(dir, "serve.lock"))
 	if errors.Is(err, errLocked) {
-		return nil, fmt.Errorf("another `tidegate serve` uses this state_dir: %w", err)
+		return nil, fmt.Errorf("another `tidegate serve` uses the state_dir %s: stop that one, or name another folder in this configuration", dir)
 	}
 	return f, err
 }

@@ -153,6 +153,12 @@ func TestKilledWriter(t *testing.T) {
 	if _, err := out.Read(make([]byte, 1)); err != nil { // it has recorded a hundred
 		t.Fatal(err)
 	}
+	if _, err := record.Open(record.Config{Dir: dir, Key: key, MinFree: 1}); err == nil || !strings.Contains(err.Error(), "another gateway writes to "+dir) {
+		t.Errorf("got %v while another process records there, want that it is refused", err)
+	}
+	if r, err := record.Verify(bytes.NewReader(read(t, dir, "s1")), keys(), nil); r.Segments == 0 || r.Sealed {
+		t.Errorf("got %+v, %v; want the open recording to be read beside the process that writes it", r, err)
+	}
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

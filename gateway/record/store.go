@@ -50,15 +50,17 @@ type Store struct {
 	watched chan struct{} // watch ended
 	round   atomic.Int64  // when keep began the round that it is in; 0 is none
 
-	looked int64 // when keep last looked at the room on the disk
-	short  bool  // there was too little then
+	lock   *os.File // on the folder; nil where nobody can write to it
+	looked int64    // when keep last looked at the room on the disk
+	short  bool     // there was too little then
 }
 
 // A recording is <Dir>/open/<session>.tgr while it is written, and
 // <Dir>/<year>/<month>/<day>/<session>.tgr once it is sealed.
 const (
-	ext     = ".tgr"
-	openDir = "open"
+	ext      = ".tgr"
+	openDir  = "open"
+	lockName = "gateway.lock" // held by who writes here
 )
 
 // sealedPath is where a sealed recording lies.
@@ -73,7 +75,8 @@ func sealedPath(dir, session string, started time.Time) string {
 var sessionID = regexp.MustCompile(`\A[A-Za-z0-9_-]{1,64}\z`)
 
 // Open opens the folder, seals what a crash left open, and starts to keep the
-// disk up to date. The caller closes the store.
+// disk up to date. The caller closes the store. While another process has it
+// open it is refused: what is open there is no crash's.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Signers == nil && len(cfg.Key) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("open recordings: the key has %d bytes, want %d", len(cfg.Key), ed25519.PrivateKeySize)
@@ -82,12 +85,16 @@ func Open(cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open recordings: %w", err)
 	}
+	lock, err := lockFolder(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open recordings: %w", err)
+	}
 	s := &Store{
-		cfg: cfg, born: time.Now(), writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
+		lock: lock, cfg: cfg, born: time.Now(), writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
 	}
 	s.journal = newJournal(cfg.Dir, cfg.Log)
 	if err := s.recover(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.unlock())
 	}
 	go s.keep()
 	go s.watch()
@@ -139,6 +146,13 @@ func (c *Config) defaults() {
 	}
 }
 
+func (s *Store) unlock() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
 // Close seals what is still open and ends the store. A disk that hangs keeps
 // nobody from stopping: the next start seals what it finds.
 func (s *Store) Close() error {
@@ -152,7 +166,7 @@ func (s *Store) Close() error {
 			errs = append(errs, err)
 		}
 		err := errors.Join(errs...)
-		ended <- errors.Join(err, s.journal.close(err == nil))
+		ended <- errors.Join(err, s.journal.close(err == nil), s.unlock())
 	}()
 	defer func() { <-s.watched }()
 	select {
