@@ -2,7 +2,6 @@ package record
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,11 +22,12 @@ type Asciicast struct {
 const (
 	usualColumns = 80
 	usualRows    = 24
+	maxShown     = 1000 // columns or rows
 )
 
 // WriteAsciicast writes one terminal of a recording in asciinema's format, for
 // its player. What the program sent stands in it as it was: the player has a
-// terminal of its own. Do not print it on yours.
+// terminal of its own. On yours it draws nothing, for JSON escapes it.
 func WriteAsciicast(w io.Writer, r io.Reader, a Asciicast) error {
 	if a.Version != 2 && a.Version != 3 {
 		return access.Errorf(access.CodeInvalid, "There is no asciicast version %d here, only 2 and 3.", a.Version)
@@ -96,10 +96,20 @@ func isNumber(s string) bool {
 }
 
 func (c *caster) resize(e access.Event) error {
+	columns, rows := sized(e.Columns, usualColumns), sized(e.Rows, usualRows)
 	if !c.begun {
-		return c.begin(e.Time, e.Columns, e.Rows)
+		return c.begin(e.Time, columns, rows)
 	}
-	return c.line(e.Time, "r", fmt.Sprintf("%dx%d", e.Columns, e.Rows))
+	return c.line(e.Time, "r", fmt.Sprintf("%dx%d", columns, rows))
+}
+
+// sized is what a player can show of a size that a client told: some tell 0,
+// and the largest would take all memory.
+func sized(told, usual int) int {
+	if told <= 0 {
+		return usual
+	}
+	return min(told, maxShown)
 }
 
 // begin writes the header, once.
@@ -132,11 +142,7 @@ func (c *caster) line(at time.Time, code, text string) error {
 }
 
 func (c *caster) json(v any) error {
-	text, err := json.Marshal(v)
-	if err == nil {
-		_, err = c.out.Write(append(text, '\n'))
-	}
-	if err != nil {
+	if err := EncodeVisible(c.out, v); err != nil {
 		return fmt.Errorf("write asciicast: %w", err)
 	}
 	return nil

@@ -34,13 +34,13 @@ func TestAsciicast(t *testing.T) {
 	for version, want := range map[int]string{
 		2: `{"height":40,"timestamp":1795867201,"title":"a shell\\x1b","version":2,"width":100}
 [0.25,"o","caf"]
-[0.5,"o","é\u001b[31m�"]
+[0.5,"o","é\u001b[31m\ufffd"]
 [0.75,"i","ls\r"]
 [1,"r","80x24"]
 `,
 		3: `{"term":{"cols":100,"rows":40},"timestamp":1795867201,"title":"a shell\\x1b","version":3}
 [0.25,"o","caf"]
-[0.25,"o","é\u001b[31m�"]
+[0.25,"o","é\u001b[31m\ufffd"]
 [0.25,"i","ls\r"]
 [0.25,"r","80x24"]
 [0.25,"x","7"]

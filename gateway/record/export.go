@@ -75,44 +75,54 @@ func WriteText(w io.Writer, r io.Reader) error {
 }
 
 func writeEvent(w io.Writer, e access.Event) {
-	at := e.Time.UTC().Format("15:04:05.000")
+	line := liner{w, e.Time.UTC().Format("15:04:05.000")}
 	switch e.Type {
 	case access.EventSessionStart:
 		if s := e.Session; s != nil {
-			fmt.Fprintf(w, "%s  session %s: %s on %s as %s, grant %s until %s\n", at, s.ID, Visible(s.Person.Login),
-				Visible(s.Target.String()), Visible(s.Role), Visible(s.Grant.ID), s.NotAfter.UTC().Format(time.RFC3339))
-			fmt.Fprintf(w, "%s  from %s by %s, %s\n", at, Visible(s.Remote), Visible(s.Identity.String()), Visible(s.PullURL))
+			line.print("session %s: %s on %s as %s, grant %s until %s", s.ID, s.Person.Login, s.Target, s.Role, s.Grant.ID, s.NotAfter.UTC().Format(time.RFC3339))
+			line.print("from %s by %s, %s", s.Remote, s.Identity, s.PullURL)
 		}
 	case access.EventOpen:
-		writeOpen(w, at, e)
+		writeOpen(line, e)
 	case access.EventClose:
 		if o := e.Outcome; o != nil {
-			fmt.Fprintf(w, "%s  #%d %s %s %d rows %d bytes\n", at, e.Op, o.Status, Visible(o.Code), o.Rows, o.Bytes)
+			line.print("#%d %s %s %d rows %d bytes", e.Op, o.Status, o.Code, o.Rows, o.Bytes)
 		}
 	case access.EventData:
-		fmt.Fprintf(w, "%s  #%d %s| %s\n", at, e.Op, e.Direction, Visible(string(e.Data)))
+		line.print("#%d %s| %s", e.Op, e.Direction, e.Data)
 	case access.EventHoldOpen:
-		fmt.Fprintf(w, "%s  #%d %s %s\n", at, e.Op, e.Type, Visible(e.Text))
+		line.print("#%d %s %s", e.Op, e.Type, e.Text)
 	case access.EventHoldAnswer:
 		if d := e.Decision; d != nil {
-			fmt.Fprintf(w, "%s  #%d %s %s: %s\n", at, e.Op, e.Type, d.Verdict, Visible(d.Say))
+			line.print("#%d %s %s: %s", e.Op, e.Type, d.Verdict, d.Say)
 		}
 	default:
-		fmt.Fprintf(w, "%s  %s: %s\n", at, e.Type, Visible(e.Text))
+		line.print("%s: %s", e.Type, e.Text)
 	}
 }
 
-func writeOpen(w io.Writer, at string, e access.Event) {
+func writeOpen(line liner, e access.Event) {
 	if e.Operation == nil || e.Decision == nil {
 		return
 	}
-	fmt.Fprintf(w, "%s  #%d %s  %s\n", at, e.Op, e.Decision.Verdict, Visible(e.Operation.Text))
+	line.print("#%d %s  %s", e.Op, e.Decision.Verdict, e.Operation.Text)
 	if len(e.Operation.Params) > 0 {
-		fmt.Fprintf(w, "%s  #%d with %s\n", at, e.Op, Visible(strings.Join(e.Operation.Params, ", ")))
+		line.print("#%d with %s", e.Op, strings.Join(e.Operation.Params, ", "))
 	}
 	if e.Decision.Verdict != access.Allow {
-		fmt.Fprintf(w, "%s  #%d rule %s: %s\n", at, e.Op, Visible(e.Decision.Rule), Visible(e.Decision.Say))
+		line.print("#%d rule %s: %s", e.Op, e.Decision.Rule, e.Decision.Say)
 	}
+}
+
+// liner writes lines that begin with when it happened. Whatever is in them can
+// do nothing on a terminal: the file may be anybody's.
+type liner struct {
+	w  io.Writer
+	at string
+}
+
+func (l liner) print(format string, args ...any) {
+	_, _ = io.WriteString(l.w, l.at+"  "+Visible(fmt.Sprintf(format, args...))+"\n") // writers here keep their error
 }
 
 // Visible shows control characters and those that turn or hide text as
