@@ -203,9 +203,10 @@ func (s *segment) verify(body []byte, at int) error {
 	if len(body) < hashHex+1 || string(body[:hashHex]) != s.hash || body[hashHex] != ' ' {
 		return errors.New("the content is not what was hashed: it was changed")
 	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(string(body[hashHex+1:]))
-	if err != nil {
-		return errors.New("the signature is not base64")
+	coded := body[hashHex+1:]
+	sig, err := base64.StdEncoding.Strict().DecodeString(string(coded))
+	if err != nil || len(coded) != base64.StdEncoding.EncodedLen(ed25519.SignatureSize) { // line ends within are skipped
+		return fmt.Errorf("the signature is not base64 of %d bytes", ed25519.SignatureSize)
 	}
 	if !ed25519.Verify(s.key, signed(s.head.Version, sum[:]), sig) {
 		return fmt.Errorf("the signature is not of key %s", s.head.Key)

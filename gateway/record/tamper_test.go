@@ -61,6 +61,7 @@ func TestWhateverIsDoneToARecordingShows(t *testing.T) {
 			}
 			refused(t, fmt.Sprintf("byte %d left out", at), join(file[:at], file[at+1:]), nil, -1)
 			refused(t, fmt.Sprintf("byte %d twice", at), join(file[:at], file[at:at+1], file[at:]), nil, -1)
+			refused(t, fmt.Sprintf("a return before byte %d", at), join(file[:at], []byte("\r"), file[at:]), nil, -1)
 			refused(t, fmt.Sprintf("cut at byte %d", at), file[:at], heads, -1)
 		}
 		refused(t, fmt.Sprintf("segment %d left out", n), join(file[:place], file[place+len(s):]), heads, n)
