@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // A journal brings what all sessions wrote to the disk with one fdatasync. Each
@@ -292,7 +294,7 @@ func replayInto(dir string, journal io.Reader) (mended int, err error) {
 		}
 		t := open[p.session]
 		if t == nil {
-			if t, err = openTail(filepath.Join(dir, p.session+ext)); err != nil {
+			if t, err = openTail(dir, p); err != nil {
 				return mended, err
 			}
 			open[p.session] = t
@@ -318,15 +320,21 @@ func openPlain(path string, flags int) (*os.File, error) {
 
 // tail is a recording whose end is written again.
 type tail struct {
-	file *os.File // nil: it is sealed, and lies elsewhere
+	file *os.File // nil: it is sealed and lies elsewhere, or its beginning is gone
 	size int64
 	grew bool
 }
 
-func openTail(path string) (*tail, error) {
-	f, err := openPlain(path, os.O_RDWR)
+// openTail makes a file that is gone, where its first piece is at hand: the
+// disk may have the journal, and not yet the name of a recording that began.
+func openTail(dir string, first piece) (*tail, error) {
+	path, flags := filepath.Join(dir, first.session+ext), os.O_RDWR
+	f, err := openPlain(path, flags)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &tail{}, nil
+		if _, err := Find(filepath.Dir(dir), first.session); access.CodeOf(err) != access.CodeNotFound || first.offset > 0 {
+			return &tail{}, nil
+		}
+		f, err = os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
 		return nil, err

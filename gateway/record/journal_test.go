@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -321,7 +322,11 @@ func TestAJournalWritesNowhereElse(t *testing.T) {
 	if err := os.WriteFile(victim, []byte("as it was"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"../victim", "gone"} {
+	day := filepath.Join(dir, "2026", "11", "28")
+	if err := errors.Join(os.MkdirAll(day, 0o700), os.WriteFile(filepath.Join(day, "sealed"+ext), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"../victim", "sealed"} {
 		maker := newJournal(dir, slog.New(slog.DiscardHandler))
 		maker.add(&Writer{session: name}, 0, []byte("mallory"))
 		if !maker.commit() {
@@ -334,8 +339,8 @@ func TestAJournalWritesNowhereElse(t *testing.T) {
 	if got, _ := os.ReadFile(victim); string(got) != "as it was" {
 		t.Errorf("the journal wrote %q elsewhere", got)
 	}
-	if _, err := os.Stat(filepath.Join(dir, openDir, "gone"+ext)); !os.IsNotExist(err) {
-		t.Errorf("the journal made a recording of what is not there: %v", err)
+	if _, err := os.Stat(filepath.Join(dir, openDir, "sealed"+ext)); !os.IsNotExist(err) {
+		t.Errorf("the journal began a recording again that is sealed: %v", err)
 	}
 }
 

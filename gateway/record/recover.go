@@ -42,21 +42,23 @@ func (s *Store) recoverOne(path string) error {
 	}
 	w := &Writer{store: s, file: f, session: strings.TrimSuffix(filepath.Base(path), ext), anchor: func(access.Head) {}}
 	err = w.resume()
-	if errors.Is(err, errSealed) { // the machine died, or the disk was full, before it was moved
-		if to := s.sealedPath(w.session, w.started); exists(to) {
-			return errors.Join(fmt.Errorf("it is sealed already, and %s is there", to), f.Close())
-		}
-		return errors.Join(w.move(), f.Close())
+	sealed := errors.Is(err, errSealed) // the machine died, or the disk was full, before it was moved
+	if to := s.sealedPath(w.session, w.started); (sealed || err == nil) && exists(to) {
+		err = fmt.Errorf("%s is there, and is not replaced: move one of the two away", to)
+	} else if sealed {
+		err = w.move()
+	} else if err == nil {
+		err = f.Truncate(w.at)
 	}
-	if err != nil {
+	if err != nil || sealed {
 		return errors.Join(err, f.Close())
 	}
 	_, err = w.Seal("the gateway ended without closing this session")
 	return err
 }
 
-// resume brings the writer to where the file stops, and cuts a part of a line
-// or a closing line without its signature.
+// resume brings the writer to where the file is to go on: before a part of a
+// line, or a closing line without its signature.
 func (w *Writer) resume() error {
 	now, all, err := w.store.signers()
 	if err != nil {
@@ -86,14 +88,14 @@ func (w *Writer) resume() error {
 		return errSealed
 	}
 	if w.at = v.end; v.tail == nil {
-		return w.file.Truncate(w.at)
+		return nil
 	}
 	if w.signer, err = signerOf(v.tail.head.Key, all); err != nil {
 		return err
 	}
 	w.continueIn(v.tail)
 	w.at = v.tail.offset + int64(v.tail.content)
-	return w.file.Truncate(w.at)
+	return nil
 }
 
 // continueIn goes on in a segment that is open.
