@@ -69,6 +69,30 @@ func TestHolderIsOne(t *testing.T) {
 	}
 }
 
+func TestIncludesGoesByIDAlone(t *testing.T) {
+	user := func(id int64) Party { return Party{Principal: Principal{Kind: KindUser, Name: "alice"}, ID: id} }
+	team := Party{Principal: Principal{Kind: KindTeam, Name: "acme/dba"}, ID: 71, Members: []User{{ID: 2, Login: "bob"}, {}}}
+	for name, c := range map[string]struct {
+		parties []Party
+		account int64
+		want    bool
+	}{
+		"the user":                     {[]Party{user(1)}, 1, true},
+		"another of the same name":     {[]Party{user(1)}, 9, false},
+		"a member":                     {[]Party{user(1), team}, 2, true},
+		"the team's own number":        {[]Party{team}, 71, false},
+		"no account":                   {[]Party{user(0), team}, 0, false},
+		"nobody is asked":              {nil, 1, false},
+		"a kind that is not known yet": {[]Party{{Principal: Principal{Kind: "role"}, ID: 1, Members: []User{{ID: 1}}}}, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Includes(c.parties, c.account); got != c.want {
+				t.Errorf("Includes: got %t, want %t", got, c.want)
+			}
+		})
+	}
+}
+
 func TestGrantOpen(t *testing.T) {
 	from := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	g := Grant{State: StateActive, NotBefore: from, NotAfter: from.Add(time.Minute)}

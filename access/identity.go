@@ -1,6 +1,7 @@
 package access
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -123,3 +124,26 @@ const (
 
 // String is the principal as policies write it: team("acme/dba").
 func (p Principal) String() string { return string(p.Kind) + `("` + p.Name + `")` }
+
+// Party is a principal resolved to the ids that it stood for when planned.
+type Party struct {
+	Principal
+	ID      int64  `json:"id"`                // the user's or the team's id
+	Members []User `json:"members,omitempty"` // a team's members when planned
+}
+
+// Includes reports whether the account is one of the parties or a member of
+// one, by id alone: a name may be somebody else's by now. No account, 0, is in
+// none.
+func Includes(parties []Party, account int64) bool {
+	is := func(u User) bool { return u.ID == account }
+	return account != 0 && slices.ContainsFunc(parties, func(p Party) bool {
+		switch p.Kind {
+		case KindUser:
+			return p.ID == account
+		case KindTeam:
+			return slices.ContainsFunc(p.Members, is)
+		}
+		return false
+	})
+}

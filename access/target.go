@@ -120,13 +120,6 @@ type Rule struct {
 // Limits reports whether the rule does anything to what it lets run.
 func (r Rule) Limits() bool { return r.LimitRows > 0 || r.LimitTime > 0 || r.Record != "" }
 
-// Party is a principal resolved to the ids that it stood for when planned.
-type Party struct {
-	Principal
-	ID      int64  `json:"id"`                // the user's or the team's id
-	Members []User `json:"members,omitempty"` // a team's members when planned
-}
-
 // Expansion is what a role means on the target today: the tables, columns and
 // masks that a minter found there. Body is the minter's own canonical JSON
 // (stable order), so that equal access has equal bytes; Summary is for people.

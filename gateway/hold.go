@@ -109,22 +109,13 @@ func (s *session) openHeld(ctx context.Context, op access.Operation, d access.De
 // answerable reports whether anybody is asked who isn't named in the grant.
 func answerable(ask []access.Party, g access.Grant) bool {
 	for _, p := range ask {
-		if p.Kind == access.KindUser && !named(g, p.ID) {
+		if p.Kind == access.KindUser && !g.Receives(p.ID) {
 			return true
 		}
 		for _, m := range p.Members {
-			if !named(g, m.ID) {
+			if !g.Receives(m.ID) {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-func named(g access.Grant, user int64) bool {
-	for _, p := range g.Plan.People {
-		if p.ID == user {
-			return true
 		}
 	}
 	return false
@@ -200,9 +191,9 @@ func (s *session) checkAnswer(h access.Held, a access.Answer) error {
 		return fmt.Errorf("the answer is for %s, want %s", a.Held, h.ID)
 	case a.Digest != h.Digest:
 		return errors.New("the answer is for another digest than the one shown")
-	case named(s.grantNow(), a.By.ID):
+	case s.grantNow().Receives(a.By.ID):
 		return fmt.Errorf("%s is named in the grant, and may not answer", a.By.Login)
-	case !asked(h.Ask, a.By.ID):
+	case !access.Includes(h.Ask, a.By.ID):
 		return fmt.Errorf("%s is not among those asked", a.By.Login)
 	case a.At.After(h.Expires):
 		return errors.New("the answer came after the hold's end")

@@ -174,15 +174,5 @@ func (s *session) ruled(op access.Operation, yes []agreed) access.Decision {
 }
 
 func covered(d access.Decision, yes []agreed) bool {
-	return slices.ContainsFunc(yes, func(y agreed) bool { return y.rule == d.Rule && asked(d.Ask, y.by) })
-}
-
-// asked reports whether the user is among those who may answer.
-func asked(ask []access.Party, user int64) bool {
-	return slices.ContainsFunc(ask, func(p access.Party) bool {
-		if p.Kind == access.KindUser {
-			return p.ID == user
-		}
-		return slices.ContainsFunc(p.Members, func(m access.User) bool { return m.ID == user })
-	})
+	return slices.ContainsFunc(yes, func(y agreed) bool { return y.rule == d.Rule && access.Includes(d.Ask, y.by) })
 }

@@ -104,20 +104,7 @@ func (c counter) mayBlock(u access.User) bool {
 	if c.excluded(u) != "" {
 		return false
 	}
-	return slices.ContainsFunc(c.Requirements, func(r access.Requirement) bool { return eligible(u, r.From) })
-}
-
-// eligible reports whether the user is one of the parties, by id alone.
-func eligible(u access.User, from []access.Party) bool {
-	for _, p := range from {
-		if p.Kind == access.KindUser && p.ID == u.ID && u.ID != 0 {
-			return true
-		}
-		if p.Kind == access.KindTeam && slices.ContainsFunc(p.Members, func(m access.User) bool { return m.ID == u.ID }) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Requirements, func(r access.Requirement) bool { return access.Includes(r.From, u.ID) })
 }
 
 func (c counter) requirement(r access.Requirement) access.Reason {
@@ -158,7 +145,7 @@ func (c counter) review(r access.Review, req access.Requirement) access.Reason {
 	why := c.excluded(r.User)
 	switch {
 	case why != "":
-	case !eligible(r.User, req.From):
+	case !access.Includes(req.From, r.User.ID):
 		why = fmt.Sprintf("not one of %s", partyNames(req.From))
 	case c.Digest == "" || r.Digest != c.Digest:
 		why = "it was given for other bytes; a new review is needed"

@@ -117,12 +117,7 @@ func apart(rows []access.Grant, u access.User) (own, others []access.Grant) {
 }
 
 func isHolder(g access.Grant, u access.User) bool {
-	for _, p := range g.Plan.People {
-		if p.ID == u.ID {
-			return true
-		}
-	}
-	return u.ID != 0 && g.Pull.Author.ID == u.ID
+	return g.Receives(u.ID) || u.ID != 0 && g.Pull.Author.ID == u.ID
 }
 
 func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (string, error) {
@@ -213,7 +208,7 @@ func (a *Activities) mayRevoke(ctx context.Context, g access.Grant, u access.Use
 	if err != nil {
 		return err
 	}
-	if contains(operators, u) {
+	if access.Includes(operators, u.ID) {
 		return nil
 	}
 	return refuse(access.CodeDenied, "Only who asked for %s, who receives it, its approvers and operators can revoke it.", g.Key.ID)
@@ -387,7 +382,7 @@ func (a *Activities) mayAnswer(ctx context.Context, ref Ref, h access.Held, u ac
 	if err != nil {
 		return err
 	}
-	if !contains(asked, u) {
+	if !access.Includes(asked, u.ID) {
 		return refuse(access.CodeDenied, "You can't answer %s: its rule asks %s.", h.Name(), names(h.Ask))
 	}
 	return nil

@@ -44,7 +44,7 @@ func (d *Desk) Account(ctx context.Context, login string) (access.User, error) {
 func (d *Desk) Oversees(ctx context.Context, u access.User) (bool, error) {
 	all := append(append([]access.Principal{}, d.acts.Rules.Operators...), d.acts.Rules.PolicyOwners...)
 	ps, err := d.acts.parties(Urgent(ctx), all)
-	return err == nil && u.ID != 0 && contains(ps, u), err
+	return err == nil && access.Includes(ps, u.ID), err
 }
 
 // Asked reports whether the person is one of the parties today: who left a
@@ -54,7 +54,7 @@ func (d *Desk) Asked(ctx context.Context, ask []access.Party, u access.User) (bo
 		return false, nil
 	}
 	ps, err := d.acts.askedToday(Urgent(ctx), ask)
-	return err == nil && contains(ps, u), err
+	return err == nil && access.Includes(ps, u.ID), err
 }
 
 // Holds reports whether the person receives the grant or asked for it.

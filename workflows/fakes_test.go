@@ -434,7 +434,7 @@ func (p fakePolicies) Count(plan access.Plan, b access.Ballot) access.Reason {
 		n := 0
 		for id, r := range latest {
 			_, out := b.Excluded[id]
-			ok := r.Digest == plan.Digest() && r.PolicyDigest == plan.PolicyDigest && contains(q.From, r.User)
+			ok := r.Digest == plan.Digest() && r.PolicyDigest == plan.PolicyDigest && access.Includes(q.From, r.User.ID)
 			if ok && !out && r.State == access.ReviewApproved {
 				n++
 			}

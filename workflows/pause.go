@@ -118,5 +118,5 @@ func (a *Activities) approvesToday(ctx context.Context, g access.Grant, u access
 		from = slices.Concat(from, r.From)
 	}
 	today, err := a.askedToday(ctx, from)
-	return contains(today, u), err
+	return access.Includes(today, u.ID), err
 }

@@ -97,21 +97,6 @@ func (a *Activities) parties(ctx context.Context, ps []access.Principal) ([]acce
 	return out, nil
 }
 
-// contains reports whether the user is one of the parties, by id.
-func contains(ps []access.Party, u access.User) bool {
-	for _, p := range ps {
-		if p.Kind == access.KindUser && p.ID == u.ID {
-			return true
-		}
-		for _, m := range p.Members {
-			if p.Kind == access.KindTeam && m.ID == u.ID {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // policyFiles identifies the policies of a tree.
 func policyFiles(t access.Tree) string {
 	var b strings.Builder

@@ -171,7 +171,7 @@ func (s *Signals) counted(ctx context.Context, a *assessment) {
 // counts reports whether a review is one of those that approve the grant.
 func (a *assessment) counts(id string, r access.Review) bool {
 	_, out := a.ballots[id].Excluded[r.User.ID]
-	asked := slices.ContainsFunc(a.plans[id].Requirements, func(need access.Requirement) bool { return contains(need.From, r.User) })
+	asked := slices.ContainsFunc(a.plans[id].Requirements, func(need access.Requirement) bool { return access.Includes(need.From, r.User.ID) })
 	return asked && !out && r.State == access.ReviewApproved && r.Digest == a.digests[id]
 }
 
