@@ -21,11 +21,6 @@ type Lease struct {
 	NotAfter   time.Time `json:"not_after"`
 }
 
-// MintRequest asks a minter for what one generation of one grant needs.
-type MintRequest struct {
-	Grant Grant `json:"grant"`
-}
-
 // Minted is what a mint leaves: no secret, only what a gateway's room needs.
 type Minted struct {
 	Backing []byte `json:"backing"`

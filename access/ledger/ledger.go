@@ -108,9 +108,6 @@ func (l *Ledger) Close() error {
 	return l.db.Close()
 }
 
-// Installation is the name that this ledger's control mints under.
-func (l *Ledger) Installation() string { return l.config.Installation }
-
 // errNotBegun marks a write of which the database heard nothing.
 var errNotBegun = errors.New("no transaction")
 

@@ -307,22 +307,6 @@ func (h *Hub) checkPassed(sha, name string) bool {
 	return len(all) > 0 && slices.Contains([]string{"success", "neutral", "skipped"}, all[len(all)-1].Conclusion)
 }
 
-// RequestAction sends the event of somebody who presses a button of a check run.
-func (h *Hub) RequestAction(checkRunID int64, identifier, login string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r, ok := h.store.checks[checkRunID]
-	if !ok || !slices.ContainsFunc(r.Actions, func(a checkAction) bool { return a.Identifier == identifier }) {
-		return fmt.Errorf("request action: got check run %d and action %q, want one that exists", checkRunID, identifier)
-	}
-	by, ok := h.people.byLogin(login)
-	if !ok {
-		return fmt.Errorf("request action: got unknown login %q", login)
-	}
-	h.emit("check_run", "requested_action", obj{"check_run": h.checkView(r), "requested_action": obj{"identifier": identifier}}, by)
-	return h.commit()
-}
-
 func createStatus(c *call) error {
 	var in struct {
 		State       string
