@@ -23,9 +23,15 @@ type Target struct {
 	Static    string            `json:"static,omitempty"` // the name of the secret by which each session logs in, where nothing is minted
 	Labels    map[string]string `json:"labels,omitempty"`
 	Zone      string            `json:"zone,omitempty"`
-	WhenStale string            `json:"when_stale,omitempty"` // "end" closes open sessions when the gateway's snapshot is stale
+	WhenStale string            `json:"when_stale,omitempty"` // what becomes of open sessions when the gateway's snapshot is stale; empty: they stay
 	Settings  map[string]string `json:"settings,omitempty"`   // whatever else that kind's target block says; a list is one text, a line each
 }
+
+// What a target's when_stale may say.
+const (
+	WhenStaleEnd  = "end"  // open sessions end
+	WhenStaleKeep = "keep" // they go on
+)
 
 // Secret names the secret by which control reaches the target: the minter's,
 // or that of every session.
@@ -44,12 +50,20 @@ type RowScope struct {
 type Role struct {
 	Name     string            `json:"name"`
 	Longest  Seconds           `json:"longest"`
-	Read     []string          `json:"read,omitempty"`  // "public.*", "public.orders"
-	Write    []string          `json:"write,omitempty"` // the same; writing does not imply reading
-	Rows     []RowScope        `json:"rows,omitempty"`  // which rows of them; all that are for a table hold together
-	Record   string            `json:"record,omitempty"`
+	Read     []string          `json:"read,omitempty"`   // "public.*", "public.orders"
+	Write    []string          `json:"write,omitempty"`  // the same; writing does not imply reading
+	Rows     []RowScope        `json:"rows,omitempty"`   // which rows of them; all that are for a table hold together
+	Record   string            `json:"record,omitempty"` // what more is recorded: RecordInput, RecordAll, RecordResults
 	Settings map[string]string `json:"settings,omitempty"`
 }
+
+// What a role's record may say. Without a word, what the target sends is kept
+// up to a bound, and of what the client sends only size and hash.
+const (
+	RecordInput   = "input"   // the client's bytes, too
+	RecordAll     = "all"     // both, without a bound
+	RecordResults = "results" // of a database: the rows, too; a rule may say it as well
+)
 
 // Drain is how long after the grant's end what runs may go on: a statement to
 // its end, its transaction to its COMMIT. It is part of the grant's time. One
@@ -114,7 +128,7 @@ type Rule struct {
 	When      string  `json:"when,omitempty"` // what the limits are for; empty: everything
 	LimitRows int64   `json:"limit_rows,omitempty"`
 	LimitTime Seconds `json:"limit_time,omitempty"`
-	Record    string  `json:"record,omitempty"` // "results": the rows, too, as the user saw them
+	Record    string  `json:"record,omitempty"` // RecordResults: the rows, too, as the user saw them
 }
 
 // Limits reports whether the rule does anything to what it lets run.

@@ -148,14 +148,14 @@ func (o *openOp) keep(dir access.Direction, b []byte) error {
 	f, role := &o.out, o.session.recording
 	if dir == access.ToTarget {
 		f = &o.in
-		if role != RecordInput && role != RecordAll {
+		if role != access.RecordInput && role != access.RecordAll {
 			return nil
 		}
 	}
-	if f.full || o.opaque && role != RecordAll {
+	if f.full || o.opaque && role != access.RecordAll {
 		return nil
 	}
-	if most := o.session.server.cfg.MaxRecorded; role != RecordAll && f.bytes+int64(len(b)) > most {
+	if most := o.session.server.cfg.MaxRecorded; role != access.RecordAll && f.bytes+int64(len(b)) > most {
 		f.full = true
 		text := fmt.Sprintf("More than %d bytes (%s): from here on only size and hash are kept.", most, dir)
 		return o.session.record(access.Event{Type: access.EventNotice, Op: o.id, Text: text}, o.decision.Sync)

@@ -10,7 +10,7 @@ import (
 // roleLimits are what a role keeps everything to that runs under it. One that
 // is not understood opens no session.
 func roleLimits(r access.Role) (access.Limits, error) {
-	l := access.Limits{Results: r.Record == RecordResults}
+	l := access.Limits{Results: r.Record == access.RecordResults}
 	if text := r.Settings["limit_rows"]; text != "" {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {

@@ -2,8 +2,8 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,14 +15,6 @@ import (
 
 // closeTimeout bounds what a session tells the ledger when it ends.
 const closeTimeout = 5 * time.Second
-
-// What a role's record may say. Without a word, what the target sends is kept
-// up to a bound, and of what the client sends only size and hash.
-const (
-	RecordInput   = "input"   // the client's bytes, too
-	RecordAll     = "all"     // both, without a bound
-	RecordResults = "results" // of a database: the rows, too
-)
 
 // session implements Session.
 type session struct {
@@ -140,16 +132,11 @@ func (s *session) stopTimers() {
 
 func (s *session) warnEnd(before time.Duration) {
 	g := s.grantNow()
-	unit := "minutes"
-	if before == time.Minute {
-		unit = "minute"
+	left := "1 minute"
+	if before != time.Minute {
+		left = fmt.Sprintf("%d minutes", before/time.Minute)
 	}
-	s.notice(0, "Your grant "+g.Key.ID+" ends in "+minutes(before)+" "+unit+", at "+clock(g.NotAfter)+".")
-}
-
-func minutes(d time.Duration) string {
-	b, _ := json.Marshal(int(d / time.Minute))
-	return string(b)
+	s.notice(0, fmt.Sprintf("Your grant %s ends in %s, at %s.", g.Key.ID, left, clock(g.NotAfter)))
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04 UTC") }

@@ -200,7 +200,7 @@ func (s *Server) endOverdue() {
 	v := s.book.view.Load()
 	stale := v != nil && s.cfg.Now().Sub(v.read) > staleEnd
 	for _, one := range s.live() {
-		if stale && one.grantNow().Plan.Target.WhenStale == "end" {
+		if stale && one.grantNow().Plan.Target.WhenStale == access.WhenStaleEnd {
 			one.end(access.Errorf(access.CodeUnavailable, "The gateway has not heard from its ledger for %s, and this target ends sessions then.", staleEnd))
 			continue
 		}

@@ -19,8 +19,8 @@ func TestWhatTapKeeps(t *testing.T) {
 		out, in string
 	}{
 		{"", "abcd", ""},
-		{gateway.RecordInput, "abcd", "wxyz"},
-		{gateway.RecordAll, "abcdefgh", "wxyzwxyz"},
+		{access.RecordInput, "abcd", "wxyz"},
+		{access.RecordAll, "abcdefgh", "wxyzwxyz"},
 	} {
 		t.Run("record "+c.record, func(t *testing.T) {
 			g := gatewaytest.New(t, gatewaytest.Options{

@@ -162,7 +162,7 @@ func (r compiledRule) limits(s scope) access.Limits {
 	if !r.Limits() || r.when != nil && !bites(r.when, s) {
 		return access.Limits{}
 	}
-	l := access.Limits{Rows: r.LimitRows, Time: r.LimitTime, Results: r.Record == "results"}
+	l := access.Limits{Rows: r.LimitRows, Time: r.LimitTime, Results: r.Record == access.RecordResults}
 	if l.Rows > 0 || l.Time > 0 {
 		l.Rule, l.Say = r.Name, r.Say
 	}

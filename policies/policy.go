@@ -197,7 +197,7 @@ func readTarget(b block) target {
 		}
 	}
 	t.Zone = b.text("zone")
-	if t.WhenStale = b.text("when_stale"); t.WhenStale != "" && t.WhenStale != "end" && t.WhenStale != "keep" {
+	if t.WhenStale = b.text("when_stale"); t.WhenStale != "" && t.WhenStale != access.WhenStaleEnd && t.WhenStale != access.WhenStaleKeep {
 		b.wrong(b.attr("when_stale"), `"end" or "keep" for when_stale`)
 	}
 	t.Settings = b.kindSettings(words.target, nil)
@@ -376,7 +376,7 @@ func (r *rule) readLimits(b block) {
 		}
 	}
 	if e := b.attr("record"); e != nil {
-		if r.Record = b.stringOf(e); r.Record != "results" {
+		if r.Record = b.stringOf(e); r.Record != access.RecordResults {
 			b.wrong(e, `"results" for record`)
 		}
 	}

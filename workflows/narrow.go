@@ -142,8 +142,8 @@ func (n narrowing) narrower(ctx context.Context, g access.Grant) (narrowed, erro
 	if out.plan.People = stillMeant(g.Plan.People, today.People); len(out.plan.People) == 0 {
 		return out, access.Errorf(access.CodeDenied, "None of its people is named any more as when it was approved.")
 	}
-	if today.Target.WhenStale == "end" {
-		out.plan.Target.WhenStale = "end"
+	if today.Target.WhenStale == access.WhenStaleEnd {
+		out.plan.Target.WhenStale = access.WhenStaleEnd
 	}
 	longest := min(g.Plan.Role.Longest, today.Role.Longest)
 	out.plan.Role.Longest, today.Role.Longest = longest, longest
