@@ -2,7 +2,6 @@ package access
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -72,11 +71,6 @@ func (g Grant) Drained() time.Time { return g.NotAfter.Add(g.Plan.Role.Drain()) 
 
 // Holder finds the person among those the grant names whom the identity is.
 func (g Grant) Holder(id Identity) (Person, bool) { return PersonOf(g.Plan.People, id) }
-
-// Receives reports whether the grant's access is this account's.
-func (g Grant) Receives(account int64) bool {
-	return slices.ContainsFunc(g.Plan.People, func(p Person) bool { return p.ID == account })
-}
 
 // Pull is where a grant was asked for.
 type Pull struct {

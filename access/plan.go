@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -31,6 +32,11 @@ func (p Plan) Digest() string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+// Receives reports whether the access is for this account.
+func (p Plan) Receives(account int64) bool {
+	return slices.ContainsFunc(p.People, func(who Person) bool { return who.ID == account })
 }
 
 // Detect are the detectors that the plan's masks name, without groups. One

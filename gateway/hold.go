@@ -109,11 +109,11 @@ func (s *session) openHeld(ctx context.Context, op access.Operation, d access.De
 // answerable reports whether anybody is asked who isn't named in the grant.
 func answerable(ask []access.Party, g access.Grant) bool {
 	for _, p := range ask {
-		if p.Kind == access.KindUser && !g.Receives(p.ID) {
+		if p.Kind == access.KindUser && !g.Plan.Receives(p.ID) {
 			return true
 		}
 		for _, m := range p.Members {
-			if !g.Receives(m.ID) {
+			if !g.Plan.Receives(m.ID) {
 				return true
 			}
 		}
@@ -191,7 +191,7 @@ func (s *session) checkAnswer(h access.Held, a access.Answer) error {
 		return fmt.Errorf("the answer is for %s, want %s", a.Held, h.ID)
 	case a.Digest != h.Digest:
 		return errors.New("the answer is for another digest than the one shown")
-	case s.grantNow().Receives(a.By.ID):
+	case s.grantNow().Plan.Receives(a.By.ID):
 		return fmt.Errorf("%s is named in the grant, and may not answer", a.By.Login)
 	case !access.Includes(h.Ask, a.By.ID):
 		return fmt.Errorf("%s is not among those asked", a.By.Login)

@@ -32,9 +32,8 @@ func AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Dir
 	return out, diags.sorted()
 }
 
-// PoliciesDigest is the identity of a policy tree, byte for byte: what the
-// approver of new policies agrees to, and what is in force meanwhile. Use it
-// for both digests of a [Tally].
+// PoliciesDigest is the identity of a policy tree, byte for byte: equal trees
+// say the same.
 func PoliciesDigest(t access.Tree) string {
 	files := map[string][]byte{}
 	for path, f := range filesUnder(t, policiesDir) {

@@ -13,9 +13,9 @@ import (
 
 // What a check may expect, besides the name of an approval that is asked for.
 const (
-	ExpectRefused       = "refused"
-	ExpectAllowed       = "allowed" // every approval is given in advance
-	ExpectNeedsApproval = "needs approval"
+	expectRefused       = "refused"
+	expectAllowed       = "allowed" // every approval is given in advance
+	expectNeedsApproval = "needs approval"
 )
 
 // check is a policy's own test.
@@ -58,7 +58,7 @@ func readCheck(b block) check {
 
 // checkExpect refuses an expectation that could never be seen.
 func (set *policySet) checkExpect(c check, diags *diagnostics) {
-	if slices.Contains([]string{ExpectRefused, ExpectAllowed, ExpectNeedsApproval, ""}, c.expect) {
+	if slices.Contains([]string{expectRefused, expectAllowed, expectNeedsApproval, ""}, c.expect) {
 		return
 	}
 	if !slices.ContainsFunc(set.approvals, func(a approval) bool { return a.name == c.expect }) {
@@ -93,12 +93,12 @@ func (set *policySet) run(c check, dir access.Directory) CheckResult {
 	}
 	switch {
 	case diags.hasErrors():
-		out.Got, out.OK = ExpectRefused, c.expect == ExpectRefused
+		out.Got, out.OK = expectRefused, c.expect == expectRefused
 	case len(asked) == 0:
-		out.Got, out.OK = ExpectAllowed, c.expect == ExpectAllowed
+		out.Got, out.OK = expectAllowed, c.expect == expectAllowed
 	default:
-		out.Got = ExpectNeedsApproval + ": " + strings.Join(asked, ", ")
-		out.OK = c.expect == ExpectNeedsApproval || slices.Contains(asked, c.expect)
+		out.Got = expectNeedsApproval + ": " + strings.Join(asked, ", ")
+		out.OK = c.expect == expectNeedsApproval || slices.Contains(asked, c.expect)
 	}
 	return out
 }

@@ -8,32 +8,12 @@ import (
 	"github.com/tidegate/tidegate/access"
 )
 
-// Count counts a ballot for a complete plan: Met means approved.
+// Count counts a ballot for a complete plan: Met means approved. A plan without
+// any requirement is not approved.
 func Count(plan access.Plan, ballot access.Ballot) access.Reason {
-	barred := map[int64]string{}
-	for _, p := range plan.People {
-		barred[p.ID] = "the access would be theirs"
-	}
-	return CountRequirements(Tally{
-		Name: "approval", Requirements: plan.Requirements,
-		Digest: plan.Digest(), PolicyDigest: plan.PolicyDigest, Barred: barred,
-	}, ballot)
-}
-
-// Tally is what reviews are counted for.
-type Tally struct {
-	Name         string
-	Requirements []access.Requirement
-	Digest       string           // of the bytes that are approved; a review of others does not count
-	PolicyDigest string           // of the policies in force; a review under others does not count
-	Barred       map[int64]string // who never counts besides the ballot's Excluded, and why
-}
-
-// CountRequirements counts a ballot. No requirement at all is not approval.
-func CountRequirements(t Tally, ballot access.Ballot) access.Reason {
-	c := counter{t, ballot, latest(ballot.Reviews)}
-	out := access.Reason{Name: t.Name, Met: len(t.Requirements) > 0}
-	for _, r := range t.Requirements {
+	c := counter{plan: plan, digest: plan.Digest(), excluded: ballot.Excluded, reviews: latest(ballot.Reviews)}
+	out := access.Reason{Name: "approval", Met: len(plan.Requirements) > 0}
+	for _, r := range plan.Requirements {
 		child := c.requirement(r)
 		out.Met = out.Met && child.Met
 		out.Children = append(out.Children, child)
@@ -45,7 +25,7 @@ func CountRequirements(t Tally, ballot access.Ballot) access.Reason {
 				Name: "changes requested", Text: fmt.Sprintf("%s asks for changes; that must be settled first.", r.User.Login)})
 		}
 	}
-	out.Text = headline(out, len(t.Requirements))
+	out.Text = headline(out, len(plan.Requirements))
 	return out
 }
 
@@ -59,10 +39,12 @@ func headline(r access.Reason, requirements int) string {
 	return "Not approved yet."
 }
 
+// counter is what reviews are counted for, and the reviews.
 type counter struct {
-	Tally
-	ballot  access.Ballot
-	reviews []access.Review // the latest of each person
+	plan     access.Plan
+	digest   string           // the plan's
+	excluded map[int64]string // who never counts, and why
+	reviews  []access.Review  // the latest of each person
 }
 
 // latest keeps each person's last review. A comment replaces nothing; a
@@ -83,28 +65,31 @@ func latest(reviews []access.Review) (out []access.Review) {
 	return out
 }
 
-// excluded says why a person's word never counts, or nothing.
-func (c counter) excluded(u access.User) string {
+// whyNever says why a person's word never counts, or nothing.
+func (c counter) whyNever(u access.User) string {
 	if u.ID == 0 {
 		return "the forge does not say who that is"
 	}
 	if u.Bot {
 		return "bots do not count"
 	}
-	if why, ok := c.ballot.Excluded[u.ID]; ok {
+	if why, ok := c.excluded[u.ID]; ok {
 		if why == "" {
 			why = "this person took part in the request"
 		}
 		return why
 	}
-	return c.Barred[u.ID]
+	if c.plan.Receives(u.ID) {
+		return "the access would be theirs"
+	}
+	return ""
 }
 
 func (c counter) mayBlock(u access.User) bool {
-	if c.excluded(u) != "" {
+	if c.whyNever(u) != "" {
 		return false
 	}
-	return slices.ContainsFunc(c.Requirements, func(r access.Requirement) bool { return access.Includes(r.From, u.ID) })
+	return slices.ContainsFunc(c.plan.Requirements, func(r access.Requirement) bool { return access.Includes(r.From, u.ID) })
 }
 
 func (c counter) requirement(r access.Requirement) access.Reason {
@@ -142,14 +127,14 @@ func partyNames(from []access.Party) string {
 // review judges one approval: bound to these bytes, under these policies, by
 // somebody who may.
 func (c counter) review(r access.Review, req access.Requirement) access.Reason {
-	why := c.excluded(r.User)
+	why := c.whyNever(r.User)
 	switch {
 	case why != "":
 	case !access.Includes(req.From, r.User.ID):
 		why = fmt.Sprintf("not one of %s", partyNames(req.From))
-	case c.Digest == "" || r.Digest != c.Digest:
+	case c.digest == "" || r.Digest != c.digest:
 		why = "it was given for other bytes; a new review is needed"
-	case c.PolicyDigest == "" || r.PolicyDigest != c.PolicyDigest:
+	case c.plan.PolicyDigest == "" || r.PolicyDigest != c.plan.PolicyDigest:
 		why = "it was given under other policies; a new review is needed"
 	}
 	if why != "" {

@@ -124,12 +124,12 @@ approval "policy-change" {
 		if ds.HasErrors() {
 			t.Fatal(ds)
 		}
-		tally := Tally{Requirements: reqs, Digest: PoliciesDigest(old), PolicyDigest: PoliciesDigest(old)}
+		plan := access.Plan{Requirements: reqs, PolicyDigest: PoliciesDigest(old)}
 		var b access.Ballot
 		for _, u := range voters {
-			b.Reviews = append(b.Reviews, access.Review{User: u, State: access.ReviewApproved, Digest: tally.Digest, PolicyDigest: tally.PolicyDigest})
+			b.Reviews = append(b.Reviews, access.Review{User: u, State: access.ReviewApproved, Digest: plan.Digest(), PolicyDigest: plan.PolicyDigest})
 		}
-		return CountRequirements(tally, b).Met
+		return Count(plan, b).Met
 	}
 	if count(owners, bob) || count(owners, carol) || count(nil, bob, carol) {
 		t.Error("policies were adopted without the owner, without the tree in force, or without any owner configured")

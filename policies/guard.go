@@ -15,8 +15,8 @@ import (
 // overflow the stack, which Go cannot recover from.
 const (
 	MaxFileBytes = 64 << 10
-	MaxTokens    = 8192
-	MaxDepth     = 16
+	maxTokens    = 8192
+	maxDepth     = 16
 	MaxFiles     = 4096 // in one tree
 	maxDiags     = 100  // from one file
 )
@@ -53,8 +53,8 @@ func guard(path string, src []byte, lex lexer, diags *diagnostics) bool {
 		return false
 	}
 	tokens, ds := lex(src, path, hcl.InitialPos)
-	if len(tokens) > MaxTokens {
-		diags.errorf(whole, "The file has too many tokens", "It has %d and may have %d; split it.", len(tokens), MaxTokens)
+	if len(tokens) > maxTokens {
+		diags.errorf(whole, "The file has too many tokens", "It has %d and may have %d; split it.", len(tokens), maxTokens)
 		return false
 	}
 	diags.addHCL(ds)
@@ -104,8 +104,8 @@ func guardTokens(tokens hclsyntax.Tokens, diags *diagnostics) {
 	for i, t := range tokens {
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
-			if depth++; depth > MaxDepth {
-				diags.errorf(t.Range, "The nesting is too deep", "Brackets may be nested %d deep; write it flatter.", MaxDepth)
+			if depth++; depth > maxDepth {
+				diags.errorf(t.Range, "The nesting is too deep", "Brackets may be nested %d deep; write it flatter.", maxDepth)
 				return
 			}
 		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen:

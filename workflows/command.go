@@ -117,7 +117,7 @@ func apart(rows []access.Grant, u access.User) (own, others []access.Grant) {
 }
 
 func isHolder(g access.Grant, u access.User) bool {
-	return g.Receives(u.ID) || u.ID != 0 && g.Pull.Author.ID == u.ID
+	return g.Plan.Receives(u.ID) || u.ID != 0 && g.Pull.Author.ID == u.ID
 }
 
 func (a *Activities) commandRevoke(ctx context.Context, ref Ref, c Command) (string, error) {
