@@ -8,7 +8,9 @@
 // Expressions are not given to HCL's evaluator. They are checked against a
 // fixed vocabulary with types and compiled to a small three-valued evaluator,
 // in which a missing fact is "unknown": an approval whose condition is unknown
-// applies, and a rule whose condition is unknown bites.
+// applies, and a rule whose condition is unknown bites. Each kind of block
+// (grant, person, target, approval, rule, mask, check) is read in the file of
+// its name; persons, and what all of them share, in policy.go and read.go.
 //
 // Everything is a pure function of its arguments: no I/O, no clock.
 // [Evaluate] plans what a pull request asks for, [Count] counts reviews,
