@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,19 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 )
+
+// WriteJSON writes a recording's events as JSON lines.
+func WriteJSON(w io.Writer, r io.Reader) error {
+	for e, err := range Read(r) {
+		if err != nil {
+			return err
+		}
+		if err := EncodeVisible(w, e); err != nil {
+			return fmt.Errorf("write events: %w", err)
+		}
+	}
+	return nil
+}
 
 // EncodeVisible writes one line of JSON that may be looked at: encoding/json
 // leaves characters as they are that a terminal obeys (U+0080 to U+009F), or
@@ -43,8 +57,23 @@ func EncodeVisible(w io.Writer, v any) error {
 	return err
 }
 
-// writeEvent writes an event for a person to read. No control character of the
-// recorded text reaches w: a replay can't drive the viewer's terminal.
+// WriteText writes a recording for a person to read. No control character of
+// the recorded text reaches w: a replay can't drive the viewer's terminal.
+func WriteText(w io.Writer, r io.Reader) error {
+	out := bufio.NewWriter(w)
+	for e, err := range Read(r) {
+		if err != nil {
+			_ = out.Flush() // the read error is the one to tell
+			return err
+		}
+		writeEvent(out, e)
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write replay: %w", err)
+	}
+	return nil
+}
+
 func writeEvent(w io.Writer, e access.Event) {
 	line := liner{w, e.Time.UTC().Format("15:04:05.000")}
 	switch e.Type {
