@@ -98,6 +98,7 @@ type Activities struct {
 	starter starter                           // Temporal, behind what activities need of it
 	today   *shared.Answers[Ref, *assessment] // readings of landed pull requests; nil shares none
 	heard   *marks                            // which comments were handled; nil remembers none
+	waiting *waits                            // commands that narrow and are tried again; nil tries them each time
 	failing *streaks                          // what of pull requests fails; nil remembers nothing
 	gate    *gate                             // keeps targets apart; nil does not
 }

@@ -84,7 +84,8 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if c.guard == nil {
 		c.guard = func(ctx context.Context, sweep func(context.Context) error) error { return sweep(ctx) }
 	}
-	acts.starter, acts.today, acts.heard, acts.failing, acts.gate = c, shared.New[Ref, *assessment](), newMarks(), newStreaks(), newGate()
+	acts.starter, acts.today, acts.gate = c, shared.New[Ref, *assessment](), newGate()
+	acts.heard, acts.waiting, acts.failing = newMarks(), newWaits(), newStreaks()
 	if err := c.startWorkers(); err != nil {
 		return nil, err
 	}

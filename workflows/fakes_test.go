@@ -40,6 +40,7 @@ type world struct {
 	partial    bool  // there are more comments
 	unreadable bool  // pull requests can't be read
 	nobody     bool  // and nobody is known
+	hidden     bool  // no team is shown
 	policy     []int // pull requests that changed policies, in order
 	tidied     []string
 	meddled    []Meddling
@@ -288,6 +289,9 @@ func (w fakeForge) Directory(context.Context, []string, []string) (access.Direct
 	defer w.mu.Unlock()
 	if w.nobody {
 		return access.Directory{}, access.Errorf(access.CodeUnavailable, "GitHub answered 502.")
+	}
+	if w.hidden {
+		return access.Directory{Users: map[string]access.User{"alice": alice, "bob": bob, "carol": carol, "mallory": mallory}}, nil
 	}
 	return access.Directory{
 		Users: map[string]access.User{"alice": alice, "bob": bob, "carol": carol, "mallory": mallory},

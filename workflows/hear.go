@@ -33,6 +33,9 @@ func (s spoken) pauses() bool { return s.Verb == "hold" || s.Verb == "resume" }
 // last calls for it, and it may be tried again.
 func (s spoken) narrows() bool { return s.ends() || s.Verb == "hold" }
 
+// id is the command's in the ledger.
+func (s spoken) id(ref Ref) string { return fmt.Sprintf("%d-%d-%d", ref.Repo, s.Comment, s.nth) }
+
 // Commands handles the new commands of a pull request, each once, and answers
 // with what is to be said.
 func (a *Activities) Commands(ctx context.Context, ref Ref) ([]string, error) {
@@ -104,15 +107,19 @@ func (r *reading) note(c spoken, reply string, err error) {
 		return // it was handled before
 	}
 	r.each[c.By.ID]++
-	if err != nil {
-		r.errs, r.left = append(r.errs, err), true
+	switch {
+	case err != nil:
+		r.left = true
 		r.hold[c.By.ID] = r.hold[c.By.ID] || c.pauses()
-		return
-	}
-	if !c.ends() {
+	case !c.ends():
 		r.rest++
 	}
-	r.said = append(r.said, clip("@"+c.By.Login+": "+reply))
+	if err != nil && err != errNotYet {
+		r.errs = append(r.errs, err)
+	}
+	if reply != "" {
+		r.said = append(r.said, clip("@"+c.By.Login+": "+reply))
+	}
 }
 
 // handle handles commands in their turn, so many of each person.
@@ -215,7 +222,7 @@ func clip(s string) string {
 // by a person, never repeated by itself. But for one that narrows, which may be
 // repeated: that is done when it was done, or refused.
 func (a *Activities) once(ctx context.Context, ref Ref, c spoken) (string, error) {
-	id := fmt.Sprintf("%d-%d-%d", ref.Repo, c.Comment, c.nth)
+	id := c.id(ref)
 	if done, err := a.Ledger.Done(ctx, "command", id); err != nil || done {
 		return "", err
 	}
@@ -226,13 +233,19 @@ func (a *Activities) once(ctx context.Context, ref Ref, c spoken) (string, error
 		reply, err := a.obeySaid(ctx, ref, c)
 		return a.replyTo(ctx, ref, c, answered{reply, err}), nil
 	}
+	if !a.waiting.due(id, a.now()) {
+		return "", errNotYet
+	}
 	reply, err := a.obeySaid(Urgent(ctx), ref, c)
 	if err != nil && !isFinal(err) {
-		return "", fmt.Errorf("%s by %s: %w", c.Verb, c.By.Login, err)
+		a.waiting.failed(id, a.now())
+		return a.sayWaits(ctx, ref, c, fmt.Errorf("%s by %s: %w", c.Verb, c.By.Login, err))
 	}
 	if _, err := a.Ledger.Once(ctx, "command", id); err != nil {
 		return "", err
 	}
+	a.waiting.over(id)
+	a.Signals.answered(id)
 	return a.replyTo(ctx, ref, c, answered{reply, err}), nil
 }
 

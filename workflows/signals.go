@@ -23,6 +23,7 @@ type Signals struct {
 	mu   sync.Mutex
 	told map[string]struct{}           // what need not be told again
 	ends map[access.GrantKey]time.Time // when each unclosed grant's access had to end
+	wait map[string]wanted             // the commands that narrow and can't be carried out yet
 	now  func() time.Time
 }
 
@@ -41,12 +42,15 @@ const maxTold = 4096
 
 // NewSignals registers the numbers. A nil tracer traces nothing.
 func NewSignals(reg prometheus.Registerer, t *tracing.Tracer) (*Signals, error) {
-	s := &Signals{tracing: t, told: map[string]struct{}{}, ends: map[access.GrantKey]time.Time{}, now: time.Now, numbers: newNumbers()}
+	s := &Signals{tracing: t, told: map[string]struct{}{}, ends: map[access.GrantKey]time.Time{}, wait: map[string]wanted{}, now: time.Now, numbers: newNumbers()}
 	late := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tidegate_control_revocation_late_seconds", Help: "How long ago the longest overdue access had to be gone; 0 if none is overdue.",
 	}, s.late)
+	waits := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tidegate_control_command_wait_seconds", Help: "How long the oldest revoke, deny or hold waits that GitHub or the ledger keeps from being carried out; 0 if none does.",
+	}, s.longestWait)
 	for _, c := range []prometheus.Collector{
-		s.readings, s.plans, s.approvals, s.grants, s.refusals, s.loops, s.unclosed, s.lastLoop, s.mint, s.revoke, s.opening, s.closing, s.alerts, s.swept, s.meddled, s.olderLedger, late,
+		s.readings, s.plans, s.approvals, s.grants, s.refusals, s.loops, s.unclosed, s.lastLoop, s.mint, s.revoke, s.opening, s.closing, s.alerts, s.swept, s.meddled, s.olderLedger, late, waits,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
@@ -84,7 +88,7 @@ func newNumbers() numbers {
 		revoke:      prometheus.NewHistogramVec(times("revoke_seconds", "How long taking access away and proving it took."), []string{"result"}),
 		opening:     prometheus.NewHistogram(times("start_to_active_seconds", "From a grant's start, its merge unless it names one, until gateways may open it.")),
 		closing:     prometheus.NewHistogram(times("end_to_closed_seconds", "From the end of a grant that ran its time until it was proved to be gone.")),
-		alerts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late, or whether an open grant's file changed can't be read."}),
+		alerts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_alerts_total", Help: "Alerts: a revocation is late, a command that ends access can't be carried out, or whether an open grant's file changed can't be read."}),
 		meddled:     prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_meddled_total", Help: "Alerts: somebody else edited a comment of ours."}),
 		olderLedger: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidegate_control_ledger_older", Help: "1 while the ledger lacks what was seen of it and nothing opens, else 0."}),
 		swept:       prometheus.NewCounter(prometheus.CounterOpts{Name: "tidegate_control_swept_total", Help: "Grants that the sweep had to close, since their workflow had not."}),
@@ -305,6 +309,52 @@ func (s *Signals) late() (most float64) {
 	defer s.mu.Unlock()
 	for _, end := range s.ends {
 		most = max(most, s.now().Sub(end).Seconds())
+	}
+	return most
+}
+
+// wanted is a command that waits.
+type wanted struct {
+	since time.Time // it was written
+	seen  time.Time // it was tried last
+}
+
+// forgetWait is when a command that was not tried again counts as gone: another
+// control carried it out, or its comment was deleted.
+const forgetWait = 2 * time.Hour // poll is an hour at most
+
+// waits tells of a command that could not be carried out.
+func (s *Signals) waits(id string, since time.Time) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.wait) >= maxTold {
+		clear(s.wait)
+	}
+	s.wait[id] = wanted{since, s.now()}
+}
+
+// answered tells that it does not wait any more.
+func (s *Signals) answered(id string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.wait, id)
+}
+
+func (s *Signals) longestWait() (most float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, w := range s.wait {
+		if s.now().Sub(w.seen) > forgetWait {
+			delete(s.wait, id)
+			continue
+		}
+		most = max(most, s.now().Sub(w.since).Seconds())
 	}
 	return most
 }

@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -32,6 +35,9 @@ func (l *Ledger) Diagnose(ctx context.Context, control ed25519.PublicKey) []acce
 	}
 	l.diagnoseClock(ctx, f)
 	l.diagnoseGrants(ctx, f, control)
+	if !l.config.ForGateway {
+		l.diagnoseCommands(ctx, f)
+	}
 	return f.List
 }
 
@@ -83,3 +89,50 @@ func (l *Ledger) diagnoseGrants(ctx context.Context, f *access.Findings, control
 
 // lateClose is how long after its end a grant may take to be proved closed.
 const lateClose = 5 * time.Minute
+
+// diagnoseCommands looks for commands that end access and were not carried out,
+// on pull requests with grants that are not closed.
+func (l *Ledger) diagnoseCommands(ctx context.Context, f *access.Findings) {
+	waiting, err := l.waitingCommands(ctx)
+	if err != nil {
+		f.Fail("Try again.", "whether commands wait could not be read: %v", err)
+		return
+	}
+	for _, pull := range slices.Sorted(maps.Keys(waiting)) {
+		f.Warn("See what github says above, and command.waits in the audit log for the cause; `tidegate revoke` ends the grant without GitHub.",
+			"on pull request %s %d commands that end access wait to be carried out", pull, waiting[pull])
+	}
+}
+
+// waitingCommands counts them by pull request. Control stores one that waits as
+// "command.waits" with its own id and the pull request's, and one that was
+// answered as "command" with its own.
+func (l *Ledger) waitingCommands(ctx context.Context) (map[string]int, error) {
+	open, err := l.Unclosed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pulls := map[string]bool{}
+	for _, g := range open {
+		pulls[fmt.Sprintf("%d-%d", g.Pull.Repo, g.Pull.Number)] = true
+	}
+	waits, err := l.doneOf(ctx, "command.waits")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for _, w := range waits {
+		id, pull, _ := strings.Cut(w, " ")
+		if !pulls[pull] {
+			continue
+		}
+		answered, err := l.Done(ctx, "command", id)
+		if err != nil {
+			return nil, err
+		}
+		if !answered {
+			out[pull]++
+		}
+	}
+	return out, nil
+}

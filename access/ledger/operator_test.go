@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,6 +119,19 @@ func testDiagnose(t *testing.T, r *rig) {
 	_, err = r.Update(t.Context(), g)
 	check(t, err)
 	find("warn grant a is revoked and being closed")
+	waits := fmt.Sprintf("warn on pull request %d-%d 1 commands", g.Pull.Repo, g.Pull.Number)
+	for _, id := range []string{fmt.Sprintf("1-5-1 %d-%d", g.Pull.Repo, g.Pull.Number), "1-6-1 1-999"} { // of 999 nothing is open
+		_, err = r.Once(t.Context(), "command.waits", id)
+		check(t, err)
+	}
+	find(waits)
+	_, err = r.Once(t.Context(), "command", "1-5-1")
+	check(t, err)
+	for _, f := range r.Diagnose(t.Context(), r.pub) {
+		if strings.Contains(f.Say, "wait to be carried out") {
+			t.Errorf("got %q, want nothing of what was answered", f.Say)
+		}
+	}
 	_, err = r.db.ExecContext(t.Context(), "update grants set signature=$1", make([]byte, ed25519.SignatureSize))
 	check(t, err)
 	_, err = r.db.ExecContext(t.Context(), "update audit set hash='x' where seq=2")

@@ -145,6 +145,29 @@ func (l *Ledger) Done(ctx context.Context, kind, id string) (done bool, err erro
 	return done, err
 }
 
+// maxDone bounds a list of what was done.
+const maxDone = 10_000
+
+// doneOf lists what Once stored of a kind.
+func (l *Ledger) doneOf(ctx context.Context, kind string) (ids []string, err error) {
+	err = l.read(ctx, func(ctx context.Context, q queryer) error {
+		rows, err := q.QueryContext(ctx, "select id from done where kind=$1 limit $2", kind, maxDone)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	})
+	return ids, err
+}
+
 // Once stores that a thing was done; false if it had been before.
 func (l *Ledger) Once(ctx context.Context, kind, id string) (first bool, err error) {
 	if err := errors.Join(named("a kind", kind), named("an id", id)); err != nil {
