@@ -231,7 +231,11 @@ func (a *Activities) once(ctx context.Context, ref Ref, c spoken) (string, error
 			return "", err
 		}
 		reply, err := a.obeySaid(ctx, ref, c)
-		return a.replyTo(ctx, ref, c, answered{reply, err}), nil
+		said := a.replyTo(ctx, ref, c, answered{reply, err})
+		if access.CodeOf(err) == access.CodeUnavailable {
+			said += fmt.Sprintf(" `/tidegate %s` was not carried out: give it again when that is over.", c.Verb)
+		}
+		return said, nil
 	}
 	if !a.waiting.due(id, a.now()) {
 		return "", errNotYet

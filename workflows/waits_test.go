@@ -158,3 +158,16 @@ func TestHiddenTeamIsNotKnown(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatGitHubKeepsFromBeingDoneIsToBeGivenAgain: a command that opens is not
+// repeated by itself, and its author is not left to believe so.
+func TestWhatGitHubKeepsFromBeingDoneIsToBeGivenAgain(t *testing.T) {
+	w, a, _ := active(t)
+	a.Forge = thrifty{fakeForge{w}}
+	if all := says(t, w, a, alice, "extend", "30m", "more"); !strings.Contains(all, "a fifth of GitHub's calls are left") || !strings.Contains(all, "`/tidegate extend` was not carried out: give it again") {
+		t.Errorf("said was %q", all)
+	}
+	if all := says(t, w, a, alice, "extend", "30m"); strings.Contains(all, "give it again") {
+		t.Errorf("our own no is said as %q", all)
+	}
+}
