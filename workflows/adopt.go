@@ -4,31 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tidegate/tidegate/access"
 )
 
-// WatchedLedger is what a [Ledger] may do besides: notice that it was restored
-// from an older backup, or emptied. It then refuses to open anything by itself;
-// the workflows say so to people, and go on taking away.
-type WatchedLedger interface {
-	// Watch takes note of what was written and says why the ledger is older
-	// than that, or "".
-	Watch(ctx context.Context) (why string, err error)
-	// Rebase takes the ledger as it is for the truth from now on.
-	Rebase(ctx context.Context, by, why string) error
-	// Began is when that was done last; zero if never.
-	Began(ctx context.Context) (time.Time, error)
-}
-
 // older says why nothing may open under this ledger, or "".
 func (a *Activities) older(ctx context.Context) (string, error) {
-	l, ok := a.Ledger.(WatchedLedger)
-	if !ok {
-		return "", nil
-	}
-	why, err := l.Watch(ctx)
+	why, err := a.Ledger.Watch(ctx)
 	if err != nil {
 		return "", fmt.Errorf("compare the ledger with what was seen of it: %w", err)
 	}
@@ -38,11 +20,7 @@ func (a *Activities) older(ctx context.Context) (string, error) {
 // beforeLedger says why a merge is none of this ledger's, or "". What it lost
 // may have landed once and been ended.
 func (a *Activities) beforeLedger(ctx context.Context, pull Pull) (string, error) {
-	l, ok := a.Ledger.(WatchedLedger)
-	if !ok {
-		return "", nil
-	}
-	began, err := l.Began(ctx)
+	began, err := a.Ledger.Began(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -78,9 +56,8 @@ const (
 // some are in force, the policies on main come into force. It is idempotent,
 // so one that failed half way is started again.
 func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adoption, err error) {
-	l, ok := a.Ledger.(WatchedLedger)
-	if !ok || in.By == "" || in.Why == "" {
-		return out, access.Errorf(access.CodeInvalid, "To adopt a ledger wants one that is watched, who adopts it and why.")
+	if in.By == "" || in.Why == "" {
+		return out, access.Errorf(access.CodeInvalid, "To adopt a ledger wants who adopts it and why.")
 	}
 	older, err := a.older(ctx)
 	if err != nil {
@@ -104,7 +81,7 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 		if out.Refused, err = a.refuseOnMain(ctx, main); err != nil {
 			return out, err
 		}
-		if err := l.Rebase(ctx, in.By, fmt.Sprintf("%s; %d open grants revoked, %d on main refused", in.Why, len(out.Revoked), len(out.Refused))); err != nil {
+		if err := a.Ledger.Rebase(ctx, in.By, fmt.Sprintf("%s; %d open grants revoked, %d on main refused", in.Why, len(out.Revoked), len(out.Refused))); err != nil {
 			return out, fmt.Errorf("adopt ledger: %w", err)
 		}
 		out.Began = true

@@ -89,10 +89,6 @@ func (a *Activities) mayExtend(ctx context.Context, row access.Grant, in ExtendI
 // reviews that agreed to the grant as it is count; whatever more the policies
 // ask of the longer one must come as further reviews.
 func (a *Activities) approvedFor(ctx context.Context, row access.Grant, until time.Time) error {
-	planner, ok := a.Policies.(Replanner)
-	if !ok {
-		return access.Errorf(access.CodeInvalid, "This server can't judge an extension. Ask for a new grant.")
-	}
 	pull, err := a.Forge.Pull(ctx, refOf(row))
 	if err != nil {
 		return fmt.Errorf("read pull request %d: %w", row.Pull.Number, err)
@@ -106,7 +102,7 @@ func (a *Activities) approvedFor(ctx context.Context, row access.Grant, until ti
 	}
 	longer := row.Plan.Request
 	longer.Lasts, longer.From, longer.Until = access.Seconds(until.Sub(row.NotBefore)/time.Second), time.Time{}, time.Time{}
-	plan, diags := planner.Replan(s.adopted, s.directory, longer)
+	plan, diags := a.Policies.Replan(s.adopted, s.directory, longer)
 	if diags.HasErrors() {
 		return access.Errorf(access.CodeDenied, "The policies refuse the longer grant: %s", firstError(diags))
 	}

@@ -457,6 +457,8 @@ func (p fakePolicies) Rules(t access.Tree, _ access.Directory) ([]access.Rule, a
 	return nil, nil
 }
 
+func (p fakePolicies) Targets(access.Tree) ([]access.Target, error) { return nil, nil }
+
 // AdoptionRequirements asks for carol too where the policies in force say so.
 func (p fakePolicies) AdoptionRequirements(old access.Tree, owners []access.Party, _ access.Directory) ([]access.Requirement, access.Diagnostics) {
 	out := []access.Requirement{{Name: "policy_owners", Need: 1, From: owners}}
@@ -545,6 +547,16 @@ func (w *world) Grant(_ context.Context, key access.GrantKey) (access.Grant, err
 	}
 	return g, nil
 }
+
+// SignedGrant believes every row; signedWorld does not.
+func (w *world) SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error) {
+	return w.Grant(ctx, key)
+}
+
+// The world's ledger never lost anything; oldLedger did.
+func (w *world) Watch(context.Context) (string, error)        { return "", nil }
+func (w *world) Began(context.Context) (time.Time, error)     { return time.Time{}, nil }
+func (w *world) Rebase(context.Context, string, string) error { return nil }
 
 func (w *world) Create(_ context.Context, g access.Grant) (access.Grant, error) {
 	w.mu.Lock()

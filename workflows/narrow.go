@@ -175,22 +175,18 @@ func (n narrowing) narrowAccess(ctx context.Context, plan *access.Plan, today ac
 // replan plans the request as it runs today. One that is too long by now is
 // planned for as long as it may be.
 func (n narrowing) replan(g access.Grant) (access.Plan, error) {
-	planner, ok := n.Policies.(Replanner)
-	if !ok {
-		return access.Plan{}, access.Errorf(access.CodeDenied, "This server can't hold it against other policies than those that it was approved under.")
-	}
 	r := g.Plan.Request
 	r.From, r.Until = time.Time{}, time.Time{}
 	r.Lasts = access.Seconds(g.NotAfter.Sub(g.NotBefore) / time.Second)
-	plan, diags := planner.Replan(n.adopted, n.directory, r)
+	plan, diags := n.Policies.Replan(n.adopted, n.directory, r)
 	if !diags.HasErrors() {
 		return plan, nil
 	}
 	short := r
 	short.Lasts = 1
-	if asked, bad := planner.Replan(n.adopted, n.directory, short); !bad.HasErrors() && asked.Role.Longest < r.Lasts {
+	if asked, bad := n.Policies.Replan(n.adopted, n.directory, short); !bad.HasErrors() && asked.Role.Longest < r.Lasts {
 		r.Lasts = asked.Role.Longest
-		plan, diags = planner.Replan(n.adopted, n.directory, r)
+		plan, diags = n.Policies.Replan(n.adopted, n.directory, r)
 	}
 	if diags.HasErrors() {
 		return plan, access.Errorf(access.CodeDenied, "%s", firstError(diags))

@@ -47,10 +47,6 @@ func (a *Activities) judgePolicy(ctx context.Context, s *assessment) (access.Rea
 // adoptionNeeds is what a change of policies needs: the policy owners of the
 // server's config, and whoever the policies in force ask for.
 func (a *Activities) adoptionNeeds(ctx context.Context, adopted access.Tree) ([]access.Requirement, string, error) {
-	adopter, ok := a.Policies.(Adopter)
-	if !ok {
-		return nil, "This server can't judge a change of policies.", nil
-	}
 	owners, err := a.parties(ctx, a.Rules.PolicyOwners)
 	if err != nil {
 		return nil, "", err
@@ -63,7 +59,7 @@ func (a *Activities) adoptionNeeds(ctx context.Context, adopted access.Tree) ([]
 	if err != nil {
 		return nil, "", fmt.Errorf("look up people: %w", err)
 	}
-	needs, diags := adopter.AdoptionRequirements(adopted, owners, dir)
+	needs, diags := a.Policies.AdoptionRequirements(adopted, owners, dir)
 	if diags.HasErrors() {
 		return nil, "The policies in force don't say who must agree: " + firstError(diags), nil
 	}

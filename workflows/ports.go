@@ -170,25 +170,14 @@ type Policies interface {
 	Count(plan access.Plan, ballot access.Ballot) access.Reason
 	// Rules are the rules in force, for the gateways' snapshot.
 	Rules(adopted access.Tree, dir access.Directory) ([]access.Rule, access.Diagnostics)
-}
-
-// Replanner is what [Policies] may do besides: plan one request that is in no
-// tree, as it would be planned today. An extension is judged by it; without
-// it extensions are refused.
-type Replanner interface {
-	Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics)
-}
-
-// Adopter is what [Policies] must do besides for policies to change: say what
-// the policies in force ask of their successors, owners included. Without it
-// no change of policies is ever agreed to.
-type Adopter interface {
-	AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Directory) ([]access.Requirement, access.Diagnostics)
-}
-
-// TargetLister is what [Policies] may do besides: name the targets of a tree.
-type TargetLister interface {
+	// Targets are those that a tree names.
 	Targets(adopted access.Tree) ([]access.Target, error)
+	// Replan plans one request that is in no tree, as it would be planned
+	// today: an extension, or an active grant under other policies.
+	Replan(adopted access.Tree, dir access.Directory, r access.Request) (access.Plan, access.Diagnostics)
+	// AdoptionRequirements say what the policies in force ask of their
+	// successors, owners included.
+	AdoptionRequirements(old access.Tree, owners []access.Party, dir access.Directory) ([]access.Requirement, access.Diagnostics)
 }
 
 // Evaluate is the input of an evaluation.
@@ -248,16 +237,13 @@ type Mender interface {
 	Broken(ctx context.Context, g access.Grant) (string, error)
 }
 
-// SignedLedger is what a [Ledger] may do besides: read a grant and refuse it
-// (CodeDenied) if control did not sign it.
-type SignedLedger interface {
-	SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error)
-}
-
 // Ledger is the durable truth. Each write of a grant is a compare-and-set on
 // its sequence: CodeConflict means read again.
 type Ledger interface {
 	Grant(ctx context.Context, key access.GrantKey) (access.Grant, error) // CodeNotFound
+	// SignedGrant reads a grant and refuses it (CodeDenied) if control did not
+	// sign it.
+	SignedGrant(ctx context.Context, key access.GrantKey) (access.Grant, error)
 	// Create stores a grant once: the id is consumed for ever (CodeConflict).
 	Create(ctx context.Context, g access.Grant) (access.Grant, error)
 	// Update stores g if the row's sequence is still g.Sequence, and answers
@@ -298,4 +284,14 @@ type Ledger interface {
 	// Audit appends to the chained audit log.
 	Audit(ctx context.Context, actor, action, subject, detail string) error
 	Sessions(ctx context.Context, grant access.GrantKey) ([]access.SessionInfo, error)
+
+	// Watch takes note of what was written, and says why the ledger is older
+	// than that (it was restored from a backup, or emptied), or "". Such a one
+	// refuses to open anything by itself; the workflows say so to people, and
+	// go on taking away.
+	Watch(ctx context.Context) (why string, err error)
+	// Rebase takes the ledger as it is for the truth from now on.
+	Rebase(ctx context.Context, by, why string) error
+	// Began is when that was done last; zero if never.
+	Began(ctx context.Context) (time.Time, error)
 }

@@ -71,14 +71,10 @@ func (a *Activities) change(ctx context.Context, key access.GrantKey, edit func(
 	return access.Grant{}, access.Errorf(access.CodeConflict, "The grant %s is being changed by others; try again.", key.ID)
 }
 
-// signed reads the row again where the ledger can vouch for it: what somebody
-// wrote into the database past control is never made at a target.
+// signed reads the row again, verified: what somebody wrote into the database
+// past control is never made at a target.
 func (a *Activities) signed(ctx context.Context, g access.Grant) (access.Grant, error) {
-	l, ok := a.Ledger.(SignedLedger)
-	if !ok {
-		return g, nil
-	}
-	row, err := l.SignedGrant(ctx, g.Key)
+	row, err := a.Ledger.SignedGrant(ctx, g.Key)
 	if err != nil {
 		return g, fmt.Errorf("verify grant %s: %w", g.Key, err)
 	}

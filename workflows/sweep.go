@@ -176,8 +176,7 @@ func (a *sweeper) whereOrphans(ctx context.Context, rows []access.Grant) (where 
 		where = append(where, g.Plan.Target)
 	}
 	older, err := a.older(ctx)
-	lister, ok := a.Policies.(TargetLister)
-	if err != nil || !ok || a.looked && older == "" {
+	if err != nil || a.looked && older == "" {
 		return where, err
 	}
 	adopted, err := a.Ledger.Adopted(ctx)
@@ -187,7 +186,7 @@ func (a *sweeper) whereOrphans(ctx context.Context, rows []access.Grant) (where 
 	if err != nil {
 		return where, fmt.Errorf("read adopted policies: %w", err)
 	}
-	all, err := lister.Targets(adopted)
+	all, err := a.Policies.Targets(adopted)
 	a.looked = err == nil && older == ""
 	return append(where, all...), err
 }

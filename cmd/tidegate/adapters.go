@@ -16,18 +16,17 @@ import (
 	"github.com/tidegate/tidegate/gateway"
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
+	sshmint "github.com/tidegate/tidegate/gateway/ssh/mint"
 	"github.com/tidegate/tidegate/policies"
 	"github.com/tidegate/tidegate/workflows"
 )
 
-// What workflows find in the adapters only if it is there.
+// What workflows find in a minter only if it is there.
 var (
-	_ workflows.Replanner     = policy{}
-	_ workflows.Adopter       = policy{}
-	_ workflows.TargetLister  = policy{}
 	_ workflows.OrphanSweeper = postgresMinter{}
-	_ workflows.SignedLedger  = controlLedger{}
-	_ workflows.WatchedLedger = controlLedger{}
+	_ workflows.Narrower      = postgresMinter{}
+	_ workflows.Mender        = postgresMinter{}
+	_ workflows.Narrower      = (*sshmint.Minter)(nil)
 )
 
 // The parts don't know one another; here each is given the words of those it
