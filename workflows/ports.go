@@ -151,11 +151,9 @@ type GrantReport struct {
 
 // SessionLine is one session in a report.
 type SessionLine struct {
-	ID                   string      `json:"id"`
-	Person               access.User `json:"person"`
-	Started, Ended       time.Time
-	Refused, Held, Total int
-	Head                 string `json:"head,omitempty"` // the recording's anchored head
+	ID             string      `json:"id"`
+	Person         access.User `json:"person"`
+	Started, Ended time.Time
 }
 
 // Policies evaluates, purely.

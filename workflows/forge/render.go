@@ -388,12 +388,7 @@ func renderSessions(list []workflows.SessionLine) string {
 		if !s.Ended.IsZero() {
 			ended = "until " + when(s.Ended)
 		}
-		fmt.Fprintf(&b, "- %s %s from %s, %s: %s, %d refused, %d held", code(clip(s.ID, 100)), code(clip(s.Person.Login, 100)),
-			when(s.Started), ended, plural(s.Total, "operation"), s.Refused, s.Held)
-		if s.Head != "" {
-			fmt.Fprintf(&b, "; recording %s", code(clip(s.Head, 64)))
-		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, "- %s %s from %s, %s\n", code(clip(s.ID, 100)), code(clip(s.Person.Login, 100)), when(s.Started), ended)
 	}
 	if n := len(list) - maxItems; n > 0 {
 		fmt.Fprintf(&b, "- **%d earlier ones** are not shown here.\n", n)

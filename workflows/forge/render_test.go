@@ -36,8 +36,8 @@ func reports() map[string]workflows.Report {
 	g.Plan.Expansion.Summary = []string{"12 tables", "2 columns masked"}
 	g.Plan.Masks = append(g.Plan.Masks, access.Mask{Name: "k", Columns: []string{"a.b"}, With: access.MaskWith{Kind: access.MaskConstant, Text: "***"}}, access.Mask{Name: "n", Columns: []string{"a.c"}})
 	g.Sessions = []workflows.SessionLine{
-		{ID: "s-1", Person: access.User{ID: 11, Login: "alice"}, Started: g.Until.Add(-2 * time.Hour), Ended: g.Until.Add(-time.Hour), Total: 25, Refused: 1, Held: 1, Head: strings.Repeat("ef", 32)},
-		{ID: "s-2", Person: access.User{ID: 11, Login: "alice"}, Started: g.Until.Add(-time.Hour), Total: 1}}
+		{ID: "s-1", Person: access.User{ID: 11, Login: "alice"}, Started: g.Until.Add(-2 * time.Hour), Ended: g.Until.Add(-time.Hour)},
+		{ID: "s-2", Person: access.User{ID: 11, Login: "alice"}, Started: g.Until.Add(-time.Hour)}}
 	active.Replies = []string{"bob asked to extend inc-1 by 30m: refused, the role's longest is 8h."}
 	hostile := waiting(goldenHead)
 	h := &hostile.Grants[0]
