@@ -29,27 +29,27 @@ type verb struct {
 // verbs in the order of the help text.
 func verbs() []verb {
 	return []verb{
-		{"dev", "[--json] | pr …", "everything on loopback, to try and to develop", runDev},
+		{"dev", "[--json] | pr …", "runs everything on loopback, to try it out or to develop", runDev},
 		{"demo", "", "plays the story from pull request to proven end, and checks each step", runDemo},
-		{"serve", "--config FILE [--check]", "control, gateway or both for real use, as the configuration says", runServe},
+		{"serve", "--config FILE [--check]", "runs control, gateway or both, as the configuration says", runServe},
 		{"check", "[--json] [DIR]", "loads an access repository and runs its check blocks", runCheck},
-		{"plan", "[--base REF] [--dir REPO] [--json]", "says what the working tree of an access repository would give", runPlan},
-		{"connect", "TARGET [--gateway …] [-- CMD…]", "runs psql, or a command, with a connection made ready", runConnect},
+		{"plan", "[--base REF] [--dir REPO] [--json]", "plans the working tree of an access repository, as a pull request would", runPlan},
+		{"connect", "TARGET [--gateway …] [-- CMD…]", "runs psql, ssh or a command with a connection through the gateway", runConnect},
 		{"login", "[--device] …", "logs in and gets a short SSH certificate", runLogin},
-		{"ssh-config", "TARGET…", "prints what leads ssh, scp, rsync and git to targets", runSSHConfig},
+		{"ssh-config", "TARGET…", "prints the ssh_config by which ssh, scp, rsync and git reach targets", runSSHConfig},
 		{"ls", "[--json]", "lists grants", runLs},
 		{"sessions", "[--person LOGIN] [--grant ID] …", "lists recorded sessions", runSessions},
 		{"replay", "[--speed N] [--from TIME] … ID|FILE", "shows a session, or plays it", runReplay},
 		{"verify", "[--keys FILE] [--json] ID|FILE", "proves that a recording is whole, or says where it is not", runVerify},
 		{"revoke", "ID [--why TEXT]", "ends a grant at once", runRevoke},
-		{"adopt", "[--why TEXT]", "takes a new or restored ledger for the truth", runAdopt},
-		{"yield", "TARGET [--at-most 15m] -- CMD…", "takes views out of a migration's way while it runs", runYield},
+		{"adopt", "[--why TEXT]", "accepts a new or restored ledger as the truth", runAdopt},
+		{"yield", "TARGET [--at-most 15m] -- CMD…", "removes a target's views while a migration runs, then makes them again", runYield},
 		{"gateway", "close --grant ID | …", "ends open sessions, with everything else down", runGateway},
 		{"keys", "[list | print [NAME] | rotate NAME] [--json]", "lists, prints and rotates the installation's keys", runKeys},
-		{"doctor", "[--config FILE | --dir DIR] [--json]", "asks every part how it is, and says what to do", runDoctor},
+		{"doctor", "[--config FILE | --dir DIR] [--json]", "checks every part, and says what to do", runDoctor},
 		{"setup", "postgres|ledger|gateway …", "prints the SQL for a target or a ledger; enrols a gateway", runSetup},
 		{"version", "[--json]", "prints the version", runVersion},
-		{"bench", "[--grants N] [--due M]", "", runBench}, // for `make bench`; without a word about it, help is silent
+		{"bench", "[--grants N] [--due M]", "", runBench}, // for `make bench`: no about, so help leaves it out
 	}
 }
 

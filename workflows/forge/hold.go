@@ -72,7 +72,7 @@ func renderHeld(h access.Held) (body string, whole bool) {
 	fmt.Fprintf(&b, "- **Where:** %s\n- **Digest:** %s\n", code(h.Target.String()), code(h.Digest))
 	writeBlock(&b, "This will run", []string{op.Text})
 	writeBlock(&b, "With these parameters, in order", op.Params)
-	writeBlock(&b, "What the answer rests on besides", op.Context)
+	writeBlock(&b, "In this context", op.Context)
 	if shown := strings.Join(append(append([]string{op.Text}, op.Params...), op.Context...), ""); shown != visible(shown) {
 		b.WriteString("\nCharacters that can't be seen, and brackets like ⟨ ⟩, are shown as ⟨U+XXXX⟩.\n")
 	}

@@ -83,9 +83,9 @@ func headline(r workflows.Report) string {
 	case r.Refusal != "":
 		return "this request can't be used"
 	case errs > 0:
-		return plural(errs, "error") + " to repair"
+		return plural(errs, "error") + " to fix"
 	case len(r.Grants) == 0:
-		return "nothing to give here"
+		return "no access is asked for"
 	case len(r.Grants) == 1:
 		return stateWords(r.Grants[0])
 	case waiting > 0:
@@ -130,7 +130,7 @@ func renderDiagnostics(ds access.Diagnostics) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("### Complaints about the files\n\n")
+	b.WriteString("### Problems in the files\n\n")
 	for i, d := range ds {
 		if i >= maxItems {
 			fmt.Fprintf(&b, "- %d more; the check `%s` has them.\n", len(ds)-i, planCheck)
