@@ -179,7 +179,7 @@ func runVerify(ctx context.Context, args []string, io stdio) error {
 		if report.Fault.Foreign() {
 			return explained(name, report.Fault)
 		}
-		return fmt.Errorf("the recording is not whole: %w", report.Fault)
+		return fmt.Errorf("the recording is not whole: %w%s", report.Fault, report.perhaps())
 	}
 	return err
 }
@@ -247,6 +247,14 @@ func (r verified) tell(w io.Writer) {
 		against = "no ledger has its heads, so a cut tail would not show"
 	}
 	fmt.Fprintf(w, "session %s is whole: %d segments, %d events, %s; %s\n", record.Visible(r.Session), r.Segments, r.Events, state, against)
+}
+
+// perhaps says what else a fault may mean.
+func (r verified) perhaps() string {
+	if r.Fault.Cut() && !r.Sealed {
+		return "; if its session goes on it is being written there, and a moment later it is whole: verify it again"
+	}
+	return ""
 }
 
 // addPublicKey puts a recorder's public half where verify finds it, beside

@@ -86,7 +86,7 @@ func readCertificate(text string) (c Certificate, body, signature []byte, err er
 	case len(signature) != ed25519.SignatureSize:
 		return c, nil, nil, fmt.Errorf("a signature of %d bytes, want %d", len(signature), ed25519.SignatureSize)
 	}
-	if err := strict(body, &c); err != nil {
+	if err := strict(body, certificateShape, &c); err != nil {
 		return c, nil, nil, err
 	}
 	if len(c.Key) != ed25519.PublicKeySize {

@@ -37,7 +37,7 @@ func SessionOf(r io.Reader) (string, error) {
 		return "", nil
 	}
 	var h header
-	if err != nil || tag != 'H' || strict(body, &h) != nil {
+	if err != nil || tag != 'H' || strict(body, headerShape, &h) != nil {
 		return "", err
 	}
 	return h.Session, nil

@@ -119,7 +119,7 @@ func (s *segment) begun() *Fault {
 	if tag != 'H' {
 		return s.faultAt(0, "want the header of a segment here")
 	}
-	if err := strict(body, &s.head); err != nil {
+	if err := strict(body, headerShape, &s.head); err != nil {
 		return s.faultAt(0, "the header is not understood: "+err.Error())
 	}
 	switch h := s.head; {
@@ -183,7 +183,7 @@ func (s *segment) parseLines() *Fault {
 
 func (s *segment) close(body []byte) error {
 	var c closing
-	if err := strict(body, &c); err != nil {
+	if err := strict(body, closingShape, &c); err != nil {
 		return fmt.Errorf("the closing line is not understood: %w", err)
 	}
 	if c.Segment != s.number || c.Events != s.events {
@@ -215,15 +215,19 @@ func (s *segment) verify(body []byte, at int) error {
 	return nil
 }
 
-// strict decodes exactly one JSON value of exactly the known fields.
-func strict(body []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+// strict decodes one JSON object of the fields that its shape has, each once and
+// under its own name. encoding/json alone would take a field twice and in any
+// case, null for an object, and leave out what is missing.
+func strict(body []byte, of *shape, into any) error {
+	c := checker{rest: body}
+	if len(body) == 0 || body[0] != '{' {
+		return errors.New("want an object")
+	}
+	if err := c.value(of, 0); err != nil {
 		return err
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the value")
+	if len(c.rest) > 0 {
+		return errors.New("something follows the object")
 	}
-	return nil
+	return json.Unmarshal(body, into)
 }

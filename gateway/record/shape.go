@@ -49,16 +49,24 @@ const (
 	flag
 )
 
-// eventShape is that of an E line.
-var eventShape = func() *shape {
-	s := shapeOf(reflect.TypeFor[access.Event]())
+// What stands in the lines, and in a header's certificate.
+var (
+	eventShape       = objectOf[access.Event]("type", "time")
+	headerShape      = objectOf[header]("v", "session", "segment", "prev", "key", "opened")
+	closingShape     = objectOf[closing]("segment", "events", "closed", "last")
+	certificateShape = objectOf[Certificate]("installation", "gateway", "key", "from", "until")
+)
+
+// objectOf is the shape of a struct, some of whose fields must be there.
+func objectOf[T any](needed ...string) *shape {
+	s := shapeOf(reflect.TypeFor[T]())
 	for i, f := range s.fields {
-		if f.name == "type" || f.name == "time" {
+		if slices.Contains(needed, f.name) {
 			s.needed |= 1 << i
 		}
 	}
 	return s
-}()
+}
 
 // eventTypes are all that there are.
 var eventTypes = []access.EventType{
