@@ -313,7 +313,7 @@ func (h *devHouse) startGateway(ctx context.Context) error {
 	if err := keys.prepare(); err != nil {
 		return err
 	}
-	store, err := record.Open(record.Config{Dir: filepath.Join(h.opts.Dir, recordingsDir), Signers: keys.signers, Log: h.log})
+	store, err := record.Open(record.Config{Dir: filepath.Join(h.opts.Dir, recordingsDir), Signers: keys.signers, Log: h.log, Anchor: h.anchors(ctx, h.ledger)})
 	if err != nil {
 		return err
 	}

@@ -220,7 +220,7 @@ func (h *serveHouse) openLedger(ctx context.Context) (err error) {
 	return nil
 }
 
-func (h *serveHouse) openStore(context.Context) (err error) {
+func (h *serveHouse) openStore(ctx context.Context) (err error) {
 	keys := &recorderKeys{dir: h.keysDir(), before: h.keys.recorder, now: time.Now, log: h.log.With("part", "recorder")}
 	if keys.certify, err = h.recorderCertifier(); err != nil {
 		return err
@@ -230,6 +230,7 @@ func (h *serveHouse) openStore(context.Context) (err error) {
 	}
 	h.store, err = record.Open(record.Config{
 		Dir: h.cfg.Recordings.Dir, MinFree: h.cfg.Recordings.MinFree, Signers: keys.signers, Log: h.log.With("part", "recorder"),
+		Anchor: h.anchors(ctx, h.ledger),
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/access/ledger"
 	"github.com/tidegate/tidegate/gateway"
 	"github.com/tidegate/tidegate/gateway/identify"
@@ -113,6 +114,21 @@ func (h *house) watchLedger(ctx context.Context, dir string, c ledger.Config) (*
 		h.log.ErrorContext(ctx, "nothing opens", "why", older)
 	}
 	return l, nil
+}
+
+// anchorTime bounds how long the ledger may take for one head.
+const anchorTime = 5 * time.Second
+
+// anchors keeps the heads of recordings that a start sealed. As with those of
+// sessions, one that could not be kept is logged, and keeps nobody waiting.
+func (h *house) anchors(ctx context.Context, l *ledger.Ledger) func(access.Head) {
+	return func(head access.Head) {
+		ctx, cancel := context.WithTimeout(ctx, anchorTime)
+		defer cancel()
+		if err := l.Anchor(ctx, head); err != nil {
+			h.log.ErrorContext(ctx, "recording's head not anchored", "session", head.Session, "segment", head.Segment, "error", err)
+		}
+	}
 }
 
 // openControl starts the control side with PostgreSQL's minter and those that

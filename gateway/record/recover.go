@@ -40,20 +40,25 @@ func (s *Store) recoverOne(path string) error {
 	if err != nil {
 		return err
 	}
-	w := &Writer{store: s, file: f, session: strings.TrimSuffix(filepath.Base(path), ext), anchor: func(access.Head) {}}
+	w := &Writer{store: s, file: f, session: strings.TrimSuffix(filepath.Base(path), ext), anchor: s.cfg.Anchor}
 	err = w.resume()
 	sealed := errors.Is(err, errSealed) // the machine died, or the disk was full, before it was moved
 	if to := s.sealedPath(w.session, w.started); (sealed || err == nil) && exists(to) {
 		err = fmt.Errorf("%s is there, and is not replaced: move one of the two away", to)
 	} else if sealed {
-		err = w.move()
+		if err = w.move(); err == nil {
+			s.cfg.Anchor(*w.head)
+		}
 	} else if err == nil {
 		err = f.Truncate(w.at)
 	}
 	if err != nil || sealed {
 		return errors.Join(err, f.Close())
 	}
-	_, err = w.Seal("the gateway ended without closing this session")
+	head, err := w.Seal("the gateway ended without closing this session")
+	if err == nil {
+		s.cfg.Anchor(head)
+	}
 	return err
 }
 
@@ -85,6 +90,7 @@ func (w *Writer) resume() error {
 		w.started = first.Session.Started
 	}
 	if v.report.Sealed {
+		w.head = &access.Head{Session: w.session, Segment: w.number - 1, Hash: w.prev, Sealed: true, Time: w.store.cfg.Now().UTC()}
 		return errSealed
 	}
 	if w.at = v.end; v.tail == nil {

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,6 +40,9 @@ func TestRecoveryReplacesNothing(t *testing.T) {
 	if !strings.Contains(after.log.String(), "is there") {
 		t.Errorf("nothing said of it: %s", &after.log)
 	}
+	if path, err := Find(dir, "s1"); err == nil || !strings.Contains(err.Error(), "There are 2 recordings") {
+		t.Errorf("got %s, %v; want that there are two", path, err)
+	}
 	if now, err := os.ReadFile(back); err != nil || !bytes.Equal(now, begun) {
 		t.Errorf("what was put back was changed: %v", err)
 	}
@@ -47,6 +51,49 @@ func TestRecoveryReplacesNothing(t *testing.T) {
 	}
 	if got := texts(t, dir, "s1"); len(got) != 2 || got[1] != "what mallory did" {
 		t.Errorf("the sealed recording has %q", got)
+	}
+}
+
+// TestWhatRecoverySealsIsAnchored: nobody else would tell the ledger of the end
+// of a session whose gateway died, and whoever cut it off would go unseen.
+func TestWhatRecoverySealsIsAnchored(t *testing.T) {
+	j := openJournaled(t, t.TempDir())
+	defer j.Close()
+	j.record("s1")
+	sealed := j.record("s2")
+	if _, err := sealed.Seal("done"); err != nil {
+		t.Fatal(err)
+	}
+	dir := j.crash(nil)
+	path, err := Find(dir, "s2")
+	if err == nil {
+		err = os.Rename(path, filepath.Join(dir, openDir, "s2"+ext)) // the machine died before it was moved
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := map[string]access.Head{}
+	after, err := Open(Config{Dir: dir, Key: replayKey, MinFree: 1, Anchor: func(h access.Head) { heads[h.Session] = h }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	for _, id := range []string{"s1", "s2"} {
+		path, err := Find(dir, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, anchored := NewKeys(replayKey.Public().(ed25519.PublicKey)), []access.Head{heads[id]}
+		if _, err := Verify(bytes.NewReader(file), keys, anchored); err != nil {
+			t.Errorf("%s: %v, under the head that was anchored: %+v", id, err, heads[id])
+		}
+		if _, err := Verify(bytes.NewReader(nil), keys, anchored); err == nil || !strings.Contains(err.Error(), "the tail was cut") {
+			t.Errorf("%s, cut: %v", id, err)
+		}
 	}
 }
 

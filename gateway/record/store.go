@@ -33,6 +33,10 @@ type Config struct {
 	SyncEvery    time.Duration // how far the disk may be behind the kernel; 50 ms
 	Log          *slog.Logger
 	Now          func() time.Time
+
+	// Anchor is told the heads of what Open seals, as Record's callers are told
+	// of theirs. nil: nobody is.
+	Anchor func(access.Head)
 }
 
 // Store is a folder of recordings, open for writing.
@@ -143,6 +147,9 @@ func (c *Config) defaults() {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Anchor == nil {
+		c.Anchor = func(access.Head) {}
 	}
 }
 
@@ -344,18 +351,20 @@ func Find(dir, id string) (string, error) {
 	if !sessionID.MatchString(id) {
 		return "", access.Errorf(access.CodeInvalid, "%q is not a session id: want up to 64 letters, digits, - and _.", id)
 	}
-	if path := filepath.Join(dir, openDir, id+ext); exists(path) {
-		return path, nil
-	}
+	open := filepath.Join(dir, openDir, id+ext)
+	isOpen := exists(open) // looked for first: the way that it moves
 	all, err := filepath.Glob(filepath.Join(dir, "[0-9]*", "*", "*", id+ext))
 	if err != nil {
 		return "", fmt.Errorf("find recording: %w", err)
+	}
+	if isOpen && (len(all) == 0 || exists(open)) {
+		all = append(all, open)
 	}
 	if len(all) == 0 {
 		return "", access.Errorf(access.CodeNotFound, "There is no recording of session %s in %s.", id, dir)
 	}
 	if len(all) > 1 {
-		return "", access.Errorf(access.CodeNotFound, "There are %d recordings of session %s in %s; want one.", len(all), id, dir)
+		return "", access.Errorf(access.CodeConflict, "There are %d recordings of session %s, want one: %s.", len(all), id, strings.Join(all, ", "))
 	}
 	return all[0], nil
 }
