@@ -155,6 +155,22 @@ func TestRecordersKeysComeAndGo(t *testing.T) {
 	}
 }
 
+// TestACertificateOfAnotherTime: under one that is not good yet, or no longer,
+// no session opens, for its recording would never verify.
+func TestACertificateOfAnotherTime(t *testing.T) {
+	for _, apart := range []time.Duration{5 * time.Minute, -recorderCertLasts} {
+		w := newRecorderWorld(t)
+		w.ca.now = func() time.Time { return w.now.Add(apart) }
+		if _, err := w.keys.signers(); access.CodeOf(err) != access.CodeUnavailable || !strings.Contains(access.Message(err), "clock and this one are apart") {
+			t.Errorf("%s apart: got %v", apart, err)
+		}
+		w.ca.now, w.now = w.keys.now, w.now.Add(2*certifyPause)
+		if _, err := w.keys.signers(); err != nil {
+			t.Errorf("after the clock was set: %v", err)
+		}
+	}
+}
+
 // TestACrashBetweenTwoRecorders: what the old key began, it ends.
 func TestACrashBetweenTwoRecorders(t *testing.T) {
 	w, dir := newRecorderWorld(t), t.TempDir()

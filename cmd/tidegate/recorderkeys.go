@@ -157,8 +157,12 @@ func (k *recorderKeys) renew(key ed25519.PublicKey, path string, wait time.Durat
 	if len(got.CA) != ed25519.PublicKeySize {
 		return "", fmt.Errorf("certify the recorder's key: got a CA's key of %d bytes, want %d", len(got.CA), ed25519.PublicKeySize)
 	}
-	if c, err := record.NewKeys(got.CA).Certified(got.Certificate); err != nil || !bytes.Equal(c.Key, key) {
+	c, err := record.NewKeys(got.CA).Certified(got.Certificate)
+	if err != nil || !bytes.Equal(c.Key, key) {
 		return "", errors.Join(access.Errorf(access.CodeUnavailable, "The control side answered with a certificate that is not for this recorder."), err)
+	}
+	if now := k.now(); !c.Covers(now) { // what is recorded under it would never verify
+		return "", access.Errorf(access.CodeUnavailable, "The control side's clock and this one are apart: it certified the recorder from %s until %s, and here it is %s.", stamp(c.From), stamp(c.Until), stamp(now))
 	}
 	if err := addPublicKey(k.dir, got.CA); err != nil {
 		return "", err
