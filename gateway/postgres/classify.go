@@ -64,7 +64,7 @@ func classify(text string, c *catalog) ([]statement, error) {
 	if err != nil {
 		return nil, access.Errorf(access.CodeInvalid, "The statement was not understood and not sent: %v.", err)
 	}
-	out := make([]statement, 0, len(tree.Stmts))
+	out, w := make([]statement, 0, len(tree.Stmts)), workFor(text)
 	for _, raw := range tree.Stmts {
 		end := len(text)
 		if raw.StmtLen > 0 {
@@ -72,7 +72,10 @@ func classify(text string, c *catalog) ([]statement, error) {
 		}
 		from := int(raw.StmtLocation)
 		from += len(text[from:end]) - len(strings.TrimLeftFunc(text[from:end], unicode.IsSpace))
-		s := describe(raw.Stmt, strings.TrimSpace(text[from:end]), c)
+		s := describe(raw.Stmt, strings.TrimSpace(text[from:end]), c, w)
+		if w.done() {
+			return nil, access.Errorf(access.CodeTooLarge, "The text has too many names that may be of too many tables to find out what each means; split it, or write each column with its table.")
+		}
 		s.from, s.to = from, from+len(s.op.Text)
 		s.secrets = secretsOf(text, &s)
 		if s.use, err = namesOf(text[:end], int(raw.StmtLocation), &s); err != nil {
@@ -89,8 +92,8 @@ func classify(text string, c *catalog) ([]statement, error) {
 	return out, nil
 }
 
-func describe(n *pg.Node, text string, c *catalog) statement {
-	f := &facts{names: resolve(n, c)}
+func describe(n *pg.Node, text string, c *catalog, w *work) statement {
+	f := &facts{names: resolve(n, c, w)}
 	f.kind = kindOf(n)
 	walk(n.ProtoReflect(), f.visit)
 	f.choose()
@@ -260,16 +263,19 @@ func (f *facts) set(n *pg.VariableSetStmt) {
 // trivial reports whether a condition restricts nothing: there is none, it
 // reads no column, it compares a thing with itself, or an OR has such an arm.
 func trivial(n *pg.Node) bool {
-	if n == nil || !readsColumn(n) {
+	if n == nil {
 		return true
 	}
-	if b := n.GetBoolExpr(); b != nil {
+	if b := n.GetBoolExpr(); b != nil { // looked into once, however deep
 		switch b.Boolop {
 		case pg.BoolExprType_OR_EXPR:
 			return slices.ContainsFunc(b.Args, trivial)
 		case pg.BoolExprType_AND_EXPR:
 			return !slices.ContainsFunc(b.Args, func(a *pg.Node) bool { return !trivial(a) })
 		}
+	}
+	if !readsColumn(n) {
+		return true
 	}
 	if e := n.GetAExpr(); e != nil && e.Lexpr != nil && e.Rexpr != nil {
 		l, r := e.Lexpr.GetColumnRef(), e.Rexpr.GetColumnRef()

@@ -63,6 +63,16 @@ func grammarCall(m proto.Message) string {
 	return ""
 }
 
+// keywordColumn is a keyword of the parser's own grammar as the name that it
+// is to a server before PostgreSQL 16: of a column, or of a whole row. Nil for
+// every other call.
+func keywordColumn(n *pg.FuncCall) *pg.ColumnRef {
+	if n.Funcformat != pg.CoercionForm_COERCE_SQL_SYNTAX || lastName(n.Funcname) != "system_user" {
+		return nil
+	}
+	return &pg.ColumnRef{Fields: n.Funcname[len(n.Funcname)-1:], Location: n.Location}
+}
+
 // mayBeCalled counts a name as a call if a function has it.
 func (f *facts) mayBeCalled(name string) {
 	harmless, own := builtins[name]
@@ -128,6 +138,9 @@ func (r *resolver) named(alias []*pg.Node, query *pg.SelectStmt) (names []string
 // columnsOf are the columns that items have for certain.
 func (r *resolver) columnsOf(items []item) (names []string) {
 	for _, i := range items {
+		if !r.work.spend(1 + len(i.columns)) {
+			return nil
+		}
 		if names = append(names, i.columns...); !i.renamed && !i.only && len(i.of) == 1 {
 			names = append(names, r.catalog.columns(i.of[0])...)
 		}
@@ -149,6 +162,7 @@ func (r *resolver) output(n *pg.SelectStmt, s *scope) (names []string) {
 		case len(fields) == 1 && fields[0].GetAStar() != nil:
 			names = append(names, r.columnsOf(s.items)...)
 		case len(fields) > 1 && fields[len(fields)-1].GetAStar() != nil:
+			r.work.spend(len(s.items))
 			of := fields[len(fields)-2].GetString_().GetSval()
 			names = append(names, r.columnsOf(slices.DeleteFunc(slices.Clone(s.items), func(i item) bool { return i.name != of }))...)
 		case len(fields) > 0:

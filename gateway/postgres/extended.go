@@ -73,8 +73,10 @@ func (b *bridge) bind(body []byte) error {
 	}
 	stmt, known := b.stmts.get(name)
 	params, resultsAt, ok := parseBind(values, func(i int, v []byte, format uint16) string {
-		if known && slices.Contains(stmt.secret, i+1) {
-			return b.session.Withhold(v)
+		if known {
+			if _, secret := slices.BinarySearch(stmt.secret, i+1); secret {
+				return b.session.Withhold(v)
+			}
 		}
 		return showParam(v, format)
 	})

@@ -19,7 +19,7 @@ func guardMasked(stmts []statement, plan backing.Backing) (loose []string) {
 		return nil
 	}
 	for i := range stmts {
-		g := guarded{plan: plan, temps: stmts[i].temps, loose: loose}
+		g := guarded{plan: plan, temps: stmts[i].temps, work: stmts[i].names.work, loose: loose}
 		walk(stmts[i].node.ProtoReflect(), g.visit)
 		if g.found != nil && stmts[i].op.Guard == nil {
 			stmts[i].op.Guard = g.found
@@ -33,10 +33,8 @@ func guardMasked(stmts []statement, plan backing.Backing) (loose []string) {
 // they compare its mask, and find other rows than one may mean. Empty for most.
 func maskedNotice(stmts []statement, c *catalog) string {
 	for _, s := range stmts {
-		for _, met := range s.names.compared {
-			if name := c.masked(met); name != "" {
-				return fmt.Sprintf("%q of %s is masked for you: comparing it, or sorting and grouping by it, uses the mask, which is alike for different values.", name, met.of)
-			}
+		if met := s.names.compared; met.name != "" {
+			return fmt.Sprintf("%q of %s is masked for you: comparing it, or sorting and grouping by it, uses the mask, which is alike for different values.", c.masked(met), met.of)
 		}
 	}
 	return ""
@@ -45,6 +43,7 @@ func maskedNotice(stmts []statement, c *catalog) string {
 type guarded struct {
 	plan  backing.Backing
 	temps map[string]bool // see statement
+	work  *work           // a statement within another is walked once more
 	loose []string
 	found *access.Decision
 }
@@ -145,8 +144,18 @@ func (g *guarded) written(target *pg.RangeVar, in proto.Message) {
 		names[0] = a
 	}
 	known := g.columns(g.plan.Masked[i])
+	if g.work.done() {
+		g.deny("masked-write", "The statement changes masked tables in too many places within one another; split it.")
+		return
+	}
 	walk(in.ProtoReflect(), func(m proto.Message) {
-		if c, ok := m.(*pg.ColumnRef); ok && readsMasked(c, names, g.plan.Masked[i], known) {
+		g.work.spend(1)
+		c, ok := m.(*pg.ColumnRef)
+		if f, is := m.(*pg.FuncCall); is {
+			c = keywordColumn(f)
+			ok = c != nil
+		}
+		if ok && readsMasked(c, names, g.plan.Masked[i], known) {
 			g.deny("masked-write", "A statement that changes a masked table can't read its masked columns, nor all of its columns at once; name the others.")
 		}
 	})

@@ -21,9 +21,11 @@ type resolver struct {
 	tables  map[relation]bool
 	columns []column // in the order in which they were met, with doubles
 
-	compared []column                    // those whose values are compared, joined, grouped or sorted by
+	compared column // the first masked one whose values are compared, joined, grouped or sorted by
+	work     *work
 	fields   map[*pg.ColumnRef]bool      // of names behind a dot: whether it is a column for certain, and no call (see dotted)
 	outputs  map[*pg.SelectStmt][]string // columns that come out of a query for certain
+	secret   int                         // how many columns were met that are named as passwords are
 	params   []int                       // parameters that meet a masked column: 1 is $1
 	literals []int                       // where literals begin that meet one
 }
@@ -55,9 +57,9 @@ type item struct {
 // anything is what a construct stands for that is not understood here.
 var anything = item{of: []relation{{"*", "*"}}, renamed: true}
 
-// resolve walks a statement.
-func resolve(n *pg.Node, c *catalog) *resolver {
-	r := &resolver{catalog: c, tables: map[relation]bool{}, fields: map[*pg.ColumnRef]bool{}, outputs: map[*pg.SelectStmt][]string{}}
+// resolve walks a statement. Where it ran out of work, it did not find all.
+func resolve(n *pg.Node, c *catalog, w *work) *resolver {
+	r := &resolver{catalog: c, work: w, tables: map[relation]bool{}, fields: map[*pg.ColumnRef]bool{}, outputs: map[*pg.SelectStmt][]string{}}
 	r.walk(n.ProtoReflect(), nil)
 	return r
 }
@@ -65,6 +67,9 @@ func resolve(n *pg.Node, c *catalog) *resolver {
 // walk visits every message, whatever its type: a node that a later parser
 // adds is not skipped.
 func (r *resolver) walk(m protoreflect.Message, s *scope) {
+	if r.work.done() {
+		return
+	}
 	switch n := m.Interface().(type) {
 	case *pg.SelectStmt:
 		r.query(n, s)
@@ -187,6 +192,7 @@ func (r *resolver) from(n *pg.Node, base *scope, before []item) []item {
 // of the join hides the names within.
 func (r *resolver) join(n *pg.JoinExpr, base *scope, before []item) []item {
 	left := r.from(n.Larg, base, before)
+	r.work.spend(len(before) + len(left))
 	right := r.from(n.Rarg, base, slices.Concat(before, left))
 	both := slices.Concat(left, right)
 	if n.Quals != nil {
@@ -201,10 +207,11 @@ func (r *resolver) join(n *pg.JoinExpr, base *scope, before []item) []item {
 	if n.IsNatural {
 		r.natural(left, right)
 	}
-	r.compared = append(r.compared, r.columns[mark:]...)
+	r.comparing(mark)
 	whole := func(a *pg.Alias) item {
 		j := item{name: a.Aliasname, renamed: len(a.Colnames) > 0, columns: r.named(a.Colnames, nil)}
 		for _, i := range both {
+			r.work.spend(1 + len(i.of))
 			j.of, j.renamed = append(j.of, i.of...), j.renamed || i.renamed
 		}
 		return j
@@ -232,7 +239,7 @@ func (r *resolver) natural(left, right []item) {
 			for _, rel := range i.of {
 				if known := r.catalog.columns(rel); len(known) > 0 && !i.renamed {
 					for _, c := range known {
-						if r.mayHold(side[1], c) {
+						if r.work.spend(len(side[1])) && r.mayHold(side[1], c) {
 							r.touch(rel, c)
 						}
 					}
@@ -259,7 +266,7 @@ func (r *resolver) source(n *pg.RangeVar, s *scope) item {
 	if a := n.GetAlias().GetAliasname(); a != "" {
 		i.name = a
 	}
-	if columns, is := s.cte(n.Relname); n.Schemaname == "" && is {
+	if columns, is := r.cte(n.Relname, s); n.Schemaname == "" && is {
 		if !i.renamed {
 			i.columns = columns
 		}
@@ -269,8 +276,8 @@ func (r *resolver) source(n *pg.RangeVar, s *scope) item {
 	return i
 }
 
-func (s *scope) cte(name string) (columns []string, is bool) {
-	for ; s != nil; s = s.outer {
+func (r *resolver) cte(name string, s *scope) (columns []string, is bool) {
+	for ; s != nil && r.work.spend(1); s = s.outer {
 		if columns, is = s.ctes[name]; is {
 			return columns, true
 		}
@@ -297,7 +304,9 @@ func (r *resolver) behind(rel relation) {
 	for _, of := range t.behind {
 		r.tables[of] = true
 	}
-	r.columns = append(r.columns, t.read...)
+	if r.work.spend(len(t.read)) {
+		r.columns = append(r.columns, t.read...)
+	}
 }
 
 func (r *resolver) touch(of relation, name string) {
@@ -311,7 +320,9 @@ func (r *resolver) touch(of relation, name string) {
 
 func (r *resolver) touchOwn(of relation, name string, known []string) {
 	if name != "*" || len(known) == 0 || len(known) > maxExpanded {
-		r.columns = append(r.columns, column{of, name})
+		known = []string{name}
+	}
+	if !r.work.spend(len(known)) {
 		return
 	}
 	for _, c := range known {
@@ -341,6 +352,9 @@ func (r *resolver) reference(n *pg.ColumnRef, s *scope) {
 		}
 	}
 	last := parts[len(parts)-1]
+	if namesPassword(last) {
+		r.secret++
+	}
 	switch {
 	case len(parts) > 2: // schema.table.column
 		i := item{of: r.catalog.find(parts[len(parts)-3], parts[len(parts)-2])}
@@ -362,7 +376,7 @@ func (r *resolver) reference(n *pg.ColumnRef, s *scope) {
 
 // qualified reports whether the name is that of a column for certain.
 func (r *resolver) qualified(of, name string, s *scope) (certain bool) {
-	for ; s != nil; s = s.outer {
+	for ; s != nil && r.work.spend(1+len(s.items)); s = s.outer {
 		found := false
 		for _, i := range s.items {
 			if i.name == of {
@@ -380,16 +394,17 @@ func (r *resolver) qualified(of, name string, s *scope) (certain bool) {
 
 // unqualified looks for the nearest tables that hold the column. Those whose
 // columns are not known may hold it as well; if nobody is known to, it may be
-// a column that is newer than the plan, of any table in sight.
+// a column that is newer than the plan, of any table in sight. It is the whole
+// row of what has that name only where no table holds such a column, further
+// out neither.
 func (r *resolver) unqualified(name string, s *scope) {
-	var sight []item
-	for ; s != nil; s = s.outer {
+	row, from := false, s
+	for ; s != nil && r.work.spend(1+len(s.items)); s = s.outer {
 		held := false
 		for _, i := range s.items {
-			sight = append(sight, i)
-			if i.name == name { // its whole row
+			if i.name == name {
 				r.touchItem(i, "*")
-				held = true
+				row = true
 			}
 			held = r.heldBy(i, name) || held
 		}
@@ -397,8 +412,10 @@ func (r *resolver) unqualified(name string, s *scope) {
 			return
 		}
 	}
-	for _, i := range sight {
-		r.touchItem(i, name)
+	for s = from; s != nil && !row; s = s.outer {
+		for _, i := range s.items {
+			r.touchItem(i, name)
+		}
 	}
 }
 
@@ -407,6 +424,7 @@ func (r *resolver) unqualified(name string, s *scope) {
 func (r *resolver) heldBy(i item, name string) (known bool) {
 	for _, rel := range i.of {
 		columns := r.catalog.columns(rel)
+		r.work.spend(1)
 		switch {
 		case i.renamed:
 			r.touch(rel, "*")

@@ -61,6 +61,9 @@ func TestNamesResolve(t *testing.T) {
 		{"select id from users for update of users", "public.users", "public.users.id"},
 		{"select public.users.ssn from public.users", "public.users", "public.users.ssn"},
 		{"select x.ssn from nothing", "public.nothing sales.nothing", "*.ssn"},
+		{"select (select ssn from (select 1) ssn) from users", "public.users", "public.users.ssn"}, // a column further out comes before a row
+		{"select (select c from cards c) from users", "public.cards public.users", "public.cards.id public.cards.number public.cards.owner"},
+		{`select system_user from users as "system_user"`, "public.users", "public.users.id public.users.name public.users.ssn"}, // a name before PostgreSQL 16
 		{"select u.to_json from users u", "public.users", "public.users.id public.users.name public.users.ssn public.users.to_json"},
 		{"select public.users.to_json from public.users", "public.users", "public.users.id public.users.name public.users.ssn public.users.to_json"},
 		{"select n.to_json, n.body from public.notes n", "public.notes", "public.notes.* public.notes.body public.notes.to_json"},
@@ -148,6 +151,9 @@ func TestNamesResolveAsPostgreSQLResolvesThem(t *testing.T) {
 		"select (select u.ssn from (cards u cross join orders) as j limit 1) as s from users u",
 		"select (select q.s from cards u, (select u.ssn as s) q limit 1) as s from users u",
 		"select (select 1 from cards u, (cards a join cards b on u.ssn = a.number) limit 1) as s from users u",
+		"select (select ssn from (select 1) ssn) as s from users",
+		"select (select ssn from cards ssn limit 1) as s from users",
+		`select system_user from users as "system_user"`,
 		"select xmin::text as x from users",
 		"table users",
 		"values ((select ssn from users limit 1))",

@@ -185,7 +185,7 @@ func (r *resolver) object(kind pg.ObjectType, n *pg.Node) {
 // expression visits what compares, and what may meet a masked column. It is
 // false for all other messages.
 func (r *resolver) expression(m protoreflect.Message, s *scope) bool {
-	mark := len(r.columns)
+	mark := met{len(r.columns), r.secret}
 	switch n := m.Interface().(type) {
 	case *pg.A_Expr:
 		r.children(m, s)
@@ -194,6 +194,9 @@ func (r *resolver) expression(m protoreflect.Message, s *scope) bool {
 		r.children(m, s)
 		r.meets(n, mark, n.Arg != nil, n.Arg != nil)
 	case *pg.FuncCall:
+		if c := keywordColumn(n); c != nil {
+			r.reference(c, s)
+		}
 		r.children(m, s)
 		if r.meets(n, mark, false, true); takesPassword(lastName(n.Funcname)) {
 			r.withhold(n)
@@ -221,16 +224,28 @@ func (r *resolver) compare(s *scope, lists ...[]*pg.Node) {
 	for _, l := range lists {
 		r.nodes(l, s)
 	}
-	r.compared = append(r.compared, r.columns[mark:]...)
+	r.comparing(mark)
 }
 
-// meets looks at the columns that were found within n.
-func (r *resolver) meets(n proto.Message, mark int, compares, withholds bool) {
-	found := r.columns[mark:]
-	if compares {
-		r.compared = append(r.compared, found...)
+// comparing notes that what was met since the mark is compared.
+func (r *resolver) comparing(mark int) {
+	if found := r.columns[mark:]; r.compared.name == "" && r.work.spend(len(found)) {
+		if i := slices.IndexFunc(found, func(c column) bool { return r.catalog.masked(c) != "" }); i >= 0 {
+			r.compared = found[i]
+		}
 	}
-	if withholds && slices.ContainsFunc(found, func(c column) bool { return r.catalog.masked(c) != "" }) {
+}
+
+// met is how much was met before: columns, and those named as passwords are.
+type met struct{ columns, secret int }
+
+// meets looks at the columns that were found within n.
+func (r *resolver) meets(n proto.Message, before met, compares, withholds bool) {
+	if compares {
+		r.comparing(before.columns)
+	}
+	found := r.columns[before.columns:]
+	if withholds && r.work.spend(len(found)) && (r.secret > before.secret || slices.ContainsFunc(found, func(c column) bool { return r.catalog.masked(c) != "" })) {
 		r.withhold(n)
 	}
 }
@@ -263,7 +278,11 @@ func (r *resolver) withholdRow(values []*pg.Node, of []relation, names []string)
 // withhold marks the literals and parameters within n: they are, or are held
 // against, values of a masked column.
 func (r *resolver) withhold(n proto.Message) {
+	if r.work.done() {
+		return
+	}
 	walk(n.ProtoReflect(), func(m proto.Message) {
+		r.work.spend(1)
 		switch n := m.(type) {
 		case *pg.ParamRef:
 			r.params = append(r.params, int(n.Number))

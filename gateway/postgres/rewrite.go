@@ -20,7 +20,7 @@ type edit struct {
 // rewriter lets the user's own SQL meet the masked views. It changes single
 // names in place, so that the target's errors point into the user's text.
 type rewriter struct {
-	text    string
+	text    string // up to the end of the statement that is looked at
 	masked  []backing.MaskedTable
 	targets map[*pg.RangeVar]bool // what INSERT, UPDATE, DELETE, MERGE, COPY FROM and LOCK mean: the table itself
 	written map[string]bool       // the same by schema.table
@@ -37,8 +37,9 @@ type rewriter struct {
 // is limited to some rows becomes the view in both. The search path does the
 // rest. The edits come in order and do not overlap.
 func rewrite(text string, stmts []statement, plan backing.Backing) (*rewriter, error) {
-	r := &rewriter{text: text, masked: plan.Masked}
+	r := &rewriter{masked: plan.Masked}
 	for _, s := range stmts {
+		r.text = text[:s.to] // what is scanned again is no more than the statement
 		r.targets, r.written, r.bare, r.temps = map[*pg.RangeVar]bool{}, map[string]bool{}, map[*pg.RangeVar]bool{}, s.temps
 		walk(s.node.ProtoReflect(), r.findTarget)
 		walk(s.node.ProtoReflect(), r.visit)

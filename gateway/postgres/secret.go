@@ -16,7 +16,7 @@ import (
 
 // secrets are where a statement has such values.
 type secrets struct {
-	params []int    // 1 is $1
+	params []int    // in order; 1 is $1
 	spans  [][2]int // of the statement's text, in order
 	args   [][2]int // every literal in an EXECUTE: which of them are secret, its statement says
 }
@@ -29,16 +29,16 @@ func secretsOf(text string, s *statement) secrets {
 	if len(s.names.literals) == 0 && !execute && !named {
 		return out
 	}
-	tokens := scan(text[s.from:s.to])
+	tokens, literals := scan(text[s.from:s.to]), uniq(s.names.literals)
 	value := len(tokens)
 	if namesPassword(s.node.GetVariableSetStmt().GetName()) {
 		value = assigned(tokens)
 	}
 	for i, t := range tokens {
-		at := int(t.Start) + s.from
+		_, held := slices.BinarySearch(literals, int(t.Start)+s.from)
 		span := literalAt(tokens, i)
 		switch {
-		case slices.Contains(s.names.literals, at), named && isPassword(text[s.from:s.to], tokens, i):
+		case held, named && isPassword(text[s.from:s.to], tokens, i):
 			out.spans = append(out.spans, span)
 		case i > value:
 			out.spans = append(out.spans, [2]int{int(t.Start), int(t.End)})
