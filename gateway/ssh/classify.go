@@ -151,6 +151,8 @@ func (s *stay) guardExec(kind string, words []string) *access.Decision {
 		return deny("no-"+kind, fmt.Sprintf("Your grant does not give %s here.", kind))
 	case kind != kindExec, plan.Exec:
 		return nil
+	case slices.Contains(plan.Transfers, "rsync") && len(words) > 1 && programOf(words[0]) == "rsync" && hidesArguments(words[1:]):
+		return deny("no-exec", "Your grant does not give rsync with -s (--secluded-args) here: what it would do is said where nobody judges it.")
 	case len(plan.Commands) == 0:
 		return deny("no-exec", "Your grant runs no commands here.")
 	case !matchesAny(plan.Commands, words):

@@ -230,6 +230,23 @@ func TestTransferPrograms(t *testing.T) {
 	}
 }
 
+// TestRsyncHidesNoArguments: with -s the far half of rsync reads arguments where
+// its files come from. Mallory, who has rsync alone, has a daemon among them,
+// whose configuration names a program.
+func TestRsyncHidesNoArguments(t *testing.T) {
+	f := newFolders(t)
+	h := newHouse(t, houseOptions{role: map[string]string{"transfers": "rsync"}})
+	config := f.put(t, "write/conf", "[m]\npath = "+f.write+"\nuse chroot = no\npre-xfer exec = /bin/touch "+f.root+"/ran\n")
+	hidden := strings.Join([]string{"rsync", "--daemon", "--config=" + config, ".", "", "@RSYNCD: 31.0 md5 md4\nm\n--server"}, "\x00")
+	r := h.run(input(h.client("alice", "ssh", "web-1@127.0.0.1", "rsync --server -s ."), hidden))
+	if _, err := os.Stat(f.root + "/ran"); err == nil || r.code != 1 || !strings.Contains(r.err, "--secluded-args") {
+		t.Errorf("got %+v; the program: %v", r, err)
+	}
+	if r := h.transfer("rsync", "-as", "web-1@127.0.0.1:"+f.read+"/hello", f.root+"/copy"); r.code == 0 || !strings.Contains(r.err, "--secluded-args") {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // transfer runs a program that starts ssh by itself.
 func (h *house) transfer(program string, args ...string) result {
 	h.t.Helper()

@@ -174,7 +174,7 @@ func transferOf(words []string) string {
 			return "scp"
 		}
 	case "rsync":
-		if args[0] == "--server" && !slices.Contains(args, "--daemon") { // a daemon's configuration names programs
+		if args[0] == "--server" && !slices.Contains(args, "--daemon") && !hidesArguments(args) { // a daemon's configuration names programs
 			return "rsync"
 		}
 	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
@@ -195,6 +195,20 @@ func programOf(word string) string {
 		return ""
 	}
 	return name
+}
+
+// hidesArguments reports whether rsync is to read more arguments where its files
+// come from (-s), which nobody judges: --daemon may be among them. What stands
+// behind e in a word is that option's own.
+func hidesArguments(words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		letters, isOption := strings.CutPrefix(w, "-")
+		if strings.HasPrefix(letters, "-") {
+			return strings.HasPrefix(w, "--secluded-args") || strings.HasPrefix(w, "--protect-args")
+		}
+		letters, _, _ = strings.Cut(letters, "e")
+		return isOption && strings.Contains(letters, "s")
+	})
 }
 
 // isFarSCP reports whether scp is to be the half at the host: it sends or takes

@@ -17,6 +17,7 @@ func TestTransfersStartNothingElse(t *testing.T) {
 		"scp -pt '/srv/a b'":                 "scp", // libssh2's
 		"/usr/bin/scp -f a":                  "scp",
 		"rsync --server --sender -e.LsfxC .": "rsync",
+		"rsync --server -vlogDtpre.iLsfxC .": "rsync",
 		"git-upload-pack '/srv/a.git'":       "git",
 		"git receive-pack /srv/a.git":        "git",
 		"git upload-archive a.git":           "git",
@@ -34,6 +35,10 @@ func TestTransfersStartNothingElse(t *testing.T) {
 		"rsync -e /tmp/evil host:a b --server":           "",
 		"rsync --server --daemon --config=/tmp/evil .":   "",
 		"/tmp/rsync --server .":                          "",
+		"rsync --server -s .":                            "",
+		"rsync --server -vlogDtprse.LsfxCIvu .":          "",
+		"rsync --server --secluded-args .":               "",
+		"rsync --server --protect-args .":                "",
 		"git-upload-pack --help":                         "",
 		"git upload-pack --help":                         "",
 		"git -c core.pager=/tmp/evil upload-pack /srv/a": "",
