@@ -47,17 +47,22 @@ func (b *bridge) serveDirect(in gossh.NewChannel) {
 // forward judges a connection, opens it from the host and carries it. After an
 // error the channel is not accepted yet.
 func (b *bridge) forward(in gossh.NewChannel, p directPayload) error {
-	host, err := b.allowed(p.Host, int(p.Port))
-	op := b.describe(kindForward, net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))))
+	host, ok := plainHost(p.Host)
+	if !ok {
+		return notAHost(p.Host)
+	}
+	at, err := b.allowed(host, int(p.Port))
+	op := b.describe(kindForward, net.JoinHostPort(host, strconv.Itoa(int(p.Port))))
 	op.Facts["address"], op.Opaque = op.Text, true
 	if err != nil {
 		op.Guard = deny("no-forward", access.Message(err))
+		at = host
 	}
-	open, err := b.session.Admit(b.ctx, op)
+	open, err := b.session.Admit(b.ctx, b.atAddress(op, host, at, p.Port))
 	if err != nil {
 		return err
 	}
-	p.Host = host
+	p.Host = at
 	target, answers, err := b.target.OpenChannel("direct-tcpip", gossh.Marshal(p))
 	if err != nil {
 		_ = open.Close(access.Outcome{Status: "error"})

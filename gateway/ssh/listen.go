@@ -37,8 +37,16 @@ func (b *bridge) listen(req *gossh.Request) {
 }
 
 func (b *bridge) openPort(p listenPayload, payload []byte) (answer []byte, err error) {
-	op := b.describe(kindListen, net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))))
+	host, ok := plainHost(p.Host)
+	if slices.Contains(anyNames, p.Host) {
+		host, ok = p.Host, true
+	}
+	if !ok {
+		return nil, notAHost(p.Host)
+	}
+	op := b.describe(kindListen, net.JoinHostPort(host, strconv.Itoa(int(p.Port))))
 	op.Facts["address"] = op.Text
+	op = b.atAddress(op, host, host, p.Port)
 	taken := b.room.ports.take(b.grant())
 	defer func() {
 		if taken && err != nil {
@@ -46,7 +54,7 @@ func (b *bridge) openPort(p listenPayload, payload []byte) (answer []byte, err e
 		}
 	}()
 	switch {
-	case !given(b.plan.Listen, p.Host, nil, int(p.Port)):
+	case !given(b.plan.Listen, host, nil, int(p.Port)):
 		op.Guard = deny("no-listen", "Your grant does not let the host listen there.")
 	case !taken:
 		op.Guard = deny("listens", fmt.Sprintf("The hosts listen on %d ports for this grant already, the most.", maxListens))
