@@ -68,6 +68,19 @@ func (s *stay) operation(req *gossh.Request) (access.Operation, error) {
 	return op, nil
 }
 
+// again is an operation as it would be asked for now: whether there is a shell,
+// or a terminal, depends on the rules.
+func (s *stay) again(op access.Operation) access.Operation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if op.Kind == kindShell {
+		op.Guard = s.shellOperation().Guard
+	} else if op.Kind != kindSession {
+		op.Guard = s.guardTerminal() // no other one was there, or it had not begun
+	}
+	return op
+}
+
 // guardTerminal lets a program have a terminal where the role says so, or
 // where a shell would open as well. A program was judged by its words, and on a
 // terminal many take orders from the keyboard, which nobody judges: a pager

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/access"
-	"github.com/tidegate/tidegate/gateway"
 )
 
 // errPacket ends a session whose packets are not understood.
@@ -40,6 +39,10 @@ var byPath = map[byte]judged{
 
 // request handles one packet of the client.
 func (c *courier) request(p packet) error {
+	if err := c.session.keeps(); err != nil {
+		_ = say(c.client, words(err)) // the client may be gone
+		return err
+	}
 	f := fields{rest: p.body}
 	id := f.uint32()
 	if f.bad {
@@ -103,7 +106,8 @@ func (c *courier) onPath(id uint32, name string, j judged, m message, rest []byt
 }
 
 // judge resolves a path and admits what is to be done there.
-func (c *courier) judge(name string, j judged) (at string, open gateway.Open, err error) {
+func (c *courier) judge(name string, j judged) (at string, open *standing, err error) {
+	generation := c.s.b.session.Generation()
 	at, err = c.resolve(name, j.follow)
 	if out := (outside{}); errors.As(err, &out) {
 		return "", nil, c.turnAway(out, j)
@@ -116,9 +120,11 @@ func (c *courier) judge(name string, j judged) (at string, open gateway.Open, er
 		op.Guard = notGiven(j, at)
 	}
 	asked := time.Now()
-	if open, err = c.s.admit(op); err != nil {
-		return at, open, err
+	admitted, err := c.s.admit(op)
+	if err != nil {
+		return at, nil, err
 	}
+	open = c.s.b.stands(admitted, generation, func() access.Operation { return op })
 	if err := c.stillAt(name, j.follow, at, asked); err != nil {
 		_ = open.Close(access.Outcome{Status: "refused"}) // a failed recorder ends the session by itself
 		return "", nil, err
@@ -323,6 +329,11 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 	if verb := open.lacks(p.kind); verb != "" {
 		return c.refuse(id, access.Errorf(access.CodeDenied, "%s was not opened to %s it.", open.name, verb))
 	}
+	if p.kind != fxClose {
+		if err := open.open.keeps(); err != nil {
+			return c.refuse(id, err)
+		}
+	}
 	q := question{id: id}
 	switch p.kind {
 	case fxClose:
@@ -355,19 +366,6 @@ func (c *courier) byHandle(id uint32, p packet, f fields) error {
 		}
 	}
 	return c.ask(q, newMessage(p.kind, 0).raw(p.body[4:]))
-}
-
-// setByHandle judges what is set of an open file: more than clients set of each
-// that they write is an operation of its own. For the rest there is none.
-func (c *courier) setByHandle(f *file, attrs []byte) (gateway.Open, error) {
-	if c.tooLong(attrs) {
-		return nil, c.errTooLarge()
-	}
-	shown, err := shownAttributes(attrs)
-	if err != nil || !isUnusual(attrs) {
-		return nil, err
-	}
-	return c.s.admit(c.operation(judged{verb: "setstat", writes: true, shown: shown}, f.name))
 }
 
 // lacks says what a file was not opened for that the request would do, or "".

@@ -236,6 +236,19 @@ func isUnusual(attrs []byte) bool {
 	return a.flag&attrOwner != 0 || a.mode&^(modeType|0o777) != 0
 }
 
+// setByHandle judges what is set of an open file: more than clients set of each
+// that they write is an operation of its own. For the rest there is none.
+func (c *courier) setByHandle(f *file, attrs []byte) (gateway.Open, error) {
+	if c.tooLong(attrs) {
+		return nil, c.errTooLarge()
+	}
+	shown, err := shownAttributes(attrs)
+	if err != nil || !isUnusual(attrs) {
+		return nil, err
+	}
+	return c.s.admit(c.operation(judged{verb: "setstat", writes: true, shown: shown}, f.name))
+}
+
 // change asks the host to change an open file.
 func (c *courier) change(m message) error {
 	p, err := c.call(m)
@@ -254,7 +267,7 @@ func (c *courier) change(m message) error {
 // setstat changes what stands at a path. A file or a folder is opened for it,
 // so that it is the one that was judged; what can't be opened is changed by its
 // path, and no link at its end is followed.
-func (c *courier) setstat(id uint32, at string, open gateway.Open, attrs []byte) error {
+func (c *courier) setstat(id uint32, at string, open *standing, attrs []byte) error {
 	f := fields{rest: attrs}
 	flags := f.attributes().flag // understood, or shownAttributes had refused
 	if flags&attrSize != 0 {

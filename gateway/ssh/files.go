@@ -30,6 +30,7 @@ const (
 // once more before the client gets it; see confirm.
 type courier struct {
 	s              *stay
+	session        *standing // the sftp session as an operation
 	client, target gossh.Channel
 	fromTarget     *bufio.Reader
 	home           string   // where relative paths begin
@@ -62,7 +63,7 @@ type question struct {
 
 // file is an open file or folder.
 type file struct {
-	open    gateway.Open
+	open    *standing
 	name    string
 	reads   bool // what its open was judged for
 	writes  bool
@@ -74,11 +75,7 @@ type file struct {
 }
 
 // runFiles carries one sftp session. An error means that nothing was begun.
-func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
-	open, err := s.admit(op)
-	if err != nil {
-		return err
-	}
+func (s *stay) runFiles(req *gossh.Request, open *standing) error {
 	target, answers, err := s.openTarget(req)
 	if err != nil {
 		_ = open.Close(access.Outcome{Status: "error"})
@@ -88,7 +85,7 @@ func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
 	_ = req.Reply(true, nil)
 	s.host <- hostAsks{answers, func(req *gossh.Request) { _ = req.Reply(false, nil) }} // an exit status comes from here
 	go func() { _, _ = io.Copy(io.Discard, target.Stderr()) }()                         // ends with the target's channel
-	outcome := newCourier(s, target).run()
+	outcome := newCourier(s, target, open).run()
 	_ = target.Close()
 	<-s.answered
 	code := uint32(0)
@@ -102,9 +99,9 @@ func (s *stay) runFiles(req *gossh.Request, op access.Operation) error {
 	return open.Close(outcome)
 }
 
-func newCourier(s *stay, target gossh.Channel) *courier {
+func newCourier(s *stay, target gossh.Channel, session *standing) *courier {
 	return &courier{
-		s: s, client: s.client, target: target, fromTarget: bufio.NewReaderSize(target, 64<<10),
+		s: s, session: session, client: s.client, target: target, fromTarget: bufio.NewReaderSize(target, 64<<10),
 		asked: map[uint32]*question{}, handles: map[string]*file{}, slots: make(chan struct{}, maxAsked), over: make(chan struct{}),
 	}
 }

@@ -51,6 +51,7 @@ func (b *bridge) forward(in gossh.NewChannel, p directPayload) error {
 	if !ok {
 		return notAHost(p.Host)
 	}
+	generation := b.session.Generation()
 	at, err := b.allowed(host, int(p.Port))
 	op := b.describe(kindForward, net.JoinHostPort(host, strconv.Itoa(int(p.Port))))
 	op.Facts["address"], op.Opaque = op.Text, true
@@ -69,7 +70,7 @@ func (b *bridge) forward(in gossh.NewChannel, p directPayload) error {
 		return unavailable("The host does not reach that address.", err)
 	}
 	go gossh.DiscardRequests(answers) // ends with the channel
-	b.pair(in, target, open)
+	b.pair(in, target, b.stands(open, generation, func() access.Operation { return b.atAddress(op, host, at, p.Port) }))
 	return nil
 }
 
@@ -198,6 +199,7 @@ func (b *bridge) describe(kind, text string) access.Operation {
 // serveFromTarget judges what the host opens towards the client: connections
 // that came to a port, and uses of an agent or a display that were lent.
 func (b *bridge) serveFromTarget(in gossh.NewChannel) {
+	generation := b.session.Generation()
 	op, ok := b.arrival(in)
 	if !ok {
 		_ = in.Reject(gossh.Prohibited, "nobody asked for this")
@@ -215,7 +217,7 @@ func (b *bridge) serveFromTarget(in gossh.NewChannel) {
 		return
 	}
 	go gossh.DiscardRequests(answers) // ends with the channel
-	b.pair(in, client, open)
+	b.pair(in, client, b.stands(open, generation, func() access.Operation { return op }))
 }
 
 // arrival is what a channel of the host is; ok is false for one that the

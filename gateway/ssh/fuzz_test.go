@@ -138,6 +138,7 @@ func (openAll) Resize(int, int) error                            { return nil }
 type sessionAll struct{ gateway.Session }
 
 func (sessionAll) Context() context.Context { return context.Background() }
+func (sessionAll) Generation() uint64       { return 1 }
 
 func (sessionAll) Judge(op access.Operation) access.Decision {
 	if op.Guard != nil {
@@ -173,7 +174,7 @@ func FuzzFiles(f *testing.F) {
 		defer cancel(nil)
 		b := &bridge{log: discard, ctx: ctx, session: sessionAll{}, plan: backing.Backing{Read: []string{"/srv/app"}, Write: []string{"/srv/app"}}}
 		s := &stay{b: b, client: &paper{Reader: bytes.NewReader(sent)}, ctx: ctx, leave: cancel}
-		c := newCourier(s, h)
+		c := newCourier(s, h, b.stands(openAll{}, 1, nil))
 		done := make(chan struct{})
 		go func() { defer close(done); c.run(); _ = h.Close() }()
 		select {

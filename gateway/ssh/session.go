@@ -159,16 +159,18 @@ func (s *stay) run(req *gossh.Request) error {
 	if err := s.b.ready(s.ctx); err != nil {
 		return err
 	}
+	generation := s.b.session.Generation()
 	op, err := s.operation(req)
 	if err != nil {
 		return err
 	}
-	if op.Kind == kindSession {
-		return s.runFiles(req, op)
-	}
-	open, err := s.admit(op)
+	admitted, err := s.admit(op)
 	if err != nil {
 		return err
+	}
+	open := s.b.stands(admitted, generation, func() access.Operation { return s.again(op) })
+	if op.Kind == kindSession {
+		return s.runFiles(req, open)
 	}
 	target, answers, err := s.openTarget(req)
 	if err != nil {
@@ -390,10 +392,15 @@ func (s *stay) awaitExit() {
 	}
 }
 
-// failed ends the channel when bytes can't be passed on.
+// failed ends the channel when bytes can't be passed on, and says why where
+// rules came that deny what runs.
 func (s *stay) failed(err error) {
-	if err != nil {
-		s.leave(err)
+	if err == nil {
+		return
+	}
+	s.leave(err)
+	if access.CodeOf(err) == access.CodeDenied {
+		s.cut(err)
 	}
 }
 
