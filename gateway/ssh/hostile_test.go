@@ -3,6 +3,7 @@ package ssh
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -138,5 +139,56 @@ func TestBoundsBeforeAuthentication(t *testing.T) {
 	}
 	if _, err := h.dial("web-1", gossh.Password(strings.Repeat("x", maxToken+1))); err == nil {
 		t.Error("a password that can't be a token let somebody in")
+	}
+}
+
+// TestHostSaysNothingInASignal: what a host says of how a program ended is a
+// name and no text, which nobody would have masked or recorded.
+func TestHostSaysNothingInASignal(t *testing.T) {
+	said := make(chan signalPayload, 1)
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true"}, host: func(t testing.TB, _ gossh.PublicKey) (address, hostKey string) {
+		key := newSigner(t)
+		cfg := &gossh.ServerConfig{PublicKeyCallback: func(gossh.ConnMetadata, gossh.PublicKey) (*gossh.Permissions, error) { return nil, nil }}
+		cfg.AddHostKey(key)
+		address = serveConn(t, cfg, func(_ gossh.Conn, in <-chan gossh.NewChannel, asks <-chan *gossh.Request) {
+			go gossh.DiscardRequests(asks)
+			for one := range in {
+				ch, requests, err := one.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					for req := range requests {
+						if _ = req.Reply(true, nil); req.Type == "exec" {
+							_, _ = ch.SendRequest("exit-signal", false, gossh.Marshal(<-said))
+							_ = ch.Close()
+						}
+					}
+				}()
+			}
+		})
+		return address, strings.TrimSpace(string(gossh.MarshalAuthorizedKey(key.PublicKey())))
+	}})
+	for _, c := range []struct{ sent, want signalPayload }{
+		{signalPayload{Signal: "TERM", Message: "alice@acme.test\x1b[2J"}, signalPayload{Signal: "TERM"}},
+		{signalPayload{Signal: "X@example.com", Core: true}, signalPayload{Signal: "X@example.com"}},
+		{signalPayload{Signal: "a text\x1b[2J", Message: "more"}, signalPayload{}},
+		{signalPayload{Signal: strings.Repeat("A", 10_000)}, signalPayload{}},
+	} {
+		s, err := h.mustDial().NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said <- c.sent
+		var got signalPayload
+		if exit := (*gossh.ExitError)(nil); errors.As(s.Run("anything"), &exit) {
+			got.Signal, got.Message = exit.Signal(), exit.Msg()
+		}
+		if got != c.want {
+			t.Errorf("of %.80s the client hears %+v", c.sent.Signal, got)
+		}
+	}
+	if strings.Contains(h.events(), "a text") {
+		t.Errorf("the recording has it:\n%s", h.events())
 	}
 }

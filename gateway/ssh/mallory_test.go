@@ -64,7 +64,7 @@ func TestNothingIsAddedLater(t *testing.T) {
 		}
 		for name, taken := range map[string]bool{
 			"env": s.prepareEnv(gossh.Marshal(envPayload{"LC_A", "x"})), "agent": s.prepareAgent(),
-			"x11": s.prepareX11([]byte{0}), "pty": s.preparePty(gossh.Marshal(ptyPayload{Term: "vt100"})),
+			"x11": s.prepareX11(someDisplay), "pty": s.preparePty(gossh.Marshal(ptyPayload{Term: "vt100"})),
 		} {
 			if taken == begun {
 				t.Errorf("%s: taken %v after the start %v", name, taken, begun)
@@ -72,6 +72,8 @@ func TestNothingIsAddedLater(t *testing.T) {
 		}
 	}
 }
+
+var someDisplay = gossh.Marshal(x11Payload{Protocol: "MIT-MAGIC-COOKIE-1", Cookie: "00ff"})
 
 // pushyHost is a host that takes the client's agent and display although
 // nobody lent them, and tells what came of it.
@@ -132,8 +134,8 @@ func TestNothingIsLentUnasked(t *testing.T) {
 			t.Fatal(err)
 		}
 		if lends {
-			for _, kind := range []string{"auth-agent-req@openssh.com", "x11-req"} {
-				if ok, err := s.SendRequest(kind, true, nil); err != nil || !ok {
+			for kind, payload := range map[string][]byte{"auth-agent-req@openssh.com": nil, "x11-req": someDisplay} {
+				if ok, err := s.SendRequest(kind, true, payload); err != nil || !ok {
 					t.Fatalf("%s: %v, %v", kind, ok, err)
 				}
 			}
@@ -141,6 +143,71 @@ func TestNothingIsLentUnasked(t *testing.T) {
 		out, err := s.Output("anything")
 		if want := fmt.Sprintf("auth-agent@openssh.com %v\nx11 %v\n", lends, lends); err != nil || string(out) != want {
 			t.Errorf("lent %v: got %q, %v", lends, out, err)
+		}
+	}
+}
+
+// TestNothingIsLentForWhatIsRefused: a host has the connection before anybody
+// decided on the command that asks for the agent.
+func TestNothingIsLentForWhatIsRefused(t *testing.T) {
+	h := newHouse(t, houseOptions{role: map[string]string{"exec": "true", "agent": "true", "x11": "true"}, host: pushyHost, gate: gatewaytest.Options{
+		Judge: func(op access.Operation) access.Decision {
+			if op.Text == "refused" {
+				return access.Decision{Verdict: access.Deny, Rule: "no", Say: "No."}
+			}
+			return access.Decision{Verdict: access.Allow}
+		},
+	}})
+	c := h.mustDial()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, payload := range map[string][]byte{"auth-agent-req@openssh.com": nil, "x11-req": someDisplay} {
+		if ok, err := s.SendRequest(kind, true, payload); err != nil || !ok {
+			t.Fatalf("%s: %v, %v", kind, ok, err)
+		}
+	}
+	if err := s.Run("refused"); err == nil {
+		t.Fatal("it ran")
+	}
+	if s, err = c.NewSession(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.Output("anything"); err != nil || string(out) != "auth-agent@openssh.com false\nx11 false\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// TestNothingIsSmuggled: what goes on to programs at the host that read it as
+// more than a name.
+func TestNothingIsSmuggled(t *testing.T) {
+	opened := make(chan struct{})
+	close(opened)
+	b := &bridge{opened: opened, plan: backing.Backing{Env: []string{"LC_*"}, X11: true}}
+	fresh := func() *stay { return &stay{b: b, ctx: t.Context()} }
+	for _, p := range []x11Payload{
+		{Protocol: "MIT-MAGIC-COOKIE-1\nsource /etc/passwd\n", Cookie: "00"}, {Protocol: "MIT-MAGIC-COOKIE-1", Cookie: "00\nextract /tmp/x :0"},
+		{Protocol: "a b", Cookie: "00"}, {Cookie: "00"}, {Protocol: "MIT-MAGIC-COOKIE-1"},
+	} {
+		if fresh().prepareX11(gossh.Marshal(p)) {
+			t.Errorf("the display %+v was taken", p)
+		}
+	}
+	if fresh().prepareX11(nil) || !fresh().prepareX11(someDisplay) {
+		t.Error("no display was taken for one, or one for none")
+	}
+	for name, good := range map[string]bool{
+		"": true, "xterm-256color": true, "screen.xterm-256color": true, "xterm+256color": true, "Apple_Terminal": true,
+		"() { :;}; id": false, "../../tmp/x": false, "/tmp/x": false, "-x": false, "x\ny": false, "a b": false, "\x1b[2J": false, strings.Repeat("x", 65): false,
+	} {
+		if fresh().preparePty(gossh.Marshal(ptyPayload{Term: name})) != good {
+			t.Errorf("the terminal %q: want it taken %v", name, good)
+		}
+	}
+	for value, good := range map[string]bool{"de_DE.UTF-8": true, "(": true, "": true, "() { :;}; id": false, " (){ :;}; id": false} {
+		if fresh().prepareEnv(gossh.Marshal(envPayload{"LC_A", value})) != good {
+			t.Errorf("the value %q: want it taken %v", value, good)
 		}
 	}
 }

@@ -29,11 +29,21 @@ const (
 // could look like more than a name to who approves, and to the host.
 var envName = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_]*\z`)
 
+// goodValue reports whether a variable may have a value. Old shells take what
+// begins as a function does for one, and run what stands behind it.
+func goodValue(v string) bool {
+	return utf8.ValidString(v) && strings.IndexByte(v, 0) < 0 && !strings.HasPrefix(strings.TrimLeft(v, " \t"), "()")
+}
+
+// termName is what a kind of terminal is called. It becomes a variable, too,
+// and programs look for a file of that name.
+var termName = regexp.MustCompile(`\A(?:[A-Za-z0-9_][A-Za-z0-9+._-]{0,63})?\z`)
+
 // prepareEnv keeps a variable that the role gives. Clients send some unasked,
 // and go on when they are refused.
 func (s *stay) prepareEnv(payload []byte) bool {
 	var e envPayload
-	if gossh.Unmarshal(payload, &e) != nil || !envName.MatchString(e.Name) || !utf8.ValidString(e.Value) || strings.IndexByte(e.Value, 0) >= 0 || s.b.ready(s.ctx) != nil {
+	if gossh.Unmarshal(payload, &e) != nil || !envName.MatchString(e.Name) || !goodValue(e.Value) || s.b.ready(s.ctx) != nil {
 		return false
 	}
 	s.mu.Lock()
@@ -58,12 +68,19 @@ func (s *stay) prepareAgent() bool {
 		return false
 	}
 	s.agent = true
-	s.b.lent.agent.Store(true)
 	return true
 }
 
+// What a host hands on to xauth, which takes a line end in it for its next
+// order: old ones do not look.
+var (
+	x11Protocol = regexp.MustCompile(`\A[A-Za-z0-9-]{1,64}\z`)
+	x11Cookie   = regexp.MustCompile(`\A[0-9a-fA-F]{2,512}\z`)
+)
+
 func (s *stay) prepareX11(payload []byte) bool {
-	if s.b.ready(s.ctx) != nil || !s.b.plan.X11 || len(payload) > 1024 {
+	var p x11Payload
+	if gossh.Unmarshal(payload, &p) != nil || !x11Protocol.MatchString(p.Protocol) || !x11Cookie.MatchString(p.Cookie) || s.b.ready(s.ctx) != nil || !s.b.plan.X11 {
 		return false
 	}
 	s.mu.Lock()
@@ -72,6 +89,5 @@ func (s *stay) prepareX11(payload []byte) bool {
 		return false
 	}
 	s.x11 = payload
-	s.b.lent.x11.Store(true)
 	return true
 }

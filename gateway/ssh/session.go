@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -119,7 +119,7 @@ func (s *stay) request(req *gossh.Request) {
 
 func (s *stay) preparePty(payload []byte) bool {
 	var p ptyPayload
-	if gossh.Unmarshal(payload, &p) != nil || len(p.Term) > 64 || !utf8.ValidString(p.Term) || len(p.Modes) > 1024 {
+	if gossh.Unmarshal(payload, &p) != nil || !termName.MatchString(p.Term) || len(p.Modes) > 1024 {
 		return false
 	}
 	s.mu.Lock()
@@ -250,11 +250,13 @@ func (s *stay) prepareTarget(target gossh.Channel, req *gossh.Request) error {
 		_, _ = target.SendRequest("env", false, gossh.Marshal(e)) // sshd takes what its AcceptEnv says
 	}
 	if agent {
+		s.b.lent.agent.Store(true) // not before it is known that this may run
 		if ok, err := target.SendRequest("auth-agent-req@openssh.com", true, nil); err != nil || !ok {
 			return unavailable("The host takes no agent.", err)
 		}
 	}
 	if x11 != nil {
+		s.b.lent.x11.Store(true)
 		if ok, err := target.SendRequest("x11-req", true, x11); err != nil || !ok {
 			return unavailable("The host takes no X11.", err)
 		}
@@ -404,6 +406,9 @@ func (s *stay) failed(err error) {
 	}
 }
 
+// signalName is how RFC 4254 names signals: its own, or NAME@domain.
+var signalName = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9@.-]{0,63}\z`)
+
 // answer handles what the host says of a program.
 func (s *stay) answer(req *gossh.Request, outcome *access.Outcome) {
 	switch req.Type {
@@ -417,9 +422,12 @@ func (s *stay) answer(req *gossh.Request, outcome *access.Outcome) {
 		}
 	case "exit-signal":
 		var p signalPayload
-		if gossh.Unmarshal(req.Payload, &p) == nil {
-			*outcome = access.Outcome{Status: "error", Code: "signal " + p.Signal}
+		if gossh.Unmarshal(req.Payload, &p) != nil || !signalName.MatchString(p.Signal) {
+			_ = req.Reply(false, nil)
+			return
 		}
+		*outcome = access.Outcome{Status: "error", Code: "signal " + p.Signal}
+		req.Payload = gossh.Marshal(signalPayload{Signal: p.Signal, Core: p.Core}) // its message is text that nobody masked or recorded
 	case "eow@openssh.com", "xon-xoff":
 	default:
 		_ = req.Reply(false, nil)

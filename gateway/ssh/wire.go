@@ -16,6 +16,12 @@ type windowPayload struct{ Columns, Rows, Width, Height uint32 } // 6.7
 
 type envPayload struct{ Name, Value string } // 6.4
 
+type x11Payload struct { // 6.3.1
+	Single           bool
+	Protocol, Cookie string
+	Screen           uint32
+}
+
 type commandPayload struct{ Command string } // 6.5: exec, and subsystem
 
 type statusPayload struct{ Status uint32 } // 6.10
