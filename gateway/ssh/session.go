@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -23,6 +24,7 @@ type stay struct {
 	ctx    context.Context // ends when the client closes the channel
 	leave  context.CancelCauseFunc
 	done   chan struct{} // closed when what was started is over; nil before
+	denied atomic.Bool   // rules that came since deny what runs
 
 	host     chan hostAsks // what the host asks of the program's channel, for serveSession
 	answered chan struct{} // closed when it asks nothing more
@@ -366,9 +368,11 @@ func (s *stay) carry(target gossh.Channel, answers <-chan *gossh.Request, open g
 	return outcome
 }
 
-// ending reports whether the session is being ended: then cut has the last
-// words, and closes the client's channel.
-func (s *stay) ending() bool { return s.b.ctx.Err() != nil || s.b.session.Context().Err() != nil }
+// ending reports whether the session is being ended, or what runs here: then
+// cut has the last words, and closes the client's channel.
+func (s *stay) ending() bool {
+	return s.b.ctx.Err() != nil || s.b.session.Context().Err() != nil || s.denied.Load()
+}
 
 // closeClient closes the client's channel when the program is over.
 func (s *stay) closeClient() {
@@ -391,18 +395,6 @@ func (s *stay) awaitExit() {
 	case <-s.exited:
 	case <-s.answered:
 	case <-wait.C:
-	}
-}
-
-// failed ends the channel when bytes can't be passed on, and says why where
-// rules came that deny what runs.
-func (s *stay) failed(err error) {
-	if err == nil {
-		return
-	}
-	s.leave(err)
-	if access.CodeOf(err) == access.CodeDenied {
-		s.cut(err)
 	}
 }
 

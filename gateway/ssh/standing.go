@@ -76,3 +76,19 @@ func (o standingOutput) Tap(b []byte) ([]byte, error) {
 	}
 	return o.Output.Tap(b)
 }
+
+// failed ends the channel when bytes can't be passed on, and says why where
+// rules came that deny what runs.
+func (s *stay) failed(err error) {
+	if err == nil {
+		return
+	}
+	denied := access.CodeOf(err) == access.CodeDenied
+	if denied {
+		s.denied.Store(true)
+	}
+	s.leave(err)
+	if denied {
+		s.cut(err)
+	}
+}
