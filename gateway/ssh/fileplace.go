@@ -34,11 +34,48 @@ func readable(name string) bool {
 
 var errPath = access.Errorf(access.CodeInvalid, "A path has more than %d bytes, or is not UTF-8 without zero bytes; only that is understood here.", maxPath)
 
-// resolve answers with where a path leads: below the role's folders, or on the
-// way to them. Everything else is outside; what the host says of a path, which
+// resolve answers with where a path leads, over no link. Not every sftp server
+// follows links where it is asked for that, as OpenSSH's does (Windows' has one
+// that doesn't): so what it answers is looked at, unless its kernel will be asked.
+func (c *courier) resolve(name string, follow bool) (string, error) {
+	at, err := c.lookUp(name, follow)
+	if err != nil || c.proves {
+		return at, err
+	}
+	return c.withoutLinks(at, follow)
+}
+
+// withoutLinks looks for links on a path's way below the role's folders, and at
+// its end if the host would follow one there.
+func (c *courier) withoutLinks(at string, follow bool) (string, error) {
+	steps := c.steps(at)
+	if !follow && len(steps) > 0 {
+		steps = steps[:len(steps)-1]
+	}
+	if len(steps) > maxSteps {
+		return "", outside{named: at}
+	}
+	var asks []message
+	for _, step := range steps {
+		asks = append(asks, newMessage(fxLstat, 0).text(step))
+	}
+	answers, err := c.callAll(asks)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range answers {
+		if is, stands := attributesOf(p); stands && is.mode&modeType == modeLink {
+			return "", outside{named: at}
+		}
+	}
+	return at, nil
+}
+
+// lookUp answers with where the host says that a path leads: below the role's
+// folders, or on the way to them. Everything else is outside; what the host says of a path, which
 // is a hostSays, is about those folders alone. Where the host would not follow
 // a link at the path's end, only its folder is resolved.
-func (c *courier) resolve(name string, follow bool) (string, error) {
+func (c *courier) lookUp(name string, follow bool) (string, error) {
 	if !readable(name) {
 		return "", errPath
 	}

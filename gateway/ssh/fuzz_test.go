@@ -69,6 +69,7 @@ type host struct {
 	out     *io.PipeWriter
 	got     [][]byte
 	learned bool
+	link    string // a path at which one stands; where it leads is not said
 }
 
 func newHost() *host {
@@ -104,7 +105,11 @@ func (h *host) Write(b []byte) (int, error) {
 	case fxOpen, fxOpendir:
 		answer = newMessage(fxHandle, id).text("h").sealed()
 	case fxLstat, fxFstat:
-		answer = newMessage(fxAttrs, id).uint32(attrMode).uint32(modeFolder).sealed()
+		mode := uint32(modeFolder)
+		if f.text() == h.link {
+			mode = modeLink
+		}
+		answer = newMessage(fxAttrs, id).uint32(attrMode).uint32(mode).sealed()
 	case fxRead:
 		answer = newMessage(fxData, id).text("data").sealed()
 	}

@@ -1,6 +1,8 @@
 package ssh
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/gatewaytest"
+	"github.com/tidegate/tidegate/gateway/ssh/backing"
 )
 
 // TestHandleHidesNoMode: mallory opens a file as anybody would, and makes it
@@ -104,6 +107,45 @@ func TestRenameRevealsNothing(t *testing.T) {
 	} {
 		if code := rename(c.from, c.to); code != fxOK {
 			t.Errorf("rename %s %s: code %d", c.from, c.to, code)
+		}
+	}
+}
+
+// TestServerThatFollowsNoLinks: where an sftp server says of a path with a link
+// that it leads nowhere else, and nothing proves what was opened, the link is
+// seen all the same.
+func TestServerThatFollowsNoLinks(t *testing.T) {
+	through := map[string]func(string) message{
+		"open":    func(p string) message { return newMessage(fxOpen, 1).text(p).uint32(openChange).uint32(0) },
+		"list":    func(p string) message { return newMessage(fxOpendir, 1).text(p) },
+		"stat":    func(p string) message { return newMessage(fxStat, 1).text(p) },
+		"lstat":   func(p string) message { return newMessage(fxLstat, 1).text(p + "/x") },
+		"remove":  func(p string) message { return newMessage(fxRemove, 1).text(p + "/x") },
+		"mkdir":   func(p string) message { return newMessage(fxMkdir, 1).text(p + "/x").uint32(0) },
+		"setstat": func(p string) message { return newMessage(fxSetstat, 1).text(p).uint32(attrMode).uint32(0o600) },
+		"rename":  func(p string) message { return newMessage(fxRename, 1).text("/srv/app/a").text(p + "/x") },
+	}
+	for name, ask := range through {
+		for _, c := range []struct {
+			link   string
+			denied bool
+		}{{"/srv/app/out", true}, {"/srv/app/else", false}, {"/srv", false}, {"/srv/app", false}} {
+			h := newHost()
+			h.link = c.link
+			sent := append(newMessage(fxInit, fileVersion).sealed(), ask("/srv/app/out").sealed()...)
+			client := &paper{Reader: bytes.NewReader(sent)}
+			ctx, cancel := context.WithCancelCause(t.Context())
+			b := &bridge{log: discard, ctx: ctx, session: sessionAll{}, plan: backing.Backing{Read: []string{"/srv/app"}, Write: []string{"/srv/app"}}}
+			newCourier(&stay{b: b, client: client, ctx: ctx, leave: cancel}, h, b.stands(openAll{}, 1, nil)).run()
+			cancel(nil)
+			_ = h.Close()
+			buf := new([]byte)
+			_, _ = readPacket(&client.Buffer, buf) // the version
+			p, err := readPacket(&client.Buffer, buf)
+			denied := err == nil && p.kind == fxStatus && statusCode(p) == fxDenied
+			if denied != c.denied {
+				t.Errorf("%s with a link at %s: denied %v, want %v; the host is asked %q", name, c.link, denied, c.denied, h.got)
+			}
 		}
 	}
 }
