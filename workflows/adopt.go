@@ -70,8 +70,10 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 		return out, fmt.Errorf("read adopted policies: %w", err)
 	}
 	restored := out.Older || in.Restored
-	if out.Revoked, err = a.revokeOpen(ctx, in.By, restored); err != nil {
-		return out, err
+	if restored {
+		if out.Revoked, err = a.revokeOpen(ctx, in.By); err != nil {
+			return out, err
+		}
 	}
 	main, err := a.mainTree(ctx) // after the ends, which nothing on main may hinder
 	if err != nil {
@@ -119,10 +121,7 @@ func (a *Activities) mainTree(ctx context.Context) (access.Tree, error) {
 func unreadable(err error) bool { return errors.Is(err, ErrUnreadable) }
 
 // revokeOpen revokes every grant that a restored ledger has for open.
-func (a *Activities) revokeOpen(ctx context.Context, by string, restored bool) (ids []string, err error) {
-	if !restored {
-		return nil, nil
-	}
+func (a *Activities) revokeOpen(ctx context.Context, by string) (ids []string, err error) {
 	rows, err := a.Ledger.Unclosed(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list unclosed grants: %w", err)

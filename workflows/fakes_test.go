@@ -342,7 +342,7 @@ func (w fakeForge) Merge(_ context.Context, ref Ref, head string) error {
 	return nil
 }
 
-func (w fakeForge) Tidy(_ context.Context, files []string, _ bool) (string, error) {
+func (w fakeForge) Tidy(_ context.Context, files []string, _ Tidy) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tidied = append(w.tidied, files...)

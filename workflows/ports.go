@@ -77,8 +77,8 @@ type Forge interface {
 	// Merge merges exactly the head that was approved.
 	Merge(ctx context.Context, ref Ref, head string) error
 	// Tidy removes files of ended grants from main: by one pull request, the
-	// same until it is merged, or if so wanted by a commit.
-	Tidy(ctx context.Context, files []string, direct bool) (commit string, err error)
+	// same until it is merged, or with [TidyCommit] by a commit.
+	Tidy(ctx context.Context, files []string, how Tidy) (commit string, err error)
 }
 
 // Pull is what a pull request is right now.

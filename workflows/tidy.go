@@ -38,7 +38,7 @@ func (s *sweeper) tidy(ctx context.Context, main access.Tree) error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	commit, err := s.Forge.Tidy(ctx, files, s.Rules.Tidy == TidyCommit)
+	commit, err := s.Forge.Tidy(ctx, files, s.Rules.Tidy)
 	if err != nil {
 		return fmt.Errorf("tidy %d files: %w", len(files), err)
 	}

@@ -37,7 +37,11 @@ func connectSQLite(path string, existing bool) (*sql.DB, dialect, error) {
 		goose: goose.DialectSQLite3, folder: "migrations/sqlite",
 		transient: func(error) bool { return false }, // busy_timeout waits in SQLite itself
 	}
-	if err := keepFile(path, existing); err != nil {
+	take := makeFile
+	if existing {
+		take = findFile
+	}
+	if err := take(path); err != nil {
 		return nil, d, err
 	}
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
@@ -47,19 +51,20 @@ func connectSQLite(path string, existing bool) (*sql.DB, dialect, error) {
 	return db, d, err
 }
 
-// keepFile makes the file ours alone. An existing ledger is only looked for:
-// who reads it need not own it.
-func keepFile(path string, existing bool) error {
-	if existing {
-		info, err := os.Stat(path)
-		if err == nil && !info.Mode().IsRegular() {
-			err = errors.New("it is not a file")
-		}
-		if err != nil {
-			return &access.Error{Code: access.CodeNotFound, Message: fmt.Sprintf("There is no ledger at %s.", path), Cause: err}
-		}
-		return nil
+// findFile only looks for the ledger: who reads it need not own it.
+func findFile(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a file")
 	}
+	if err != nil {
+		return &access.Error{Code: access.CodeNotFound, Message: fmt.Sprintf("There is no ledger at %s.", path), Cause: err}
+	}
+	return nil
+}
+
+// makeFile makes the file, if there is none, and makes it ours alone.
+func makeFile(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return unavailable("open ledger", err)

@@ -208,7 +208,7 @@ func (c *serveConfig) readWebhook(b *block) {
 		return
 	}
 	listen := b.need("listen", "the address for GitHub's events")
-	host := b.address(listen, true)
+	host := b.listenAddress(listen)
 	c.Webhook = webhookConfig{
 		Listen: listen.text, TLS: b.keyPair(),
 		Secret: b.secretFile(b.need("secret_file", "the secret that GitHub signs events with")),
@@ -224,7 +224,7 @@ func (c *serveConfig) readTemporal(b *block) {
 		return
 	}
 	address := b.need("address", "Temporal's frontend")
-	host := b.address(address, false)
+	host := b.address(address)
 	c.Temporal.HostPort, c.Temporal.Namespace = address.text, b.need("namespace", "Tidegate's own at Temporal").text
 	conf := temporalTLS(b.block("tls"))
 	c.Temporal.ConnectionOptions.TLS = conf
@@ -428,7 +428,7 @@ func (c *serveConfig) readGateway(b *block) {
 		return
 	}
 	listen := b.need("listen", "the address for people's tools")
-	b.address(listen, true)
+	b.listenAddress(listen)
 	if !b.has("certificate_file") && !b.has("key_file") {
 		b.errorf(b.at, "Plain text", "Got no certificate_file and key_file in the block gateway, want both: tokens travel here.")
 	}
@@ -471,7 +471,7 @@ func (c *serveConfig) readMetrics(b *block) {
 		return
 	}
 	listen := b.need("listen", "the address for Prometheus")
-	if host := b.address(listen, true); listen.ok() && !loopback(host) {
+	if host := b.listenAddress(listen); listen.ok() && !loopback(host) {
 		b.warnf(listen.at, "metrics for the network", "Who reaches %s can read them in plain text: counts and times, no names.", listen.text)
 	}
 	c.Metrics = listen.text

@@ -169,22 +169,40 @@ func (d *decoder) keepFromDev(v value) {
 	}
 }
 
-// address is host:port. A listener's host may be empty, which is every
-// address of this machine.
-func (d *decoder) address(v value, listener bool) (host string) {
-	if !v.ok() {
-		return ""
+// address is the host of host:port to connect to.
+func (d *decoder) address(v value) (host string) {
+	host, ok := d.hostPort(v)
+	if ok && host == "" {
+		d.wrongAddress(v)
 	}
-	host, port, err := net.SplitHostPort(v.text)
-	n, numErr := strconv.Atoi(port)
-	if err != nil || numErr != nil || n < 1 || n > 65535 || host == "" && !listener {
-		d.errorf(v.at, "Wrong address", `Got %q, want host:port such as "127.0.0.1:5432", with a port from 1 to 65535.`, v.text)
-		return ""
-	}
-	if listener && host != "" && host != "localhost" && net.ParseIP(host) == nil {
+	return host
+}
+
+// listenAddress is the host of host:port to listen at; none is every address
+// of this machine.
+func (d *decoder) listenAddress(v value) (host string) {
+	host, ok := d.hostPort(v)
+	if ok && host != "" && host != "localhost" && net.ParseIP(host) == nil {
 		d.errorf(v.at, "Wrong address", "Got %q, want an IP address of this machine to listen on, or none for all.", v.text)
 	}
 	return host
+}
+
+func (d *decoder) hostPort(v value) (host string, ok bool) {
+	if !v.ok() {
+		return "", false
+	}
+	host, port, err := net.SplitHostPort(v.text)
+	n, numErr := strconv.Atoi(port)
+	if err != nil || numErr != nil || n < 1 || n > 65535 {
+		d.wrongAddress(v)
+		return "", false
+	}
+	return host, true
+}
+
+func (d *decoder) wrongAddress(v value) {
+	d.errorf(v.at, "Wrong address", `Got %q, want host:port such as "127.0.0.1:5432", with a port from 1 to 65535.`, v.text)
 }
 
 func loopback(host string) bool {

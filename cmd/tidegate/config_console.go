@@ -50,7 +50,7 @@ func (c *serveConfig) readConsole(top *block) {
 		return
 	}
 	listen, url := b.need("listen", "the address for browsers"), b.need("url", "where browsers reach it")
-	b.address(listen, true)
+	b.listenAddress(listen)
 	b.httpsURL(url)
 	if url.ok() && !b.failedIn() {
 		if err := console.CheckURL(url.text); err != nil {

@@ -100,7 +100,7 @@ func (c *serveConfig) readDoor(b *block) {
 		return
 	}
 	listen := in.need("listen", "the address for gateways")
-	in.address(listen, true)
+	in.listenAddress(listen)
 	c.Door = listen.text
 	in.done()
 }
@@ -121,7 +121,7 @@ func (c *serveConfig) readLink(b *block, name value) {
 		return
 	}
 	address := in.need("address", "the control side's door")
-	in.address(address, false)
+	in.address(address)
 	c.Gateway.Control = address.text
 	c.Gateway.Enrolment = in.enrolment(in.need("enrolment", "the folder that `tidegate setup gateway` wrote"))
 	if c.Gateway.Enrolment != nil {

@@ -26,7 +26,7 @@ func (c *serveConfig) readSSH(b *block) {
 	c.SSH = &sshConfig{}
 	if c.Parts.Gateway {
 		listen := b.need("listen", "the address for SSH clients")
-		b.address(listen, true)
+		b.listenAddress(listen)
 		c.SSH.Listen, c.SSH.Names = listen.text, texts(b.texts("names"))
 		if len(c.SSH.Names) == 0 {
 			b.errorf(b.at, "Missing attribute", `Got no names in %s, want what clients call the gateway: names = ["gate.acme.test"].`, b.name)

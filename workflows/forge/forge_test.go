@@ -472,12 +472,12 @@ func TestCommandsAreNewAndOfPeople(t *testing.T) {
 func TestTidyByCommitAndByPullRequest(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	files := []string{"grants/alice/old-1.hcl", "grants/alice/gone.hcl", "grants/alice/old-1.hcl"}
-	first, err := w.forge.Tidy(ctx, files, true) // the bot may not push to main
+	first, err := w.forge.Tidy(ctx, files, workflows.TidyCommit) // the bot may not push to main
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.push(w.clone("root", "other"), "README.md", "new\n")
-	second, err := w.forge.Tidy(ctx, files, true)
+	second, err := w.forge.Tidy(ctx, files, workflows.TidyCommit)
 	if err != nil || first == "" || second == "" {
 		t.Fatalf("got commits %q and %q, error %v", first, second, err)
 	}
@@ -485,11 +485,11 @@ func TestTidyByCommitAndByPullRequest(t *testing.T) {
 	if err != nil || len(open) != 1 || open[0].GetHead().GetSHA() != second {
 		t.Fatalf("got %d pull requests, error %v, want one, of the newest commit", len(open), err)
 	}
-	if again, err := w.forge.Tidy(ctx, files, false); err != nil || again != second {
+	if again, err := w.forge.Tidy(ctx, files, workflows.TidyPull); err != nil || again != second {
 		t.Errorf("got commit %q, error %v, want %q to wait on", again, err, second)
 	}
 	admin := w.newForge(func(c *Config) { c.Token = access.NewSecret("t-root") })
-	done, err := admin.Tidy(ctx, files, true)
+	done, err := admin.Tidy(ctx, files, workflows.TidyCommit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -497,11 +497,11 @@ func TestTidyByCommitAndByPullRequest(t *testing.T) {
 	if err != nil || tree.Commit != done || len(tree.Files) != 2 {
 		t.Fatalf("got main at %s with %d files, error %v, want %s with 2", tree.Commit, len(tree.Files), err, done)
 	}
-	if again, err := admin.Tidy(ctx, files, false); err != nil || again != "" {
+	if again, err := admin.Tidy(ctx, files, workflows.TidyPull); err != nil || again != "" {
 		t.Errorf("got commit %q, error %v, want nothing to do", again, err)
 	}
 	for _, bad := range []string{"policies/a.hcl", "grants/../policies/a.hcl", "grants", "/grants/x"} {
-		_, err := admin.Tidy(ctx, []string{bad}, true)
+		_, err := admin.Tidy(ctx, []string{bad}, workflows.TidyCommit)
 		wantCode(t, err, access.CodeInvalid)
 	}
 }

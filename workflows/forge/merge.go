@@ -45,9 +45,9 @@ func (f *Forge) Merge(ctx context.Context, ref workflows.Ref, head string) error
 }
 
 // Tidy removes files of ended grants from main by one commit. It waits in a pull
-// request, always the same one; where direct is wanted, only if protection wants
-// that too. The answer is the commit; none when no file is left to remove.
-func (f *Forge) Tidy(ctx context.Context, files []string, direct bool) (string, error) {
+// request, always the same one; with TidyCommit only if protection wants that.
+// The answer is the commit; none when no file is left to remove.
+func (f *Forge) Tidy(ctx context.Context, files []string, how workflows.Tidy) (string, error) {
 	files = slices.Compact(slices.Sorted(slices.Values(files)))
 	if len(files) > maxTidy {
 		return "", access.Errorf(access.CodeTooLarge, "Got %d files to remove, want at most %d at once.", len(files), maxTidy)
@@ -63,7 +63,7 @@ func (f *Forge) Tidy(ctx context.Context, files []string, direct bool) (string, 
 	}
 	defer done()
 	for try := 1; ; try++ {
-		commit, err := f.tidy(ctx, files, direct)
+		commit, err := f.tidy(ctx, files, how)
 		if access.CodeOf(err) != access.CodeConflict || try == tidyTries {
 			return commit, err
 		}
@@ -71,7 +71,7 @@ func (f *Forge) Tidy(ctx context.Context, files []string, direct bool) (string, 
 	}
 }
 
-func (f *Forge) tidy(ctx context.Context, files []string, direct bool) (string, error) {
+func (f *Forge) tidy(ctx context.Context, files []string, how workflows.Tidy) (string, error) {
 	main, err := f.Main(ctx)
 	if err != nil {
 		return "", err
@@ -80,7 +80,7 @@ func (f *Forge) tidy(ctx context.Context, files []string, direct bool) (string, 
 	if err != nil || len(gone) == 0 {
 		return "", err
 	}
-	if !direct {
+	if how != workflows.TidyCommit {
 		if waits, err := f.tidyWaits(ctx, files); err != nil || waits != "" {
 			return waits, err
 		}
@@ -89,7 +89,7 @@ func (f *Forge) tidy(ctx context.Context, files []string, direct bool) (string, 
 	if err != nil {
 		return "", err
 	}
-	if !direct {
+	if how != workflows.TidyCommit {
 		return f.tidyPull(ctx, commit)
 	}
 	ref := &github.Reference{Ref: github.String("heads/" + f.cfg.MainBranch), Object: &github.GitObject{SHA: &commit}}
