@@ -23,8 +23,8 @@
 // makes many views, serialised per database on a row that only the minter can
 // reach; what it waits for of the target's own traffic it waits for briefly. A
 // revoke first takes the login away and ends the sessions, which waits for
-// nobody, and then removes the rest. A mint or a revoke that broke off is gone
-// on with by the same call.
+// nobody, and then removes the rest. The same call continues a mint or a revoke
+// that broke off.
 //
 // Rights follow a table and not its name, so that a migration can break a
 // grant, never widen it: [Minter.Broken] says what must be minted again.
