@@ -64,9 +64,10 @@ type Review struct {
 	ID           int64       `json:"id"`
 	User         User        `json:"user"`
 	State        ReviewState `json:"state"`
-	Commit       string      `json:"commit"`        // the head that the reviewer saw
-	Digest       string      `json:"digest"`        // of the plan at Commit
-	PolicyDigest string      `json:"policy_digest"` // in force when the review was first seen
+	Commit       string      `json:"commit"`          // the head that the reviewer saw
+	Digest       string      `json:"digest"`          // of the plan at Commit
+	PolicyDigest string      `json:"policy_digest"`   // in force when the review was first seen
+	Gives        string      `json:"gives,omitempty"` // digest of what the roles meant at their targets then; none: seen before that was kept
 	Submitted    time.Time   `json:"submitted"`
 }
 

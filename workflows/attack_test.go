@@ -39,6 +39,59 @@ func TestReviewIsBoundToWhomItSaw(t *testing.T) {
 	}
 }
 
+// TestReviewIsBoundToWhatItGives: a table that came into a role's pattern after
+// the review is none that the reviewer agreed to. Once the grant has landed it
+// keeps its own list, and what the target gets later costs it nothing.
+func TestReviewIsBoundToWhatItGives(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	follow(t, a)
+	w.tables = `,"public.salaries"`
+	follow(t, a)
+	if got := approval(t, w); got.Met {
+		t.Error("approved with a table that bob never saw")
+	}
+	w.review(bob, access.ReviewApproved)
+	follow(t, a)
+	if got := approval(t, w); !got.Met {
+		t.Errorf("not approved after another look: %v", got)
+	}
+	w.merge()
+	follow(t, a)
+	w.tables = ""
+	if err := a.stillApproved(t.Context(), w.grant(t, key1)); err != nil {
+		t.Errorf("a landed grant does not open: %v", err)
+	}
+}
+
+// TestWhoLeftTheTeamDoesNotExtendForThemselves: a grant to a team is its
+// members' of the day when it landed; one who leaves the team keeps it, and so
+// agrees to no more of it.
+func TestWhoLeftTheTeamDoesNotExtendForThemselves(t *testing.T) {
+	w := newWorld(t)
+	w.team = []access.User{bob, carol}
+	w.people = []access.Person{{User: alice}, {User: carol}}
+	a := w.activities()
+	a.starter = &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.merge()
+	follow(t, a)
+	if v, err := a.MintGrant(t.Context(), key1); err != nil || v.State != access.StateActive {
+		t.Fatalf("got %s, error %v, want it active", v.State, err)
+	}
+	w.people = []access.Person{{User: alice}} // carol left
+	w.review(carol, access.ReviewApproved)
+	before := w.grant(t, key1)
+	in := ExtendInput{Key: key1, By: carol, Why: "more", Until: before.NotAfter.Add(time.Hour)}
+	if _, err := a.extend(t.Context(), in); access.CodeOf(err) != access.CodeDenied || !w.grant(t, key1).NotAfter.Equal(before.NotAfter) {
+		t.Errorf("carol extends what she has by her own word: %v", err)
+	}
+}
+
 // TestObjectionIsNotPushedOutOfSight: comments are reviews too, and anybody can
 // write many.
 func TestObjectionIsNotPushedOutOfSight(t *testing.T) {

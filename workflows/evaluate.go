@@ -27,6 +27,7 @@ type assessment struct {
 	ballots   map[string]access.Ballot // what the approvals were counted from
 	policy    *access.Reason           // a change of policies only
 	asked     map[string]expanded      // what the targets answered, by what was asked
+	landed    map[string]bool          // grants that have a row already, of this pull request
 }
 
 // expanded is a target's answer: what a role means there, or its refusal.
@@ -57,7 +58,7 @@ func (s *assessment) approved() bool {
 // assess reads everything again and judges it. Nothing is remembered but the
 // first sight of each review.
 func (a *Activities) assess(ctx context.Context, pull Pull) (*assessment, error) {
-	s := &assessment{pull: pull, plans: map[string]access.Plan{}, digests: map[string]string{}, approvals: map[string]access.Reason{}, ballots: map[string]access.Ballot{}}
+	s := &assessment{pull: pull, plans: map[string]access.Plan{}, digests: map[string]string{}, approvals: map[string]access.Reason{}, ballots: map[string]access.Ballot{}, landed: map[string]bool{}}
 	if pull.Fork {
 		s.refusal = "The pull request comes from a fork. Push the branch to this repository and open it from there."
 		return s, nil
@@ -169,7 +170,7 @@ func (a *Activities) checkUnused(ctx context.Context, s *assessment, c access.Ch
 	if err != nil {
 		return fmt.Errorf("read grant %s: %w", c.Request.ID, err)
 	}
-	if row.Pull.Number != s.pull.Ref.Number {
+	if s.landed[c.Request.ID] = row.Pull.Number == s.pull.Ref.Number; !s.landed[c.Request.ID] {
 		s.complain(c.Request.File, "The id was used before",
 			fmt.Sprintf("Grant ids are one-shot, and %q was used by pull request %d. Choose a new id in a new file.", c.Request.ID, row.Pull.Number))
 	}
@@ -225,7 +226,7 @@ func (a *Activities) countAll(ctx context.Context, s *assessment) error {
 		if err != nil {
 			return err
 		}
-		s.ballots[id] = access.Ballot{Reviews: seen.of(id, s.plans[id]), Excluded: out}
+		s.ballots[id] = access.Ballot{Reviews: seen.of(id, s.plans[id], s.landed[id]), Excluded: out}
 		s.approvals[id] = a.count(s, s.ballots[id], id)
 	}
 	return nil
@@ -269,17 +270,20 @@ type sight struct {
 	reviews []access.Review
 	at      map[string]map[string]access.Plan // commit -> grant id -> complete plan
 	policy  map[string]string                 // commit -> digest of the policies that its plans read today
+	gives   map[string]string                 // commit -> digest of what its plans give at their targets today
 }
 
 // of binds the reviews to one grant: a review whose reviewer saw something
 // else, or saw it under other policies, carries no digest and does not count.
-func (v sight) of(id string, head access.Plan) []access.Review {
+// What a role means at its target may change until it lands, too; a landed
+// grant keeps its own list of that.
+func (v sight) of(id string, head access.Plan, landed bool) []access.Review {
 	out := slices.Clone(v.reviews)
 	for i, r := range out {
-		first := r.PolicyDigest
+		first, same := r.PolicyDigest, landed || r.Gives == "" || r.Gives == v.gives[r.Commit]
 		out[i].Digest, out[i].PolicyDigest = "", ""
 		plan, ok := v.at[r.Commit][id]
-		if ok && first == v.policy[r.Commit] {
+		if ok && same && first == v.policy[r.Commit] {
 			out[i].Digest, out[i].PolicyDigest = plan.Digest(), head.PolicyDigest
 		}
 	}
@@ -287,7 +291,7 @@ func (v sight) of(id string, head access.Plan) []access.Review {
 }
 
 func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, error) {
-	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}}
+	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}, gives: map[string]string{s.pull.Head: givesOf(s.plans)}}
 	if s.pull.Unread != "" {
 		return v, nil // none of them counts
 	}
@@ -298,12 +302,12 @@ func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, er
 		}
 	}
 	for i, r := range v.reviews {
-		r.PolicyDigest = v.policy[r.Commit]
+		r.PolicyDigest, r.Gives = v.policy[r.Commit], v.gives[r.Commit]
 		first, err := a.Ledger.SeeReview(ctx, s.pull.Ref, r)
 		if err != nil {
 			return v, fmt.Errorf("remember review %d: %w", r.ID, err)
 		}
-		v.reviews[i].PolicyDigest = first.PolicyDigest
+		v.reviews[i].PolicyDigest, v.reviews[i].Gives = first.PolicyDigest, first.Gives
 	}
 	return v, nil
 }
@@ -353,7 +357,7 @@ func (a *Activities) look(ctx context.Context, s *assessment, v sight, commit st
 			v.at[commit][id] = full
 		}
 	}
-	v.policy[commit] = policyOf(v.at[commit])
+	v.policy[commit], v.gives[commit] = policyOf(v.at[commit]), givesOf(v.at[commit])
 	return nil
 }
 
@@ -385,6 +389,16 @@ func policyOf(plans map[string]access.Plan) string {
 				fmt.Fprintf(sum, "from %q %d\n", r.Name, p.ID)
 			}
 		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// givesOf is one digest for what the plans' roles mean at their targets: a
+// table that was made after the review is not what the reviewer saw.
+func givesOf(plans map[string]access.Plan) string {
+	sum := sha256.New()
+	for _, id := range slices.Sorted(maps.Keys(plans)) {
+		fmt.Fprintf(sum, "%q %s\n", id, access.Plan{Expansion: plans[id].Expansion}.Digest())
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

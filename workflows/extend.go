@@ -106,7 +106,7 @@ func (a *Activities) approvedFor(ctx context.Context, row access.Grant, until ti
 	if diags.HasErrors() {
 		return access.Errorf(access.CodeDenied, "The policies refuse the longer grant: %s", firstError(diags))
 	}
-	reason, err := a.countLonger(ctx, s, plan)
+	reason, err := a.countLonger(ctx, s, row, plan)
 	if err != nil {
 		return err
 	}
@@ -116,13 +116,15 @@ func (a *Activities) approvedFor(ctx context.Context, row access.Grant, until ti
 	return nil
 }
 
-func (a *Activities) countLonger(ctx context.Context, s *assessment, plan access.Plan) (access.Reason, error) {
+// countLonger counts for the longer plan. Nobody who has the grant may, whatever
+// team they have left meanwhile.
+func (a *Activities) countLonger(ctx context.Context, s *assessment, row access.Grant, plan access.Plan) (access.Reason, error) {
 	id := plan.Request.ID
 	seen, err := a.boundReviews(ctx, s)
 	if err != nil {
 		return access.Reason{}, err
 	}
-	reviews := seen.of(id, plan)
+	reviews := seen.of(id, plan, true)
 	for i, r := range reviews {
 		if r.Digest != "" && r.Digest == s.digests[id] {
 			reviews[i].Digest = plan.Digest()
@@ -133,6 +135,9 @@ func (a *Activities) countLonger(ctx context.Context, s *assessment, plan access
 	out, err := a.excluded(ctx, s.pull, plan)
 	if err != nil {
 		return access.Reason{}, err
+	}
+	for _, p := range row.Plan.People {
+		out[p.ID] = "has the access"
 	}
 	return a.Policies.Count(plan, access.Ballot{Reviews: reviews, Excluded: out}), nil
 }

@@ -77,6 +77,7 @@ type world struct {
 	minted     map[access.GrantKey]bool // exists at the target
 	generation int                      // of what was minted last
 	expands    int
+	tables     string // that the target has besides orders
 	mints      int
 	validUntil time.Time // of the credential minted last
 	revokes    int
@@ -475,9 +476,9 @@ func (fakeMinter) Kind() string { return "postgres" }
 
 func (m fakeMinter) Expand(context.Context, access.Plan) (access.Expansion, error) {
 	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
 	m.w.expands++
-	m.w.mu.Unlock()
-	return access.Expansion{Body: json.RawMessage(`{"tables":["public.orders"]}`)}, nil
+	return access.Expansion{Body: json.RawMessage(`{"tables":["public.orders"` + m.w.tables + `]}`)}, nil
 }
 
 func (m fakeMinter) Mint(_ context.Context, g access.Grant) (access.Minted, error) {
