@@ -133,7 +133,7 @@ func (c counter) review(r access.Review, req access.Requirement) access.Reason {
 	case !access.Includes(req.From, r.User.ID):
 		why = fmt.Sprintf("not one of %s", partyNames(req.From))
 	case c.digest == "" || r.Digest != c.digest:
-		why = "it was given for other bytes, or when the role meant something else at its target; a new review is needed"
+		why = "it was given for something else: other bytes, another branch to go to, or a role that means something else at its target by now; a new review is needed"
 	case c.plan.PolicyDigest == "" || r.PolicyDigest != c.plan.PolicyDigest:
 		why = "it was given under other policies; a new review is needed"
 	}

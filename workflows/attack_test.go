@@ -67,6 +67,43 @@ func TestReviewIsBoundToWhatItGives(t *testing.T) {
 	}
 }
 
+// TestReviewIsBoundToItsDifference: mallory has a difference from a branch of
+// her own approved, in which nothing is to be seen, and then turns the pull
+// request to main, or rewrites main.
+func TestReviewIsBoundToItsDifference(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.pulls[7].Retargeted = w.pulls[7].Reviews[0].Submitted // whole seconds: it may have been just after
+	follow(t, a)
+	if got := approval(t, w); got.Met {
+		t.Error("approved by who saw another difference")
+	}
+	w.review(bob, access.ReviewApproved)
+	w.pulls[7].Reviews[1].Submitted = w.pulls[7].Retargeted.Add(time.Second)
+	follow(t, a)
+	if got := approval(t, w); !got.Met {
+		t.Errorf("not approved after another look: %v", got)
+	}
+}
+
+// TestPoliciesAreBoundToTheirDifference: the same, with policies.
+func TestPoliciesAreBoundToTheirDifference(t *testing.T) {
+	for late, want := range map[time.Duration]string{0: "v1", -time.Second: "v2"} {
+		w := newWorld(t)
+		w.merged(8, "v1", "v2", true)
+		w.pulls[8].Retargeted = w.pulls[8].Reviews[0].Submitted.Add(late)
+		a := w.activities()
+		a.starter, a.Rules.PolicyOwners = &started{}, []access.Principal{dba.Principal}
+		reconcile(t, newSweeper(a))
+		if got := string(w.adopted.Files[0].Content); got != want {
+			t.Errorf("turned to main %s after the review: %s is in force, want %s", late, got, want)
+		}
+	}
+}
+
 // TestWhoLeftTheTeamDoesNotExtendForThemselves: a grant to a team is its
 // members' of the day when it landed; one who leaves the team keeps it, and so
 // agrees to no more of it.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidegate/tidegate/access"
 )
@@ -271,6 +272,7 @@ type sight struct {
 	at      map[string]map[string]access.Plan // commit -> grant id -> complete plan
 	policy  map[string]string                 // commit -> digest of the policies that its plans read today
 	gives   map[string]string                 // commit -> digest of what its plans give at their targets today
+	since   time.Time                         // what was said before was said of another difference; zero: nothing was
 }
 
 // of binds the reviews to one grant: a review whose reviewer saw something
@@ -283,7 +285,7 @@ func (v sight) of(id string, head access.Plan, landed bool) []access.Review {
 		first, same := r.PolicyDigest, landed || r.Gives == "" || r.Gives == v.gives[r.Commit]
 		out[i].Digest, out[i].PolicyDigest = "", ""
 		plan, ok := v.at[r.Commit][id]
-		if ok && same && first == v.policy[r.Commit] {
+		if ok && same && r.Submitted.After(v.since) && first == v.policy[r.Commit] {
 			out[i].Digest, out[i].PolicyDigest = plan.Digest(), head.PolicyDigest
 		}
 	}
@@ -291,7 +293,7 @@ func (v sight) of(id string, head access.Plan, landed bool) []access.Review {
 }
 
 func (a *Activities) boundReviews(ctx context.Context, s *assessment) (sight, error) {
-	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}, gives: map[string]string{s.pull.Head: givesOf(s.plans)}}
+	v := sight{at: map[string]map[string]access.Plan{s.pull.Head: s.plans}, policy: map[string]string{s.pull.Head: policyOf(s.plans)}, gives: map[string]string{s.pull.Head: givesOf(s.plans)}, since: s.pull.Retargeted}
 	if s.pull.Unread != "" {
 		return v, nil // none of them counts
 	}

@@ -37,7 +37,7 @@ func (a *Activities) judgePolicy(ctx context.Context, s *assessment) (access.Rea
 	}
 	reviews := slices.Clone(s.pull.Reviews)
 	for i, r := range reviews {
-		if r.Commit == s.pull.Head {
+		if r.Commit == s.pull.Head && r.Submitted.After(s.pull.Retargeted) {
 			reviews[i].Digest, reviews[i].PolicyDigest = plan.Digest(), plan.PolicyDigest
 		}
 	}

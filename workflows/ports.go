@@ -83,23 +83,27 @@ type Forge interface {
 
 // Pull is what a pull request is right now.
 type Pull struct {
-	Ref      Ref              `json:"ref"`
-	URL      string           `json:"url"`
-	Author   access.User      `json:"author"`
-	Head     string           `json:"head"`
-	Branch   string           `json:"branch"` // the head's
-	Base     string           `json:"base"`   // the commit that head is compared with: the merge base
-	Open     bool             `json:"open"`
-	Draft    bool             `json:"draft"`
-	Fork     bool             `json:"fork"`
-	MergedAt time.Time        `json:"merged_at,omitzero"`
-	Merge    string           `json:"merge,omitempty"` // the commit on main
-	Reviews  []access.Review  `json:"reviews"`         // Digest and PolicyDigest are not the forge's to know
-	Commits  []string         `json:"commits"`         // the branch's commits: their pushers don't count as approvers
-	Excluded map[int64]string `json:"excluded"`        // author, committers, co-authors: id -> why
-	Unknown  []string         `json:"unknown"`         // committers whom the forge can't name: nobody's approval counts while there are any, which the report says
-	Unpushed []string         `json:"unpushed"`        // commits whose pusher is not known, which is not the forge's to know: the same
-	Unread   string           `json:"unread"`          // what it has more of than is read, in words: the same
+	Ref      Ref             `json:"ref"`
+	URL      string          `json:"url"`
+	Author   access.User     `json:"author"`
+	Head     string          `json:"head"`
+	Branch   string          `json:"branch"` // the head's
+	Base     string          `json:"base"`   // the commit that head is compared with: the merge base
+	Open     bool            `json:"open"`
+	Draft    bool            `json:"draft"`
+	Fork     bool            `json:"fork"`
+	MergedAt time.Time       `json:"merged_at,omitzero"`
+	Merge    string          `json:"merge,omitempty"` // the commit on main
+	Reviews  []access.Review `json:"reviews"`         // Digest and PolicyDigest are not the forge's to know
+	// Retargeted is when the branch that it goes to was changed to another, or
+	// rewritten, last; zero if never. What was approved before was another
+	// difference, and does not count.
+	Retargeted time.Time        `json:"retargeted,omitzero"`
+	Commits    []string         `json:"commits"`  // the branch's commits: their pushers don't count as approvers
+	Excluded   map[int64]string `json:"excluded"` // author, committers, co-authors: id -> why
+	Unknown    []string         `json:"unknown"`  // committers whom the forge can't name: nobody's approval counts while there are any, which the report says
+	Unpushed   []string         `json:"unpushed"` // commits whose pusher is not known, which is not the forge's to know: the same
+	Unread     string           `json:"unread"`   // what it has more of than is read, in words: the same
 }
 
 // Talk is what the comments of a pull request say, the oldest first.

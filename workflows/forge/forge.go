@@ -60,6 +60,7 @@ type Forge struct {
 	checked time.Time
 	me      access.User
 	looked  map[int]time.Time // when our comment of a pull request was looked for last
+	based   map[int]baseChange
 }
 
 var _ workflows.Forge = (*Forge)(nil)

@@ -93,6 +93,9 @@ func (f *Forge) Pull(ctx context.Context, ref workflows.Ref) (workflows.Pull, er
 	if err != nil {
 		return workflows.Pull{}, err
 	}
+	if out.Retargeted, err = f.retargeted(ctx, p, out.Reviews); err != nil {
+		return workflows.Pull{}, err
+	}
 	return out, f.addCommits(ctx, &out, p)
 }
 

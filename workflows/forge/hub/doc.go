@@ -15,7 +15,7 @@
 // with everything that it has said.
 //
 // What it leaves out, it answers with 404: forks, line comments of reviews,
-// labels, merge queues. Of GraphQL it answers the one query that asks for
-// comments with their edits, in the shape of GitHub's schema. People and teams come from the Config and
+// labels, merge queues. Of GraphQL it answers two queries, for comments with
+// their edits and for the last change of a base, in the shape of GitHub's schema. People and teams come from the Config and
 // belong to one organization, the repository's owner.
 package hub

@@ -12,8 +12,9 @@ const (
 	graphFirst = 20
 )
 
-// graphQL answers one query, known by its name: the comments of a pull request
-// with who edited them. Any other is an error, as GitHub says one.
+// graphQL answers two queries, known by their names: the comments of a pull
+// request with who edited them, and when its base was changed last. Any other is
+// an error, as GitHub says one.
 func graphQL(c *call) error {
 	var in struct {
 		Query     string
@@ -26,13 +27,17 @@ func graphQL(c *call) error {
 	if err := c.decode(&in); err != nil {
 		return err
 	}
-	if !strings.HasPrefix(in.Query, "query TidegateComments(") {
-		return c.graphError("UNSUPPORTED", "This pocket GitHub answers the query TidegateComments only.")
+	base := strings.HasPrefix(in.Query, "query TidegateBase(")
+	if !base && !strings.HasPrefix(in.Query, "query TidegateComments(") {
+		return c.graphError("UNSUPPORTED", "This pocket GitHub answers the queries TidegateComments and TidegateBase only.")
 	}
 	v := in.Variables
 	p, ok := c.store.pulls[v.Number]
 	if !ok || !strings.EqualFold(v.Owner, c.cfg.Owner) || !strings.EqualFold(v.Name, c.cfg.Repo) {
 		return c.graphError("NOT_FOUND", "Could not resolve to a PullRequest with the number of "+strconv.FormatInt(v.Number, 10)+".")
+	}
+	if base {
+		return c.graphBase(p)
 	}
 	all := c.store.commentsOf(p.Number)
 	oldest := c.graphComments(all[:min(len(all), graphFirst)])
@@ -46,6 +51,15 @@ func graphQL(c *call) error {
 	}
 	return c.reply(http.StatusOK, obj{"data": obj{"repository": obj{"databaseId": c.cfg.RepoID,
 		"pullRequest": obj{"first": obj{"nodes": oldest}, "comments": obj{"pageInfo": page, "nodes": c.graphComments(all[first:])}}}}})
+}
+
+func (c *call) graphBase(p *pull) error {
+	items := []obj{}
+	if p.Rebased != nil {
+		items = append(items, obj{"__typename": p.RebasedBy, "createdAt": stamp(*p.Rebased)})
+	}
+	return c.reply(http.StatusOK, obj{"data": obj{"repository": obj{"databaseId": c.cfg.RepoID,
+		"pullRequest": obj{"timelineItems": obj{"nodes": items}}}}})
 }
 
 func (h *Hub) graphComments(all []*comment) []obj {

@@ -158,6 +158,11 @@ func editPull(c *call) error {
 			return err
 		}
 	}
+	if in.Base != nil && *in.Base != p.Base {
+		if err := c.retarget(ctx, p, *in.Base); err != nil {
+			return err
+		}
+	}
 	c.editText(ctx, p, in.Title, in.Body)
 	if in.State != nil && *in.State == "closed" && p.State == "open" {
 		c.closePull(ctx, p, c.me)
@@ -179,6 +184,23 @@ func (c *call) editText(ctx context.Context, p *pull, title, body *string) {
 	p.Updated = c.now()
 	c.savePull(ctx, p)
 	c.sendPull(ctx, p, c.me, "edited", obj{"changes": changes})
+}
+
+// retarget compares an open pull request with another branch.
+func (c *call) retarget(ctx context.Context, p *pull, to string) error {
+	base, err := c.branch(ctx, to)
+	if err != nil || p.State != "open" {
+		return invalid("PullRequest", "base", fmt.Sprintf("Proposed base branch '%s' was not found", to))
+	}
+	if err := c.mayOpen(ctx, p.Head, to, p.HeadSHA, base); err != nil {
+		return err
+	}
+	from := p.Base
+	fromSHA, now := p.BaseSHA, c.now()
+	p.Base, p.BaseSHA, p.Updated, p.Rebased, p.RebasedBy = to, base, now, &now, "BaseRefChangedEvent"
+	c.savePull(ctx, p)
+	c.sendPull(ctx, p, c.me, "edited", obj{"changes": obj{"base": obj{"ref": obj{"from": from}, "sha": obj{"from": fromSHA}}}})
+	return nil
 }
 
 func (c *call) reopen(ctx context.Context, p *pull) error {

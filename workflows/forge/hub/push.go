@@ -183,6 +183,9 @@ func (h *Hub) headMoved(ctx context.Context, p *pull, m move, by User) {
 func (h *Hub) baseMoved(ctx context.Context, p *pull, m move, by User) {
 	arrived := m.old != "" && !h.git.isAncestor(ctx, p.HeadSHA, m.old) && h.git.isAncestor(ctx, p.HeadSHA, m.new)
 	if !arrived {
+		if now := h.now(); m.old != "" && !h.git.isAncestor(ctx, m.old, m.new) {
+			p.Updated, p.Rebased, p.RebasedBy = now, &now, "BaseRefForcePushedEvent"
+		}
 		p.BaseSHA = m.new
 		h.savePull(ctx, p)
 		return

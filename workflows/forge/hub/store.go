@@ -24,6 +24,8 @@ type pull struct {
 	Closed, Merged           *time.Time
 	MergedBy                 int64
 	MergeSHA                 string
+	Rebased                  *time.Time // when its base became another branch, or was rewritten, last
+	RebasedBy                string     // GraphQL's type of that event
 	Reviewers, TeamReviewers []int64
 }
 
