@@ -14,11 +14,13 @@ import (
 // somebody else puts on main, or into a pull request, may delay that: so it is
 // a loop of its own, and asks of main where those files are and nothing else.
 
-// endDeleted revokes grants whose file left main or changed there.
+// endDeleted revokes grants whose file left main or changed there, also where
+// somebody brought it back since.
 func (s *sweeper) endDeleted(ctx context.Context) error {
 	// Before main is read: what lands meanwhile is not missing from it.
 	open, err := s.openGrants(ctx)
 	if err != nil || len(open) == 0 {
+		s.watched = watched{}
 		return err
 	}
 	ctx = Urgent(ctx)
@@ -26,11 +28,12 @@ func (s *sweeper) endDeleted(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read main: %w", err)
 	}
-	var files []string
-	for _, g := range open {
-		files = append(files, g.Plan.Request.File)
-	}
-	main, err := s.Forge.Blobs(ctx, commit, files)
+	return errors.Join(s.endAt(ctx, open, commit), s.endBetween(ctx, open, commit))
+}
+
+// endAt ends what main does not hold as it was approved.
+func (s *sweeper) endAt(ctx context.Context, open []access.Grant, commit string) error {
+	main, err := s.Forge.Blobs(ctx, commit, filesOf(open))
 	errs := []error{err}
 	for _, g := range open {
 		is, known := main[g.Plan.Request.File]
@@ -44,11 +47,94 @@ func (s *sweeper) endDeleted(ctx context.Context) error {
 			continue
 		}
 		delete(s.doubted, g.Key)
-		if why != "" {
-			_, err = s.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: why})
-			errs = append(errs, err)
-			s.wake(ctx, g.Key)
+		errs = append(errs, s.endGone(ctx, g, why))
+	}
+	return errors.Join(errs...)
+}
+
+func filesOf(grants []access.Grant) (files []string) {
+	for _, g := range grants {
+		files = append(files, g.Plan.Request.File)
+	}
+	return files
+}
+
+// endGone ends a grant of whose file something is said.
+func (s *sweeper) endGone(ctx context.Context, g access.Grant, why string) error {
+	if why == "" {
+		return nil
+	}
+	_, err := s.end(ctx, ending{key: g.Key, state: access.StateRevoked, by: "tidegate", why: why})
+	s.wake(ctx, g.Key)
+	return err
+}
+
+// watched is up to where main was followed, and which grants were open then.
+type watched struct {
+	mark   int64 // of the forge's log of main; 0: it was not read yet
+	open   map[access.GrantKey]bool
+	unsure time.Time // since when the way from there can't be read whole
+}
+
+const (
+	maxPassed   = 100             // commits that main was at in between
+	passedAgain = 5 * time.Minute // the forge's log may lag
+)
+
+// endBetween ends what main did not hold for a while between two readings:
+// whoever deletes a file revokes its grant, however soon somebody else brings
+// the file back. Grants that were not open at the reading before are left out,
+// because main was without them then.
+func (s *sweeper) endBetween(ctx context.Context, open []access.Grant, commit string) error {
+	was, now := s.watched, watched{open: map[access.GrantKey]bool{}}
+	var before []access.Grant
+	for _, g := range open {
+		if now.open[g.Key] = true; was.open[g.Key] {
+			before = append(before, g)
 		}
+	}
+	passed, err := s.Forge.MainWas(ctx, was.mark, commit)
+	errs := []error{err}
+	if len(before) > 0 {
+		for _, c := range passed.Commits[:min(len(passed.Commits), maxPassed)] {
+			errs = append(errs, s.endPassed(ctx, before, c))
+		}
+	}
+	now.mark, err = passed.Mark, errors.Join(errs...)
+	if err == nil && passed.Whole && len(passed.Commits) <= maxPassed {
+		s.watched = now
+		return nil
+	}
+	s.unsure(ctx, now)
+	return err
+}
+
+// unsure goes on from today's main when the way to it could not be read for long.
+func (s *sweeper) unsure(ctx context.Context, now watched) {
+	if s.watched.unsure.IsZero() {
+		s.watched.unsure = s.now()
+	}
+	if s.now().Sub(s.watched.unsure) < passedAgain {
+		return
+	}
+	now.unsure, s.watched = s.now(), now
+	s.log().ErrorContext(ctx, "whether files of open grants were deleted on main and brought back can't be read")
+}
+
+// endPassed ends what main did not hold at a commit of before.
+func (s *sweeper) endPassed(ctx context.Context, before []access.Grant, commit string) error {
+	main, err := s.Forge.Blobs(ctx, commit, filesOf(before))
+	errs := []error{err}
+	for _, g := range before {
+		is, known := main[g.Plan.Request.File]
+		if !known {
+			continue
+		}
+		why, err := s.gone(ctx, g, is)
+		if why != "" {
+			why += " That it came back since opens nothing."
+		}
+		errs = append(errs, err, s.endGone(ctx, g, why))
 	}
 	return errors.Join(errs...)
 }

@@ -247,3 +247,55 @@ func TestWhatCannotBeToldAlerts(t *testing.T) {
 		t.Errorf("error %v, %d in doubt, state %s, want all well", err, len(s.doubted), w.grant(t, key1).State)
 	}
 }
+
+// TestDeletedFileEndsThoughItCameBack: alice's approver deletes her file on main,
+// and before anybody reads main mallory reverts that.
+func TestDeletedFileEndsThoughItCameBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		passed []access.File
+		want   access.State
+	}{
+		"deleted":   {[]access.File{policyFile("v1")}, access.StateRevoked},
+		"changed":   {[]access.File{grantFile(request("inc-1", 7200)), policyFile("v1")}, access.StateRevoked},
+		"untouched": {[]access.File{grantFile(request("inc-1", 3600)), policyFile("v2")}, access.StateActive},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, a, _ := active(t)
+			s := newSweeper(a)
+			look := func() {
+				t.Helper()
+				if err := s.endDeleted(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			look()
+			w.trees["passed"] = access.Tree{Commit: "passed", Files: c.passed}
+			w.trees["back"] = access.Tree{Commit: "back", Files: w.trees["merge7"].Files}
+			w.main, w.gaps = "back", true
+			look() // the log does not have it yet
+			w.was, w.gaps = []string{"passed"}, false
+			look()
+			if g := w.grant(t, key1); g.State != c.want {
+				t.Errorf("state is %s (%s), want %s", g.State, g.Why, c.want)
+			}
+		})
+	}
+}
+
+// TestGrantIsNotMissedBeforeItLanded: main was without it, before.
+func TestGrantIsNotMissedBeforeItLanded(t *testing.T) {
+	w, a, _ := active(t)
+	s := newSweeper(a)
+	w.trees["passed"], w.was = access.Tree{Commit: "passed"}, []string{"passed"}
+	if err := s.endDeleted(t.Context()); err != nil || w.grant(t, key1).State != access.StateActive {
+		t.Fatalf("error %v, state %s, want it open", err, w.grant(t, key1).State)
+	}
+	w.was, w.gaps = nil, true
+	if err := s.endDeleted(t.Context()); err != nil || s.watched.mark != 1 {
+		t.Errorf("error %v, followed to %d, want no further than the log leads", err, s.watched.mark)
+	}
+	later(w, passedAgain+time.Second)
+	if err := s.endDeleted(t.Context()); err != nil || s.watched.mark != 2 {
+		t.Errorf("error %v, followed to %d, want on, with a line in the log", err, s.watched.mark)
+	}
+}

@@ -36,6 +36,8 @@ type world struct {
 	trees      map[string]access.Tree
 	main       string
 	behind     map[string]int // commit on main -> pull request
+	was        []string       // commits of main between two readings
+	gaps       bool           // and there may be more of them
 	commands   []Command
 	partial    bool  // there are more comments
 	unreadable bool  // pull requests can't be read
@@ -262,6 +264,12 @@ func (w fakeForge) Main(context.Context) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.main, nil
+}
+
+func (w fakeForge) MainWas(_ context.Context, mark int64, _ string) (Passed, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Passed{Commits: slices.Clone(w.was), Mark: mark + 1, Whole: !w.gaps}, nil
 }
 
 func (w fakeForge) PullOf(_ context.Context, commit string) (int, error) {

@@ -55,6 +55,9 @@ type Forge interface {
 	Blobs(ctx context.Context, commit string, files []string) (map[string]string, error)
 	// Main is the main branch's commit, and the merged pull request behind it, if any.
 	Main(ctx context.Context) (string, error)
+	// MainWas lists what main was before it became the commit, back to a mark
+	// in the forge's log of its moves; without a mark only the next one is set.
+	MainWas(ctx context.Context, mark int64, commit string) (Passed, error)
 	// PullOf finds the merged pull request that brought a commit to main; 0 is none.
 	PullOf(ctx context.Context, commit string) (int, error)
 	// PolicyPulls lists the merged pull requests that changed policies/ on
@@ -79,6 +82,13 @@ type Forge interface {
 	// Tidy removes files of ended grants from main: by one pull request, the
 	// same until it is merged, or with [TidyCommit] by a commit.
 	Tidy(ctx context.Context, files []string, how Tidy) (commit string, err error)
+}
+
+// Passed is what main was between two readings.
+type Passed struct {
+	Commits []string // the newest first
+	Mark    int64    // where to go on from the next time; 0 if the log does not have the commit
+	Whole   bool     // the log leads from the mark to the commit
 }
 
 // Pull is what a pull request is right now.

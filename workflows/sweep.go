@@ -23,6 +23,7 @@ type sweeper struct {
 	tidied    time.Time
 	landed    map[access.GrantKey]string    // the blob of each open grant, as it was approved
 	doubted   map[access.GrantKey]time.Time // open, and whether their file changed can't be read, since when
+	watched   watched                       // where main was when their files were looked for last
 	narrowed  map[access.GrantKey]string    // the policies that each active grant was held against
 	mended    map[access.GrantKey]string    // what of each active grant was broken when it was last made again
 	lookedAt  time.Time                     // when they were last looked at

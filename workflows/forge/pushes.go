@@ -18,6 +18,7 @@ const maxActivityPages = 10 // of 100: the moves of one branch
 // activity is one line of GitHub's log of a repository's refs, which go-github
 // v60 does not know.
 type activity struct {
+	ID     int64        `json:"id"`
 	Before string       `json:"before"`
 	After  string       `json:"after"`
 	Ref    string       `json:"ref"`
@@ -38,7 +39,7 @@ func (f *Forge) Pushers(ctx context.Context, pull workflows.Pull) (who []access.
 	if pull.Branch == "" || pull.Branch == f.cfg.MainBranch {
 		return nil, false, nil
 	}
-	moves, err := f.activity(ctx, ref)
+	moves, err := f.activity(ctx, ref, func(activity) bool { return false })
 	if err == nil {
 		who, named := actors(moves)
 		return who, named && unbroken(moves, pull.Head), nil
@@ -51,8 +52,52 @@ func (f *Forge) Pushers(ctx context.Context, pull workflows.Pull) (who []access.
 	return nil, false, err
 }
 
-// activity reads the moves of a ref, the newest first.
-func (f *Forge) activity(ctx context.Context, ref string) ([]activity, error) {
+// MainWas lists what main was before it became the commit, back to a mark, by
+// GitHub's log of its moves. Parents of commits would not tell: whoever brings
+// a file back chooses them. What this token can't read is not whole.
+func (f *Forge) MainWas(ctx context.Context, mark int64, commit string) (out workflows.Passed, err error) {
+	if err := validCommit(commit); err != nil {
+		return out, err
+	}
+	if _, err := f.Repo(ctx); err != nil {
+		return out, err
+	}
+	moves, err := f.activity(ctx, "refs/heads/"+f.cfg.MainBranch, func(m activity) bool {
+		return m.ID == mark || mark == 0 && m.After == commit
+	})
+	switch access.CodeOf(err) {
+	case access.CodeNotFound, access.CodeDenied, access.CodeTooLarge, access.CodeInvalid:
+		return out, nil
+	}
+	return passed(moves, mark, commit), err
+}
+
+// passed follows the moves, the newest first, from the commit back to the mark.
+// What happened after it became the commit is for the next reading.
+func passed(moves []activity, mark int64, commit string) (out workflows.Passed) {
+	want := commit
+	for _, m := range moves {
+		switch {
+		case out.Mark == 0 && m.After != commit:
+			continue
+		case m.After != want: // a gap
+			return out
+		case out.Mark == 0:
+			out.Mark = m.ID
+		case m.ID != mark && shaPattern.MatchString(want) && !isZeroSHA(want):
+			out.Commits = append(out.Commits, want)
+		}
+		if out.Whole = m.ID == mark || mark == 0; out.Whole {
+			return out
+		}
+		want = m.Before
+	}
+	return out
+}
+
+// activity reads the moves of a ref, the newest first, as far as one that is
+// enough.
+func (f *Forge) activity(ctx context.Context, ref string, enough func(activity) bool) ([]activity, error) {
 	var out []activity
 	query := url.Values{"ref": {ref}, "per_page": {fmt.Sprint(perPage)}}
 	for range maxActivityPages {
@@ -68,6 +113,9 @@ func (f *Forge) activity(ctx context.Context, ref string) ([]activity, error) {
 		for _, m := range page {
 			if m.Ref == ref { // asked for, and yet never believed
 				out = append(out, m)
+			}
+			if m.Ref == ref && enough(m) {
+				return out, nil
 			}
 		}
 		if res.After == "" {

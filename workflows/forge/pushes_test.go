@@ -173,3 +173,36 @@ func (w *world) wrapQuery(key, value string) {
 	}))
 	w.wrap.Store(&changed)
 }
+
+// TestMainWasEachOfItsTips and no parent tells: mallory's merge has what was
+// before the deletion for its first one, or she pushes the very commit of before.
+func TestMainWasEachOfItsTips(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	dir := w.clone("root", "any")
+	w.git(dir, "checkout", "-q", "main")
+	since := w.push(dir, "README.md", "# a move of main\n")
+	was := func(mark int64, commit string, commits ...string) int64 {
+		t.Helper()
+		p, err := w.forge.MainWas(ctx, mark, commit)
+		if err != nil || !p.Whole || p.Mark <= mark || !slices.Equal(p.Commits, commits) {
+			t.Errorf("got %+v, error %v, want %v", p, err, commits)
+		}
+		return p.Mark
+	}
+	first := was(0, since)
+	if p, err := w.forge.MainWas(ctx, first, since); err != nil || !p.Whole || p.Mark != first || len(p.Commits) != 0 {
+		t.Errorf("unmoved: got %+v, error %v", p, err)
+	}
+	w.git(dir, "rm", "-q", "grants/alice/old-1.hcl")
+	deleted := w.pushAll(dir, "revoke")
+	back := w.git(dir, "commit-tree", since+"^{tree}", "-p", since, "-p", deleted, "-m", "nothing to see")
+	w.git(dir, "push", "-q", "origin", back+":main")
+	second := was(first, back, deleted)
+	w.git(dir, "push", "-q", "--force", "origin", deleted+":main")
+	w.git(dir, "push", "-q", "--force", "origin", back+":main")
+	was(second, back, deleted)
+	was(first, back, deleted, back, deleted)
+	if p, err := w.forge.MainWas(ctx, first, strings.Repeat("a", 40)); err != nil || p.Whole || p.Mark != 0 {
+		t.Errorf("to where the log has not come: got %+v, error %v", p, err)
+	}
+}
