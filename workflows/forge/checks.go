@@ -180,6 +180,9 @@ func approvedRun(r workflows.Report) run {
 	for _, g := range r.Grants[:min(len(r.Grants), maxItems)] {
 		fmt.Fprintf(&why, "**%s**\n\n%s\n", code(clip(g.Plan.Request.ID, 100)), renderReason(g.Approval))
 	}
+	if r.Policy != nil {
+		why.WriteString(renderReason(*r.Policy))
+	}
 	out.summary = shortened(strings.TrimSpace(why.String()), maxReport)
 	waiting := 0
 	for _, g := range r.Grants {
@@ -192,6 +195,9 @@ func approvedRun(r workflows.Report) run {
 		out.conclusion, out.title = "failure", "This can't be approved as it is"
 	case refused(r.Grants):
 		out.conclusion, out.title = "failure", "Access was refused"
+	case r.Policy != nil && !r.Policy.Met:
+		out.conclusion, out.title = "", upper(headline(r))
+	case r.Policy != nil: // agreed to
 	case len(r.Grants) == 0:
 		out.conclusion, out.title = "neutral", "No grant to approve"
 	case waiting > 0:

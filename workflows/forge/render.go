@@ -60,6 +60,7 @@ func RenderReport(r workflows.Report) string {
 		}
 		p.add(renderGrant(g))
 	}
+	p.add(renderPolicy(r.Policy))
 	p.add(renderReplies(r.Replies))
 	p.addf("<sub>For commit %s. Agree by a review of the files; a review counts for exactly what it saw. Commands: %s.</sub>\n",
 		code(short(r.Head)), code("/tidegate help"))
@@ -84,6 +85,10 @@ func headline(r workflows.Report) string {
 		return "this request can't be used"
 	case errs > 0:
 		return plural(errs, "error") + " to fix"
+	case r.Policy != nil && r.Policy.Met:
+		return "new policies are agreed to; they come into force when this is merged"
+	case r.Policy != nil:
+		return "new policies wait for agreement"
 	case len(r.Grants) == 0:
 		return "no access is asked for"
 	case len(r.Grants) == 1:
@@ -168,6 +173,14 @@ func renderGrant(g workflows.GrantReport) string {
 	p.add(renderSessions(g.Sessions))
 	p.addf("<sub>Plan %s, policy %s</sub>\n\n", code(clip(g.Digest, 64)), code(clip(plan.PolicyDigest, 64)))
 	return p.String()
+}
+
+// renderPolicy shows who must agree to a change of policies, and who did.
+func renderPolicy(r *access.Reason) string {
+	if r == nil {
+		return ""
+	}
+	return "**Who must agree to new policies**\n\n" + renderReason(*r) + "\n"
 }
 
 func people(plan access.Plan) string {

@@ -48,7 +48,10 @@ func reports() map[string]workflows.Report {
 	h.Approval = access.Reason{Name: evil, Text: evil, Children: []access.Reason{{Name: evil, Met: true, Text: evil}}}
 	hostile.Refusal, hostile.Replies = evil, []string{evil}
 	hostile.Diagnostics = access.Diagnostics{{File: evil, Line: 1, Column: 1, Summary: evil, Detail: evil}}
-	return map[string]workflows.Report{"waiting": waiting(goldenHead), "refused": refusedFiles, "active": active, "hostile": hostile, "empty": {Head: goldenHead}}
+	policy := workflows.Report{Head: goldenHead, Policy: &access.Reason{Text: "1 of 2 approvals.", Children: []access.Reason{
+		{Name: "policy_owners", Text: "Got 0 of 1."}, {Name: "policy-change", Met: true, Text: "carol agreed."}}}}
+	agreed := workflows.Report{Head: goldenHead, Policy: &access.Reason{Met: true, Text: "2 of 2 approvals."}}
+	return map[string]workflows.Report{"policy": policy, "policy-agreed": agreed, "waiting": waiting(goldenHead), "refused": refusedFiles, "active": active, "hostile": hostile, "empty": {Head: goldenHead}}
 }
 
 func golden(t *testing.T, name, got string) {
@@ -79,6 +82,20 @@ func TestRenderGoldens(t *testing.T) {
 	line := heldLines(map[string]*github.CheckRun{run.name: {Name: &run.name, ExternalID: github.String(run.mark()), Conclusion: &run.conclusion,
 		HTMLURL: github.String("https://github.test/acme/access/runs/1"), Output: run.output(nil)}})
 	golden(t, "holds", renderHolds(line))
+}
+
+// TestPolicyRunWaits: a change of policies is no success before everybody whom
+// it needs has agreed.
+func TestPolicyRunWaits(t *testing.T) {
+	for name, want := range map[string]string{"policy": "in_progress", "policy-agreed": "completed success", "empty": "completed neutral"} {
+		run := approvedRun(reports()[name])
+		if got := strings.TrimSpace(run.status() + " " + run.conclusion); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	if run := approvedRun(reports()["policy"]); !strings.Contains(run.summary, "policy_owners") {
+		t.Errorf("want who must agree, got %q", run.summary)
+	}
 }
 
 // TestNothingWrittenActs checks the hostile report for everything that would act
