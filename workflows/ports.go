@@ -163,7 +163,8 @@ type GrantReport struct {
 	Sessions []SessionLine `json:"sessions,omitempty"`
 }
 
-// SessionLine is one session in a report.
+// SessionLine is one session in a report. What was done in it is in the
+// recording, which lies with the gateway.
 type SessionLine struct {
 	ID             string      `json:"id"`
 	Person         access.User `json:"person"`

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"time"
+	"unicode"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -18,6 +19,7 @@ import (
 // A login exchanges a token for short certificates, over the same port as
 // everything else: as a user that no target can be called, by requests.
 const (
+	maxReason      = 1000 // bytes of a gateway's reason
 	loginUser      = "+login"
 	certifyRequest = "certificate@tidegate"
 	namedRequest   = "named@tidegate"
@@ -155,12 +157,14 @@ func (l Login) talk(ctx context.Context, ask func(client gossh.Conn, by gossh.Pu
 	if l.Signer != nil {
 		login = gossh.PublicKeys(l.Signer)
 	}
+	said := ""
 	client, channels, requests, err := gossh.NewClientConn(conn, l.Address, &gossh.ClientConfig{
-		User: loginUser, Auth: []gossh.AuthMethod{login}, ClientVersion: version,
+		BannerCallback: func(text string) error { said = text; return nil },
+		User:           loginUser, Auth: []gossh.AuthMethod{login}, ClientVersion: version,
 		HostKeyCallback: verify, HostKeyAlgorithms: []string{gossh.CertAlgoED25519v01},
 	})
 	if err != nil {
-		return fmt.Errorf("log in at gateway: %w", err)
+		return fmt.Errorf("log in at gateway: %w", because(said, err))
 	}
 	defer client.Close()
 	go gossh.DiscardRequests(requests) // both end with the connection
@@ -284,4 +288,19 @@ func request(client gossh.Conn, kind string, payload []byte, answer any) error {
 		return fmt.Errorf("read the gateway's answer: %w", err)
 	}
 	return nil
+}
+
+// because is the gateway's own reason for a refusal, where it told one: SSH's
+// failure has no place for it, so it comes as a banner.
+func because(banner string, err error) error {
+	reason := strings.TrimPrefix(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, banner), "tidegate: ")
+	if reason == "" || len(reason) > maxReason {
+		return err
+	}
+	return errors.New(reason)
 }

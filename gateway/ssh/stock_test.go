@@ -164,8 +164,8 @@ func TestLoginForTLSClients(t *testing.T) {
 			t.Errorf("%s's certificates end at %s and %s, want the same", person, got.Client.NotAfter, ends)
 		}
 		login.Token = access.NewSecret("wrong")
-		if _, err := login.Exchange(t.Context()); err == nil {
-			t.Errorf("%s got certificates for a wrong token", person)
+		if _, err := login.Exchange(t.Context()); err == nil || !strings.Contains(err.Error(), "token") {
+			t.Errorf("%s got %v for a wrong token, want the gateway's reason", person, err)
 		}
 	}
 	c := h.mustDial() // under a target's name nothing of this is answered
