@@ -2,6 +2,8 @@ package forge
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +95,32 @@ func TestScopes(t *testing.T) {
 		d.token(&github.Repository{Permissions: map[string]bool{"push": true}}, scopes)
 		if got := told(d.List); got != want {
 			t.Errorf("%q: got %q, want %q", scopes, got, want)
+		}
+	}
+}
+
+// TestGuideNamesPermissions: who sets up the App as the guide says gives it
+// what doctor asks for.
+func TestGuideNamesPermissions(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "guides", "serve.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, about, _ := strings.Cut(string(text), "1. **GitHub.**")
+	about, _, _ = strings.Cut(about, "\n")
+	write, read, _ := strings.Cut(about, " to read and write")
+	for _, p := range wantedPermissions {
+		in := write
+		if p.level == "read" {
+			in, _, _ = strings.Cut(read, " to read.")
+		}
+		if !strings.Contains(in, "`"+p.name+"`") {
+			t.Errorf("the guide does not give %s: %s", p.name, p.level)
+		}
+	}
+	for _, event := range wantedEvents {
+		if !strings.Contains(about, "`"+event+"`") {
+			t.Errorf("the guide does not name the event %s", event)
 		}
 	}
 }

@@ -76,6 +76,9 @@ func TestForgeDown(t *testing.T) {
 	if !strings.Contains(p.text, "statement_timeout = 30s") {
 		t.Error("the page of a grant lacks its role's settings")
 	}
+	if !strings.Contains(p.text, "to 1000 rows") || !strings.Contains(p.text, "touches(&#34;users&#34;)") {
+		t.Error("the page of a grant lacks what a rule limits, and when")
+	}
 	if p.status != http.StatusOK || !strings.Contains(p.text, "can&#39;t be judged again at the moment") || !strings.Contains(p.text, "Revoke now") {
 		t.Errorf("alice's own grant: %d", p.status)
 	}

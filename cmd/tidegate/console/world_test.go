@@ -199,6 +199,7 @@ func (w *world) fill(t *testing.T) {
 		People:  []access.Person{{User: alice, Identities: []access.IdentityRef{{Provider: "dev", Email: "alice@acme.test"}}}},
 		Target:  access.Target{TargetRef: access.TargetRef{Kind: "postgres", Name: "orders"}}, Role: access.Role{Name: "operator", Longest: 3600, Settings: map[string]string{"statement_timeout": "30s"}},
 		Requirements: []access.Requirement{{Name: "prod", Need: 1, From: []access.Party{dba}, Say: "A DBA must agree."}},
+		Rules:        []access.Rule{{Name: "few", When: `touches("users")`, LimitRows: 1000, Say: "Not all of them."}},
 	}
 	var err error
 	w.g, err = w.ledger.Create(t.Context(), access.Grant{
