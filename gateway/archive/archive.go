@@ -34,6 +34,8 @@ type Config struct {
 	Every time.Duration // how often it looks for sealed recordings; 15 s
 	Log   *slog.Logger
 	Now   func() time.Time
+
+	HangAfter time.Duration // how long Close waits for a bucket that does not answer; 10 s
 }
 
 const (
@@ -55,6 +57,9 @@ type Archive struct {
 func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if cfg.Every == 0 {
 		cfg.Every = 15 * time.Second
+	}
+	if cfg.HangAfter == 0 {
+		cfg.HangAfter = 10 * time.Second
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -90,11 +95,16 @@ func (a *Archive) Start() {
 	}()
 }
 
-// Close ends copying, in the midst of a recording too.
+// Close ends copying, in the midst of a recording too. A share that hangs hears
+// of no context, and keeps nobody from stopping.
 func (a *Archive) Close() error {
 	if a.cancel != nil {
 		a.cancel()
-		<-a.done
+		select {
+		case <-a.done:
+		case <-time.After(a.cfg.HangAfter):
+			return errors.New("close bucket: it does not answer; what was not copied is copied after the next start")
+		}
 	}
 	return a.bucket.Close()
 }

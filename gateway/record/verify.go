@@ -100,6 +100,7 @@ func newVerifier(keys Keys, heads []access.Head) *verifier {
 const (
 	batchBytes  = 4 << 20
 	batchPieces = 256
+	keptSegment = 512 << 10 // memory of larger ones is not used again
 )
 
 // read judges everything up to the end of the file, or to the first fault.
@@ -109,10 +110,7 @@ func (v *verifier) read(r io.Reader) error {
 	var spare [][]byte
 	for {
 		var err error
-		for _, seg := range batch {
-			spare = append(spare, seg.raw)
-		}
-		batch, spare, err = v.fill(batch[:0], spare, s)
+		batch, spare, err = v.fill(batch[:0], reuse(spare, batch), s)
 		if len(batch) > 0 {
 			if f := v.judge(batch); f != nil {
 				return f
@@ -125,6 +123,17 @@ func (v *verifier) read(r io.Reader) error {
 			return err
 		}
 	}
+}
+
+// reuse keeps the memory of segments that were judged. Large ones are few, and
+// their memory, kept in all places of a batch, would be a gigabyte.
+func reuse(spare [][]byte, judged []*segment) [][]byte {
+	for _, seg := range judged {
+		if cap(seg.raw) <= keptSegment {
+			spare = append(spare, seg.raw)
+		}
+	}
+	return spare
 }
 
 // fill reads the next batch. A fault of a header is that of its segment, so
