@@ -180,6 +180,63 @@ func TestTooManyFilesAreNotParsed(t *testing.T) {
 	}
 }
 
+// tooManyPeople is more names than are looked up at once.
+func tooManyPeople() (names []string) {
+	for i := range MaxNames + 1 {
+		names = append(names, fmt.Sprint("someone-", i))
+	}
+	return names
+}
+
+// TestTooManyNamesAreRefused in the pull request: its author was told nothing
+// and it was read again for ever. What was reviewed before counts no more.
+func TestTooManyNamesAreRefused(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	a.starter = &started{}
+	w.open(3600)
+	w.review(bob, access.ReviewApproved)
+	w.named = tooManyPeople()
+	follow(t, a)
+	if r := w.lastReport(t); !strings.Contains(r.Refusal, "name 501 people and teams, and at most 500") || w.judged != 0 {
+		t.Errorf("refused with %q after %d evaluations", r.Refusal, w.judged)
+	}
+	w.merge()
+	follow(t, a)
+	if g := w.grant(t, key1); g.State != access.StateRefused || !strings.Contains(g.Why, "501 people") {
+		t.Errorf("landed as %s: %s", g.State, g.Why)
+	}
+}
+
+// TestPoliciesThatNameTooManyStayOut, and the audit log says why.
+func TestPoliciesThatNameTooManyStayOut(t *testing.T) {
+	w := newWorld(t)
+	a := w.activities()
+	w.adopted, w.named = nil, tooManyPeople()
+	a.Rules.AdoptFirst = true
+	reconcile(t, newSweeper(a))
+	if log := strings.Join(w.audits, "\n"); w.adopted != nil || !strings.Contains(log, "policies.refused base they name 501 people") {
+		t.Errorf("in force is %v, the audit log is\n%s", w.adopted, log)
+	}
+}
+
+// TestManyPeopleAreNarrowed: how many receive what is active is no bound.
+func TestManyPeopleAreNarrowed(t *testing.T) {
+	w, a, _ := active(t)
+	w.mu.Lock()
+	g := w.grants[key1]
+	for _, name := range tooManyPeople() {
+		g.Plan.Request.To = append(g.Plan.Request.To, access.Principal{Kind: access.KindUser, Name: name})
+	}
+	w.grants[key1] = g
+	w.mu.Unlock()
+	adoptOther(w, func(p *access.Plan) error { p.Role.Read = nil; return nil })
+	reconcile(t, newSweeper(a))
+	if g := w.grant(t, key1); g.State != access.StateRevoked {
+		t.Errorf("the grant is %s", g.State)
+	}
+}
+
 // signedWorld is a ledger that knows which rows control signed.
 type signedWorld struct {
 	*world

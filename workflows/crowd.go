@@ -26,6 +26,15 @@ func tooMany(base, head access.Tree) string {
 	return ""
 }
 
+// tooManyNames says why the people are not looked up, or nothing.
+func tooManyNames(users, teams []string, where string) string {
+	n := len(users) + len(teams)
+	if n <= MaxNames {
+		return ""
+	}
+	return fmt.Sprintf("%s %d people and teams, and at most %d are looked up together.", where, n, MaxNames)
+}
+
 // differing counts the files below a folder that only one of the trees has, or
 // that are not the same in both.
 func differing(base, head access.Tree, folder string) (n int) {

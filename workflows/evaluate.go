@@ -126,6 +126,9 @@ func (a *Activities) evaluate(ctx context.Context, adopted access.Tree, baseComm
 		return Evaluation{Changes: brought(base, head)}, access.Directory{}, Unreadable(access.CodeTooLarge, "%s", why)
 	}
 	users, teams := a.Policies.Names(adopted, base, head)
+	if why := tooManyNames(users, teams, "The pull request and the policies in force name"); why != "" {
+		return Evaluation{Changes: brought(base, head)}, access.Directory{}, Unreadable(access.CodeTooLarge, "%s Split it, or name fewer.", why)
+	}
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
 		return Evaluation{}, access.Directory{}, fmt.Errorf("look up people: %w", err)

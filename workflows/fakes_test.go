@@ -65,8 +65,9 @@ type world struct {
 	audits  []string
 	broken  string // what the minter says of every grant
 
-	carolToo   bool // policies change only with carol's approval
-	longNeeds2 bool // more than an hour needs two people
+	named      []string // in policies and grants
+	carolToo   bool     // policies change only with carol's approval
+	longNeeds2 bool     // more than an hour needs two people
 	team       []access.User
 	teamID     int64
 	people     []access.Person // who receives; nil is alice
@@ -293,9 +294,12 @@ func (w fakeForge) PolicyPulls(context.Context) ([]int, error) {
 	return out, nil
 }
 
-func (w fakeForge) Directory(context.Context, []string, []string) (access.Directory, error) {
+func (w fakeForge) Directory(_ context.Context, users, teams []string) (access.Directory, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(users)+len(teams) > MaxNames {
+		return access.Directory{}, access.Errorf(access.CodeTooLarge, "Got too many names.")
+	}
 	if w.nobody {
 		return access.Directory{}, access.Errorf(access.CodeUnavailable, "GitHub answered 502.")
 	}
@@ -360,7 +364,7 @@ func (w fakeForge) Tidy(_ context.Context, files []string, _ Tidy) (string, erro
 
 type fakePolicies struct{ w *world }
 
-func (p fakePolicies) Names(_, _, _ access.Tree) ([]string, []string) { return nil, nil }
+func (p fakePolicies) Names(_, _, _ access.Tree) ([]string, []string) { return p.w.named, nil }
 
 func requests(t access.Tree) map[string]access.File {
 	out := map[string]access.File{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -87,11 +88,33 @@ func (a *Activities) whoIsMeant(ctx context.Context, adopted access.Tree, look [
 	}
 	slices.Sort(users)
 	slices.Sort(teams)
-	dir, err := a.Forge.Directory(ctx, slices.Compact(users), slices.Compact(teams))
-	if err != nil {
-		return dir, fmt.Errorf("look up people: %w", err)
+	return a.lookUp(ctx, slices.Compact(users), slices.Compact(teams))
+}
+
+// lookUp looks up any number of names, a part at a time: who receives all that
+// is active may be many.
+func (a *Activities) lookUp(ctx context.Context, users, teams []string) (access.Directory, error) {
+	all := access.Directory{Users: map[string]access.User{}, Teams: map[string]access.Team{}}
+	add := func(users, teams []string) error {
+		dir, err := a.Forge.Directory(ctx, users, teams)
+		if err != nil {
+			return fmt.Errorf("look up people: %w", err)
+		}
+		maps.Copy(all.Users, dir.Users)
+		maps.Copy(all.Teams, dir.Teams)
+		return nil
 	}
-	return dir, nil
+	for some := range slices.Chunk(users, MaxNames) {
+		if err := add(some, nil); err != nil {
+			return access.Directory{}, err
+		}
+	}
+	for some := range slices.Chunk(teams, MaxNames) {
+		if err := add(nil, some); err != nil {
+			return access.Directory{}, err
+		}
+	}
+	return all, nil
 }
 
 // narrowing is today's policies, held against active grants.

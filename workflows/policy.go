@@ -248,6 +248,9 @@ type adoption struct {
 // adopt brings policies into force; false if they don't load, which is said.
 func (a *Activities) adopt(ctx context.Context, main access.Tree, by adoption) (bool, error) {
 	users, teams := a.Policies.Names(main, main, main)
+	if why := tooManyNames(users, teams, "they name"); why != "" {
+		return false, a.keepOld(ctx, main, why)
+	}
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
 		return false, fmt.Errorf("look up people: %w", err)

@@ -37,6 +37,9 @@ func Unreadable(code access.Code, format string, args ...any) error {
 	return err
 }
 
+// MaxNames is how many people and teams a forge looks up at once.
+const MaxNames = 500
+
 // Forge is where pull requests live.
 type Forge interface {
 	// OpenPulls lists the pull requests that are open, and those closed since.
@@ -63,7 +66,7 @@ type Forge interface {
 	// PolicyPulls lists the merged pull requests that changed policies/ on
 	// main, the newest first, up to a change that none of them brought.
 	PolicyPulls(ctx context.Context) ([]int, error)
-	// Directory looks logins and team names up, with members.
+	// Directory looks logins and team names up, with members: at most [MaxNames].
 	Directory(ctx context.Context, users, teams []string) (access.Directory, error)
 	// Publish makes the one comment and the check runs say what r says. It is
 	// idempotent and writes only what changed.

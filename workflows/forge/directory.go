@@ -10,12 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/workflows"
 )
 
-const (
-	maxNames       = 500
-	maxMemberPages = 50
-)
+const maxMemberPages = 50
 
 var (
 	loginPattern = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_-]{0,60}(?:\[bot\])?\z`)
@@ -25,8 +23,8 @@ var (
 // Directory looks logins and team names up. Names that GitHub does not know are
 // absent; a team that can't be read whole is an error.
 func (f *Forge) Directory(ctx context.Context, users, teams []string) (access.Directory, error) {
-	if len(users)+len(teams) > maxNames {
-		return access.Directory{}, access.Errorf(access.CodeTooLarge, "Got %d names to look up, want at most %d.", len(users)+len(teams), maxNames)
+	if n := len(users) + len(teams); n > workflows.MaxNames {
+		return access.Directory{}, access.Errorf(access.CodeTooLarge, "Got %d names to look up, want at most %d.", n, workflows.MaxNames)
 	}
 	if _, err := f.Repo(ctx); err != nil {
 		return access.Directory{}, err

@@ -445,7 +445,7 @@ func TestDirectory(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	_, err = w.forge.Directory(t.Context(), make([]string, maxNames+1), nil)
+	_, err = w.forge.Directory(t.Context(), make([]string, workflows.MaxNames+1), nil)
 	wantCode(t, err, access.CodeTooLarge)
 }
 
