@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 
@@ -48,9 +49,10 @@ type serveConfig struct {
 
 // webhookConfig is the door for GitHub's events.
 type webhookConfig struct {
-	Listen string
-	Secret access.Secret
-	TLS    tlsFiles // both empty: plain HTTP behind a proxy on this machine
+	Listen  string
+	Secret  access.Secret
+	TLS     tlsFiles       // both empty: plain HTTP behind a proxy on this machine
+	Proxies []netip.Prefix // believed what they say of whence a request comes
 }
 
 // tlsFiles name a certificate with its key, read anew for new connections.

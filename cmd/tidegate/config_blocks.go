@@ -211,7 +211,8 @@ func (c *serveConfig) readWebhook(b *block) {
 	host := b.listenAddress(listen)
 	c.Webhook = webhookConfig{
 		Listen: listen.text, TLS: b.keyPair(),
-		Secret: b.secretFile(b.need("secret_file", "the secret that GitHub signs events with")),
+		Secret:  b.secretFile(b.need("secret_file", "the secret that GitHub signs events with")),
+		Proxies: b.prefixes("proxies"),
 	}
 	if listen.ok() && !b.has("certificate_file") && !b.has("key_file") && !loopback(host) {
 		b.errorf(listen.at, "Plain text", "Got %q without a certificate, want certificate_file and key_file, or a loopback address behind a proxy with TLS.", listen.text)

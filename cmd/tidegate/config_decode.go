@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -188,6 +189,19 @@ func (b *block) texts(name string) (out []value) {
 		} else if ok {
 			out = append(out, value{v.AsString(), item.Range()})
 		}
+	}
+	return out
+}
+
+// prefixes is an optional list of networks.
+func (b *block) prefixes(name string) (out []netip.Prefix) {
+	for _, v := range b.texts(name) {
+		p, err := netip.ParsePrefix(v.text)
+		if err != nil {
+			b.errorf(v.at, "Wrong address", `Got %q in %s, want a prefix such as "10.0.0.5/32".`, v.text, name)
+			continue
+		}
+		out = append(out, p)
 	}
 	return out
 }

@@ -34,13 +34,7 @@ func (c *serveConfig) readSSH(b *block) {
 		c.readSSHDevice(b)
 	}
 	if c.Parts.Control {
-		for _, v := range b.texts("source_addresses") {
-			p, err := netip.ParsePrefix(v.text)
-			if err != nil {
-				b.errorf(v.at, "Wrong address", `Got %q, want a prefix such as "10.0.0.5/32".`, v.text)
-			}
-			c.SSH.Sources = append(c.SSH.Sources, p)
-		}
+		c.SSH.Sources = b.prefixes("source_addresses")
 		if !b.has("source_addresses") {
 			b.warnf(b.at, "certificates for any address", `Got no source_addresses: a host would take a stolen certificate from anywhere for its 45 seconds. Want the gateway's addresses.`)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type controlConfig struct {
 	Rules    workflows.Rules
 	Minters  []leaser
 	Webhook  access.Secret
+	Proxies  []netip.Prefix // before the webhook
 	Log      *slog.Logger
 	Signals  *signals
 }
@@ -87,7 +89,7 @@ func (c *control) start(ctx context.Context, cfg controlConfig, gh *forge.Forge)
 		c.minters[m.Kind()], minters[m.Kind()] = m, m
 	}
 	hook, err := forge.NewWebhook(forge.WebhookConfig{
-		Secret: cfg.Webhook, Repo: c.repo, OnEvent: c.take, Log: cfg.Log,
+		Secret: cfg.Webhook, Repo: c.repo, OnEvent: c.take, Proxies: cfg.Proxies, Log: cfg.Log,
 		Result: func(result string) { c.signals.deliveries.WithLabelValues(result).Inc() },
 		Keep:   func(ctx context.Context, e forge.Event) error { return c.keepPushers(ctx, cfg.Ledger, e) },
 		Seen: func(ctx context.Context, delivery string) (bool, error) {

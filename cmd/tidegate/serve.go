@@ -265,7 +265,7 @@ func (h *serveHouse) startControl(ctx context.Context) (err error) {
 	h.ctl, err = h.openControl(ctx, mint.Config{
 		Installation: h.cfg.Installation, Key: h.keys.mint, Admin: logins(h.cfg.Secrets).find, Log: h.log.With("part", "minter"),
 	}, controlConfig{
-		Minters: minters, Ledger: h.ledger, Webhook: h.cfg.Webhook.Secret, Forge: github, Temporal: temporal,
+		Minters: minters, Ledger: h.ledger, Webhook: h.cfg.Webhook.Secret, Proxies: h.cfg.Webhook.Proxies, Forge: github, Temporal: temporal,
 		Rules: h.cfg.Rules, Log: h.log.With("part", "control"),
 	})
 	return err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,7 +73,9 @@ type WebhookConfig struct {
 	OnEvent func(Event)
 	// Result counts a delivery by what became of it: one of Results. Nil counts nothing.
 	Result func(string)
-	Log    *slog.Logger
+	// Proxies are believed what they say in X-Forwarded-For.
+	Proxies []netip.Prefix
+	Log     *slog.Logger
 }
 
 // Results are what may become of a delivery: taken as an event, seen before,
@@ -120,7 +123,7 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if cfg.Result == nil {
 		cfg.Result = func(string) {}
 	}
-	return &Webhook{cfg: cfg, bodies: &bodies{within: bodyTime}, slots: make(chan struct{}, maxInFlight)}, nil
+	return &Webhook{cfg: cfg, bodies: &bodies{within: bodyTime, proxies: cfg.Proxies}, slots: make(chan struct{}, maxInFlight)}, nil
 }
 
 // ServeHTTP answers 202 to what it took or need not take, and says why otherwise.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -190,12 +191,18 @@ func TestWebhookBoundsWhatIsInFlight(t *testing.T) {
 // slow begins a request whose body does not come, and says how it was answered.
 func slow(t *testing.T, url string) (answered chan int, rest io.WriteCloser) {
 	t.Helper()
+	return begun(t, url, delivery("other").Header)
+}
+
+// begun sends a request but for the most of its body.
+func begun(t *testing.T, url string, header http.Header) (answered chan int, rest io.WriteCloser) {
+	t.Helper()
 	in, out := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header = delivery("other").Header
+	req.Header = header
 	req.ContentLength = int64(len(opened))
 	answered = make(chan int, 1)
 	go func() {
@@ -257,6 +264,71 @@ func TestStrangersDoNotStarveGitHub(t *testing.T) {
 	})
 	if cut != 1 || r.bodies.count() != maxBodies-1 {
 		t.Errorf("%d were cut and %d are read, want one cut", cut, r.bodies.count())
+	}
+}
+
+// TestOneStrangerCutsOffNobodyElse: GitHub's delivery began before more bodies
+// of mallory's than are read at once. They stand behind one proxy.
+func TestOneStrangerCutsOffNobodyElse(t *testing.T) {
+	r := newReceiver(t)
+	r.bodies.within, r.bodies.proxies = time.Minute, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")}
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	github := delivery(opened).Header
+	github.Set("X-Forwarded-For", "192.0.2.30")
+	answered, rest := begun(t, srv.URL, github)
+	waitFor(t, func() bool { return r.bodies.count() == 1 })
+	var cut []chan int
+	for i := range maxBodies + 10 {
+		header := delivery("other").Header
+		header.Set("X-Forwarded-For", fmt.Sprintf("192.0.2.%d, 203.0.113.9", i)) // what is left of the last mallory wrote
+		was, more := begun(t, srv.URL, header)
+		defer more.Close()
+		cut = append(cut, was)
+		waitFor(t, func() bool { return r.bodies.count() == min(i+2, maxBodies) })
+	}
+	for _, was := range cut[:11] { // 64 are read, GitHub's among them
+		if code := <-was; code != http.StatusServiceUnavailable && code != 0 {
+			t.Errorf("mallory got %d, want to be cut", code)
+		}
+	}
+	if _, err := io.WriteString(rest, opened[10:]); err != nil {
+		t.Fatal(err)
+	}
+	rest.Close()
+	if code := <-answered; code != http.StatusAccepted {
+		t.Errorf("GitHub got %d, want 202", code)
+	}
+}
+
+func TestCaller(t *testing.T) {
+	b := bodies{proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}}
+	for _, c := range []struct {
+		remote string
+		said   []string
+		want   string
+	}{
+		{"203.0.113.9:4711", nil, "203.0.113.9/32"},
+		{"[2001:db8:1:2:3::4]:4711", nil, "2001:db8:1:2::/64"},
+		{"[::ffff:203.0.113.9]:4711", nil, "203.0.113.9/32"},
+		{"[fe80::1%eth0]:4711", nil, "fe80::/64"},
+		{"203.0.113.9:4711", []string{"192.0.2.1"}, "203.0.113.9/32"}, // nobody's proxy
+		{"10.0.0.1:4711", []string{"192.0.2.1"}, "192.0.2.1/32"},
+		{"10.0.0.1:4711", []string{"192.0.2.1:99"}, "192.0.2.1/32"},
+		{"[fd00::1]:4711", []string{"[2001:db8::1]:99"}, "2001:db8::/64"},
+		{"10.0.0.1:4711", []string{"192.0.2.1, 203.0.113.9"}, "203.0.113.9/32"},
+		{"10.0.0.1:4711", []string{"192.0.2.1", "203.0.113.9,10.9.9.9"}, "203.0.113.9/32"},
+		{"10.0.0.1:4711", nil, "10.0.0.1/32"},
+		{"10.0.0.1:4711", []string{"192.0.2.1, nonsense"}, "invalid Prefix"},
+		{"10.0.0.1:4711", []string{"10.0.0.2, 10.0.0.3"}, "10.0.0.2/32"},
+		{"@", []string{"192.0.2.1"}, "invalid Prefix"},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r.RemoteAddr = c.remote
+		r.Header["X-Forwarded-For"] = c.said
+		if got := b.caller(r).String(); got != c.want {
+			t.Errorf("%s saying %q is %s, want %s", c.remote, c.said, got, c.want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ github {
   webhook {
     listen      = "127.0.0.1:8480"
     secret_file = "secret"
+    proxies     = ["127.0.0.1/32", "localhost"]
   }
 }
 
