@@ -277,6 +277,24 @@ func testBypass(t *testing.T, version string) {
 	}
 }
 
+// TestLogIsNotShown: what a trigger says for the log passes no view, and comes
+// to whoever asks for it.
+func TestLogIsNotShown(t *testing.T) {
+	r := newBypassRig(t, "")
+	r.exec(`create function public.tell() returns trigger language plpgsql as 'begin
+			raise debug ''%'', old; raise log ''%'', old; raise log ''%'', repeat(old::text, 10000); raise notice ''said''; raise info ''told''; return new; end';
+		create trigger tell after update on public.users for each row execute function public.tell()`)
+	for _, level := range []string{"log", "debug5", "notice"} {
+		for name, way := range bypassWays {
+			s := new(seen)
+			way(r, r.dsn(), []string{"set client_min_messages = " + level, "update public.users set name = 'x' where id = 1"}, s)
+			if s.leaks() || !strings.Contains(s.String(), "said") || !strings.Contains(s.String(), "told") {
+				t.Errorf("%s, %s: want what is for the client, and nothing of the row:\n%s", level, name, s)
+			}
+		}
+	}
+}
+
 // secondAlone has the room before a role that may do everything.
 func (b bypass) secondAlone(t *testing.T, r *rig) {
 	r.asUser("almighty")

@@ -48,6 +48,18 @@ func mayBeMasked(fields reportFieldList, plan backing.Backing) bool {
 	})
 }
 
+// forTheLog reports whether a notice is one that the target writes for its log,
+// where some tables are met through views alone. A client gets those when it
+// asks for them by client_min_messages; what triggers and extensions say there,
+// of rows or of the statements inside of functions, has passed no view. One too
+// large to be looked at has no bytes, and may be such.
+func forTheLog(msg []byte, plan backing.Backing) bool {
+	if len(plan.Masked) == 0 {
+		return false
+	}
+	return msg == nil || !slices.Contains([]string{"NOTICE", "WARNING", "INFO"}, allFields(msg[headSize:]).value('V'))
+}
+
 type reportField struct {
 	kind  byte
 	value string

@@ -246,7 +246,7 @@ func (b *bridge) pop() {
 // client is to see it.
 func (b *bridge) expected(kind byte, size int64, msg []byte) (show bool, err error) {
 	if kind == 'N' || kind == 'A' {
-		return true, nil
+		return kind == 'A' || !forTheLog(msg, b.plan.Backing), nil
 	}
 	h := b.head()
 	if h == nil || strings.IndexByte(answers[h.kind], kind) < 0 || h.instead != nil {

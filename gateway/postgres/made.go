@@ -127,6 +127,11 @@ func (m *made) add(f flow, facts access.Facts, p *planned) {
 			m.put(name, f, facts)
 		}
 	}
+	for _, name := range f.temps { // where it lacks a column, the name means that of an outer query
+		if p.catalog.knows(name) {
+			m.put(name, f, access.Facts{"columns": everything["columns"]})
+		}
+	}
 	for _, name := range f.changes {
 		if len(m.of) > 0 || !p.catalog.knows(name) {
 			m.fill(name, f, facts, p)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tidegate/tidegate/access"
+	"github.com/tidegate/tidegate/gateway/postgres/backing"
 )
 
 // A rule about a table sees it behind whatever the session made of it.
@@ -66,6 +67,40 @@ func TestRulesSeeThroughWhatASessionMakes(t *testing.T) {
 			if _, err := exec(t.Context(), c, sql); err != nil {
 				t.Errorf("what has nothing to do with it, %s: %s: %v", mode, sql, err)
 			}
+		}
+	}
+}
+
+// A temporary table that stands before one of the plan's may lack its columns:
+// then a name within means a column further out.
+func TestTemporaryTableVouchesForNoColumn(t *testing.T) {
+	r := newRig(t, Config{})
+	r.knowing()
+	r.exec("create table other (id int, v text); grant all on other to dev")
+	plan, err := backing.Parse(r.door.lease.Backing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Tables = append(plan.Tables, backing.Table{Schema: "public", Name: "other", Columns: []string{"id", "v"}})
+	if r.door.lease.Backing, err = plan.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	r.door.judge = func(op access.Operation) access.Verdict {
+		columns, _ := op.Facts["columns"].([]string)
+		if op.Facts["kind"] == "select" && (slices.Contains(columns, "public.t.v") || slices.Contains(columns, "*.*.*")) {
+			return access.Deny
+		}
+		return access.Allow
+	}
+	for mode, exec := range protocols {
+		c := r.connect()
+		for _, sql := range []string{"create temp table other (id int)", "insert into pg_temp.other values (1)", "select id from t"} {
+			if _, err := exec(t.Context(), c, sql); err != nil {
+				t.Errorf("%s: %s: %v", mode, sql, err)
+			}
+		}
+		if _, err := exec(t.Context(), c, "select (select v from other limit 1) from t"); codeOf(err) != "42501" {
+			t.Errorf("%s: got %v, want it denied: it reads t.v", mode, err)
 		}
 	}
 }
