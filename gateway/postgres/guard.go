@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
@@ -21,6 +22,7 @@ func guardMasked(stmts []statement, plan backing.Backing) (loose []string) {
 	for i := range stmts {
 		g := guarded{plan: plan, temps: stmts[i].temps, work: stmts[i].names.work, loose: loose}
 		walk(stmts[i].node.ProtoReflect(), g.visit)
+		g.counts(stmts[i].op.Facts)
 		if g.found != nil && stmts[i].op.Guard == nil {
 			stmts[i].op.Guard = g.found
 		}
@@ -99,6 +101,27 @@ func (g *guarded) names(view string) {
 
 // statistics hold values of columns.
 var statistics = []string{"pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs", "pg_stat_statements"}
+
+// counts refuses what PostgreSQL counts and locks while it runs, where rows are
+// limited: it meets a hidden row by an index before it holds the view's
+// condition against it, so that one more row that was fetched, or one more
+// predicate lock of a serializable transaction, tells that there is one.
+func (g *guarded) counts(f access.Facts) {
+	called, _ := f["functions"].([]string)
+	tables, _ := f["tables"].([]string)
+	if !g.limits() || !slices.ContainsFunc(called, countingFunction) && !slices.ContainsFunc(tables, func(t string) bool { return countingView(bareName(t)) }) {
+		return
+	}
+	g.deny("counts-limited", "What PostgreSQL counts (pg_stat_…) and locks (pg_locks) is not shown where rows are limited: it also tells of hidden ones. pg_stat_activity is.")
+}
+
+func countingFunction(name string) bool {
+	return name == "pg_lock_status" || strings.HasPrefix(name, "pg_stat_get_") && name != "pg_stat_get_activity"
+}
+
+func countingView(name string) bool {
+	return name == "pg_locks" || strings.HasPrefix(name, "pg_stat") && !slices.Contains([]string{"pg_stat_activity", "pg_stat_ssl", "pg_stat_gssapi"}, name)
+}
 
 func (g *guarded) visit(m proto.Message) {
 	g.definition(m)
