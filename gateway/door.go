@@ -62,7 +62,8 @@ func (d *door) vouched(s *session) {
 	d.mu.Lock()
 	was := d.pending
 	d.pending = false
-	d.opened = append(d.opened, s)
+	// A connection that leads others through it may open sessions for days.
+	d.opened = append(slices.DeleteFunc(d.opened, func(o *session) bool { return o.closed.Load() }), s)
 	d.mu.Unlock()
 	if was {
 		d.server.leavePending(d.host)

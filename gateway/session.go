@@ -50,6 +50,7 @@ type session struct {
 
 	closeOnce sync.Once
 	closeErr  error
+	closed    atomic.Bool // Close is over
 }
 
 func newSession(s *Server, info access.SessionInfo, g access.Grant, l access.Lease) *session {
@@ -307,7 +308,7 @@ func (s *session) seal(reason string) (head access.Head, err error) {
 
 // Close implements Session.
 func (s *session) Close(reason string) error {
-	s.closeOnce.Do(func() { s.closeErr = s.close(reason) })
+	s.closeOnce.Do(func() { s.closeErr = s.close(reason); s.closed.Store(true) })
 	return s.closeErr
 }
 
