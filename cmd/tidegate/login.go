@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -171,8 +172,7 @@ func (l *login) keep(ctx context.Context, dir string, token *oauth2.Token, say f
 	if err := l.trust(dir, got.HostCAs); err != nil {
 		return err
 	}
-	say(fmt.Sprintf("Logged in until %s. Connect with: ssh -F %s TARGET@gate",
-		loginEnds(got).UTC().Format(time.RFC3339), filepath.Join(dir, sshConfigFile)))
+	say(loginSays(got, dir))
 	if l.Postgres != nil {
 		say(l.Postgres.howTo(dir, got.Named))
 	}
@@ -211,6 +211,14 @@ func (l *login) certify(ctx context.Context, gate sshGateway, dir string) (got s
 		return got, err
 	}
 	return got, l.Postgres.write(dir, key, got)
+}
+
+// loginSays says as whom, too: who reads along on this machine could lead the
+// browser back here with a login of their own.
+func loginSays(got ssh.Exchanged, dir string) string {
+	who := record.Visible(strings.TrimPrefix(got.Certificate.KeyId, "tidegate login "))
+	return fmt.Sprintf("Logged in until %s as %s. Connect with: ssh -F %s TARGET@gate",
+		loginEnds(got).UTC().Format(time.RFC3339), who, filepath.Join(dir, sshConfigFile))
 }
 
 // loginEnds is when the first certificate of a login ends.

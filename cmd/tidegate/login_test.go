@@ -14,9 +14,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
 	"github.com/tidegate/tidegate/gateway/identify"
+	"github.com/tidegate/tidegate/gateway/ssh"
 )
 
 var (
@@ -225,5 +229,26 @@ func TestLoginElsewhere(t *testing.T) {
 		if l.goTo(c.issuer, c.client); (l.Refresh != "") != c.kept {
 			t.Errorf("--issuer %q --client-id %q: kept %q, want it kept: %v", c.issuer, c.client, l.Refresh, c.kept)
 		}
+	}
+}
+
+// TestLoginSaysAsWhom: a login that somebody else slipped in shows.
+func TestLoginSaysAsWhom(t *testing.T) {
+	_, ca, err := newSSHKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := access.Identity{Provider: "okta", Issuer: "https://acme.okta.com", Subject: "7", Email: "mallory@acme.test", Expires: time.Now().Add(time.Hour)}
+	wire, err := identify.Certificates{CA: ca}.Certify(id, ca.PublicKey().Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := gossh.ParsePublicKey(wire)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := loginSays(ssh.Exchanged{Certificate: key.(*gossh.Certificate)}, "/home/alice/.config/tidegate")
+	if !strings.Contains(said, " as okta:mallory@acme.test. Connect with: ssh -F /home/alice/.config/tidegate/config ") {
+		t.Errorf("got %q", said)
 	}
 }
