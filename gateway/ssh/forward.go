@@ -226,7 +226,7 @@ func (b *bridge) arrival(in gossh.NewChannel) (op access.Operation, ok bool) {
 	switch in.ChannelType() {
 	case "forwarded-tcpip":
 		var p directPayload
-		if gossh.Unmarshal(in.ExtraData(), &p) != nil || len(p.Host)+len(p.Origin) > 512 || !b.listensOn(p.Port) {
+		if gossh.Unmarshal(in.ExtraData(), &p) != nil || len(p.Host)+len(p.Origin) > 512 || strings.ContainsFunc(p.Host+p.Origin, odd) || !b.listensOn(p.Port) {
 			return op, false
 		}
 		op, ok = b.describe(kindArrival, fmt.Sprintf("%s:%d from %s:%d", p.Host, p.Port, p.Origin, p.OriginPort)), true
@@ -241,6 +241,10 @@ func (b *bridge) arrival(in gossh.NewChannel) (op access.Operation, ok bool) {
 	op.Opaque = true
 	return op, ok
 }
+
+// odd reports what is in no address: a host could say more with it than where
+// somebody came from.
+func odd(r rune) bool { return r <= ' ' || r > '~' }
 
 // channelConn is a channel as a connection, for the SSH inside it.
 type channelConn struct {

@@ -10,7 +10,6 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/tidegate/tidegate/access"
-	"github.com/tidegate/tidegate/gateway"
 )
 
 // maxListens bounds the ports of one grant, on all its connections together.
@@ -19,7 +18,7 @@ const maxListens = 32
 // listening is a port at the host on which it listens for the client.
 type listening struct {
 	listenPayload
-	open gateway.Open
+	open *standing
 }
 
 // listen judges a port and asks the host for it.
@@ -44,8 +43,10 @@ func (b *bridge) openPort(p listenPayload, payload []byte) (answer []byte, err e
 	if !ok {
 		return nil, notAHost(p.Host)
 	}
+	generation := b.session.Generation()
 	op := b.describe(kindListen, net.JoinHostPort(host, strconv.Itoa(int(p.Port))))
 	op.Facts["address"] = op.Text
+	base := op
 	op = b.atAddress(op, host, host, p.Port)
 	taken := b.room.ports.take(b.grant())
 	defer func() {
@@ -59,10 +60,11 @@ func (b *bridge) openPort(p listenPayload, payload []byte) (answer []byte, err e
 	case !taken:
 		op.Guard = deny("listens", fmt.Sprintf("The hosts listen on %d ports for this grant already, the most.", maxListens))
 	}
-	open, err := b.session.Admit(b.ctx, op)
+	admitted, err := b.session.Admit(b.ctx, op)
 	if err != nil {
 		return nil, err
 	}
+	open := b.stands(admitted, generation, func() access.Operation { return b.atAddress(base, host, host, p.Port) })
 	// Known before the host is asked: a connection may come at once.
 	l := &listening{p, open}
 	b.mu.Lock()
@@ -158,8 +160,16 @@ func (b *bridge) leavePorts() {
 // grant is whose ports they are.
 func (b *bridge) grant() string { return b.session.Info().Grant.String() }
 
+// listensOn reports whether the host listens on a port for the client, and may
+// go on to.
 func (b *bridge) listensOn(port uint32) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return port != 0 && slices.ContainsFunc(b.listens, func(l *listening) bool { return l.Port == port })
+	i := slices.IndexFunc(b.listens, func(l *listening) bool { return port != 0 && l.Port == port })
+	if i < 0 {
+		b.mu.Unlock()
+		return false
+	}
+	open := b.listens[i].open
+	b.mu.Unlock()
+	return open.keeps() == nil
 }

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -78,6 +79,51 @@ func TestRulesThatComeLater(t *testing.T) {
 		if !strings.Contains(h.events(), want) {
 			t.Errorf("the recording has no %q:\n%s", want, h.events())
 		}
+	}
+}
+
+// TestPortsOfRulesThatCame: the host listens for the client, until a rule comes
+// that denies it.
+func TestPortsOfRulesThatCame(t *testing.T) {
+	h := newHouse(t, houseOptions{role: map[string]string{"listen": "localhost:*"}})
+	l, err := h.mustDial().Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived := make(chan error, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err == nil {
+				_ = conn.Close()
+			}
+			arrived <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	address := fmt.Sprintf("127.0.0.1:%d", l.Addr().(*net.TCPAddr).Port)
+	visit := func() {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}
+	if visit(); <-arrived != nil {
+		t.Fatal("nobody came")
+	}
+	h.gate.Rules(access.Rule{Name: "no-ports", Deny: "localhost:0", Say: "Not since this morning."})
+	visit()
+	select {
+	case err := <-arrived:
+		t.Errorf("somebody came: %v", err)
+	default:
+	}
+	if !strings.Contains(h.events(), `listen "localhost:0" deny`) {
+		t.Errorf("the recording has:\n%s", h.events())
 	}
 }
 
