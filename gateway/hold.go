@@ -14,6 +14,7 @@ import (
 const (
 	holdPoll  = 250 * time.Millisecond // behind the change notices
 	holdTurns = 4                      // how many rules may each hold one operation
+	maxHolds  = 32                     // how many operations of one person may wait: each is shown to others, and asked for all the time
 )
 
 // hold waits until every rule that holds the operation has its yes. The
@@ -58,6 +59,10 @@ func (s *session) consume(ctx context.Context, ids []string) error {
 // ask opens one hold and waits for its yes.
 func (s *session) ask(ctx context.Context, o *openOp, op access.Operation, d access.Decision) (_ access.Held, err error) {
 	id := o.id
+	if !s.server.takeHold(s.info.Person.ID) {
+		return access.Held{}, &access.Error{Code: access.CodeTooLarge, Rule: d.Rule, Message: fmt.Sprintf("%s But %d of your operations wait for an answer already, the most; wait for one, or cancel it.", d.Say, maxHolds)}
+	}
+	defer s.server.leaveHold(s.info.Person.ID)
 	h, err := s.openHeld(ctx, op, d)
 	if err != nil {
 		return h, err
@@ -127,6 +132,25 @@ func parties(ask []access.Party) string {
 		names = append(names, p.Name)
 	}
 	return strings.Join(names, " or ")
+}
+
+// takeHold counts one more operation of a person that waits.
+func (s *Server) takeHold(person int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holding[person] >= maxHolds {
+		return false
+	}
+	s.holding[person]++
+	return true
+}
+
+func (s *Server) leaveHold(person int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holding[person]--; s.holding[person] <= 0 {
+		delete(s.holding, person)
+	}
 }
 
 // await polls the ledger until there is an answer, or no reason to wait.

@@ -121,6 +121,7 @@ type Server struct {
 	sessions map[string]*session
 	owed     map[string]string // sessions whose end the ledger did not take, and why they ended
 	perUser  map[int64]int
+	holding  map[int64]int // operations of a person that wait for another one
 	reserved int
 	pending  map[string]int // unauthenticated connections by address
 	npending int
@@ -150,7 +151,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.defaults()
 	s := &Server{
 		cfg: cfg, log: cfg.Log, clocks: clocks, ballast: make([]byte, ballastSize), book: newBook(cfg.ControlKey),
-		sessions: map[string]*session{}, owed: map[string]string{}, perUser: map[int64]int{}, pending: map[string]int{},
+		sessions: map[string]*session{}, owed: map[string]string{}, perUser: map[int64]int{}, holding: map[int64]int{}, pending: map[string]int{},
 	}
 	withheld, err := NewWithholder(cfg.Key)
 	if err != nil {
