@@ -48,6 +48,9 @@ func alsoCalled(host, at string) []string {
 	case slices.Contains(anyNames, host):
 		return anyNames
 	}
+	if ip, err := netip.ParseAddr(at); err == nil {
+		return []string{at, access.Translated(ip).String()}
+	}
 	return []string{at}
 }
 

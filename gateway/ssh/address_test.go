@@ -117,6 +117,10 @@ func TestNameIsJudgedByItsNumber(t *testing.T) {
 	if got := b.atAddress(op, "db.internal", "192.0.2.7", 5432); got.Guard.Verdict != access.Deny {
 		t.Errorf("by its name: %+v", got.Guard)
 	}
+	denied = "192.0.2.7:5432"
+	if got := b.atAddress(op, "db.internal", "64:ff9b::c000:207", 5432); got.Guard.Verdict != access.Deny {
+		t.Errorf("by the number that a network translates: %+v", got.Guard)
+	}
 	denied = "other:5432"
 	if got := b.atAddress(op, "db.internal", "192.0.2.7", 5432); got.Guard.Verdict != access.Allow {
 		t.Errorf("nothing denied: %+v", got.Guard)

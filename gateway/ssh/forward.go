@@ -145,7 +145,7 @@ func (b *bridge) allowed(host string, port int) (string, error) {
 	}
 	for _, ip := range ips {
 		ip = ip.Unmap() // the host's own loopback was judged above; this would be the gateway's
-		if access.Dialable(ip) && !ip.IsLoopback() && given(b.plan.Forward, host, &ip, port) && !b.isTarget(ctx, ip, port) {
+		if access.Dialable(ip) && !access.Translated(ip).IsLoopback() && given(b.plan.Forward, host, &ip, port) && !b.isTarget(ctx, ip, port) {
 			return ip.String(), nil
 		}
 	}

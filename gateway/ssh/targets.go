@@ -37,7 +37,7 @@ func (b *bridge) isTarget(ctx context.Context, ip netip.Addr, port int) bool {
 			return true
 		}
 		for _, at := range ips {
-			if at.Unmap() == ip {
+			if access.Translated(at) == access.Translated(ip) {
 				return true
 			}
 		}

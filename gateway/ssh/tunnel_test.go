@@ -65,7 +65,8 @@ func TestForwardNeverLeadsToATarget(t *testing.T) {
 		{"2001:0db8:0:0:0:0:0:7", 22, false}, {"169.254.169.254", 80, false}, {"::ffff:169.254.169.254", 80, false}, {"fe80::1", 80, false}, {"fd00:ec2::254", 80, false}, {"fd20:ce::254", 80, false}, {"::ffff:100.100.100.200", 80, false},
 		{"fe80::1%lo", 80, false}, {"0.0.0.0", 80, false}, {"::", 80, false}, {"224.0.0.1", 80, false}, {"localhost", 22, false},
 		{"127.0.0.1", 22, false}, {"::1", 22, false}, {"::ffff:127.0.0.1", 22, false}, {"no-such-name.invalid", 80, false},
-		{"192.0.2.7", 443, true}, {"192.0.2.8", 22, true}, {"localhost", 8080, true},
+		{"64:ff9b::192.0.2.7", 22, false}, {"64:ff9b::a9fe:a9fe", 80, false}, {"64:ff9b::7f00:1", 8080, false}, {"64:ff9b::", 80, false},
+		{"192.0.2.7", 443, true}, {"64:ff9b::192.0.2.7", 443, true}, {"192.0.2.8", 22, true}, {"localhost", 8080, true},
 	} {
 		at, err := b.allowed(c.host, c.port)
 		if (err == nil) != c.given {
