@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,5 +131,40 @@ func TestTheJournalBringsBackAFile(t *testing.T) {
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNothingGoesOnInAFolderThatIsGone: what is written to it nobody finds.
+func TestNothingGoesOnInAFolderThatIsGone(t *testing.T) {
+	for name, change := range map[string]func(dir string) error{
+		"removed":  os.RemoveAll,
+		"moved":    func(dir string) error { return os.Rename(dir, dir+"-old") },
+		"replaced": func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) },
+	} {
+		dir := filepath.Join(t.TempDir(), "recordings")
+		j := openJournaled(t, dir)
+		w := j.record("s1")
+		failed := make(chan error, 1)
+		w.OnFailure(func(err error) { failed <- err })
+		if err := change(dir); err != nil {
+			t.Fatal(err)
+		}
+		j.looked = j.clock() - 2*int64(spaceEvery)
+		j.space()
+		select {
+		case err := <-failed:
+			if access.CodeOf(err) != access.CodeUnavailable {
+				t.Errorf("%s: %v", name, err)
+			}
+		default:
+			t.Errorf("%s: the session goes on", name)
+		}
+		if _, err := j.Record(access.SessionInfo{ID: "s2", Started: time.Now()}, func(access.Head) {}); access.CodeOf(err) != access.CodeUnavailable {
+			t.Errorf("%s: a session opens: %v", name, err)
+		}
+		if !strings.Contains(j.log.String(), "was removed, moved or replaced") {
+			t.Errorf("%s: the log says %s", name, &j.log)
+		}
+		_ = j.Close() // the journal is gone as well
 	}
 }

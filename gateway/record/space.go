@@ -2,6 +2,9 @@ package record
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -23,6 +26,10 @@ func (s *Store) space() {
 		return
 	}
 	s.looked = s.clock()
+	if err := s.displaced(); err != nil {
+		s.endAll(err)
+		return
+	}
 	free, err := freeBytes(s.cfg.Dir)
 	if short := err != nil || free < s.cfg.MinFree; short != s.short {
 		s.short = short
@@ -43,6 +50,31 @@ func (s *Store) space() {
 		} else if !errors.Is(err, errSealed) {
 			s.cfg.Log.Error("recording not sealed", "session", w.session, "error", err)
 		}
+		s.round.Store(s.clock()) // each has its time
+	}
+}
+
+// displaced says that the folder is another than was opened: what is open is
+// written to files that nobody finds any more.
+func (s *Store) displaced() error {
+	opened, err := s.folder.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(s.cfg.Dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(opened, now) {
+		return fmt.Errorf("the folder %s was removed, moved or replaced while the gateway wrote there; bring it back, or start the gateway again", s.cfg.Dir)
+	}
+	return nil // what else is wrong with it shows where something is written
+}
+
+func (s *Store) endAll(why error) {
+	for _, w := range s.open() {
+		w.mu.Lock()
+		if w.err == nil {
+			_ = w.fail(why) // which says so
+		}
+		w.mu.Unlock()
 		s.round.Store(s.clock()) // each has its time
 	}
 }

@@ -55,6 +55,7 @@ type Store struct {
 	round   atomic.Int64  // when keep began the round that it is in; 0 is none
 
 	lock   *os.File // on the folder; nil where nobody can write to it
+	folder *os.File // cfg.Dir as it was opened
 	looked int64    // when keep last looked at the room on the disk
 	short  bool     // there was too little then
 }
@@ -97,8 +98,11 @@ func Open(cfg Config) (*Store, error) {
 		lock: lock, cfg: cfg, born: time.Now(), writers: map[*Writer]struct{}{}, stop: make(chan struct{}), done: make(chan struct{}), watched: make(chan struct{}),
 	}
 	s.journal = newJournal(cfg.Dir, cfg.Log)
-	if err := s.recover(); err != nil {
-		return nil, errors.Join(err, s.unlock())
+	if s.folder, err = os.Open(cfg.Dir); err == nil {
+		err = s.recover()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.letGo())
 	}
 	go s.keep()
 	go s.watch()
@@ -153,11 +157,15 @@ func (c *Config) defaults() {
 	}
 }
 
-func (s *Store) unlock() error {
-	if s.lock == nil {
-		return nil
+// letGo of the folder and of the lock on it, where there are any.
+func (s *Store) letGo() error {
+	var errs []error
+	for _, f := range []*os.File{s.folder, s.lock} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
-	return s.lock.Close()
+	return errors.Join(errs...)
 }
 
 // Close seals what is still open and ends the store. A disk that hangs keeps
@@ -173,7 +181,7 @@ func (s *Store) Close() error {
 			errs = append(errs, err)
 		}
 		err := errors.Join(errs...)
-		ended <- errors.Join(err, s.journal.close(err == nil), s.unlock())
+		ended <- errors.Join(err, s.journal.close(err == nil), s.letGo())
 	}()
 	defer func() { <-s.watched }()
 	select {
@@ -260,7 +268,10 @@ func (s *Store) begin(info access.SessionInfo, anchor func(access.Head)) (*Write
 			Cause:   errors.Join(err, fmt.Errorf("%d bytes free, want %d", free, s.cfg.MinFree)),
 		}
 	}
-	w, err := s.create(info, anchor)
+	w, err := (*Writer)(nil), s.displaced()
+	if err == nil {
+		w, err = s.create(info, anchor)
+	}
 	if err != nil {
 		return nil, &access.Error{Code: access.CodeUnavailable, Message: "The gateway can't start a recording, and opens nothing that it can't record.", Cause: err}
 	}
