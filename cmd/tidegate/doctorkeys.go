@@ -78,10 +78,9 @@ func (p *patient) rotated(f *access.Findings) (bad int) {
 }
 
 // keyFiles are what the parts that run here need of the state folder.
-func (p *patient) keyFiles() []string {
-	files := []string{publicKeys}
-	if p.parts.Control {
-		files = append(files, "control.pem", "mint.pem", recordingCAFile)
+func (p *patient) keyFiles() (files []string) {
+	if p.parts.Control { // a gateway apart has its recorder's public key from its first session on
+		files = append(files, publicKeys, "control.pem", "mint.pem", recordingCAFile)
 	}
 	if !p.parts.apart() {
 		files = append(files, "recorder.pem", recorderFile)

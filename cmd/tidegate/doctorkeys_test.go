@@ -62,6 +62,13 @@ func TestDoctorReadsKeys(t *testing.T) {
 	looks(1, "others may use it")
 	p.ssh = true
 	looks(1+len(gatewaySSHKeys), "others may use it")
+
+	apart := t.TempDir() // a gateway that had no session yet
+	if err := os.Mkdir(filepath.Join(apart, keysDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p = &patient{installation: installation{Dir: apart}, parts: parts{Gateway: true}}
+	looks(0, "holds every key")
 }
 
 // TestDoctorCertificates: of a chain the first end counts, of several CAs the

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -63,7 +64,7 @@ type httpDoor struct {
 func (h *house) openDoor(d httpDoor) error {
 	l, err := net.Listen("tcp", d.Listen)
 	if err != nil {
-		return fmt.Errorf("listen for the %s: %w", d.Part, err)
+		return fmt.Errorf("listen for the %s: %w%s", d.Part, err, lowPort(err))
 	}
 	if d.TLS != nil {
 		l = tls.NewListener(l, d.TLS)
@@ -205,7 +206,7 @@ func listenAll(rooms []openRoom) ([]net.Listener, error) {
 			for _, open := range out {
 				_ = open.Close()
 			}
-			return nil, fmt.Errorf("listen for the gateway (%s): %w", room.Kind(), err)
+			return nil, fmt.Errorf("listen for the gateway (%s): %w%s", room.Kind(), err, lowPort(err))
 		}
 		out = append(out, l)
 	}
@@ -236,4 +237,12 @@ func (h *house) runGate(ctx context.Context, srv *gateway.Server, rooms []openRo
 		}
 		return err
 	})
+}
+
+// lowPort says what a listener lacks that the system lets nobody have.
+func lowPort(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "; a port below 1024 wants CAP_NET_BIND_SERVICE (AmbientCapabilities of a systemd unit), or choose a higher one"
+	}
+	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -157,7 +158,9 @@ func (c *serveConfig) where() []any {
 
 // openState takes the state folder for this process and reads its keys.
 func (h *serveHouse) openState(context.Context) (err error) {
-	if err := os.MkdirAll(h.cfg.StateDir, 0o700); err != nil {
+	if err := os.MkdirAll(h.cfg.StateDir, 0o700); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("make state_dir: %w; as root, run: install -d -o USER -m 700 %s", err, h.cfg.StateDir)
+	} else if err != nil {
 		return fmt.Errorf("make state_dir: %w", err)
 	}
 	lock, err := lockFolder(h.cfg.StateDir)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -80,5 +82,23 @@ func TestEveryVerbExplainsItself(t *testing.T) {
 		if code, out := call(t, "", "help", v.name); code != exitOK || !strings.HasPrefix(out, v.usage()+"\n") {
 			t.Errorf("help %s: code %d, want 0 and %q first:\n%s", v.name, code, v.usage(), out)
 		}
+	}
+}
+
+// TestLowPort: who may not listen is told what is missing; who listens where
+// somebody else does is not.
+func TestLowPort(t *testing.T) {
+	l, err := listenSomewhere()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, inUse := net.Listen("tcp", l.Addr().String())
+	denied := &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
+	if said := lowPort(denied); !strings.Contains(said, "CAP_NET_BIND_SERVICE") {
+		t.Errorf("got %q for %v", said, denied)
+	}
+	if said := lowPort(inUse); said != "" {
+		t.Errorf("got %q for %v", said, inUse)
 	}
 }
