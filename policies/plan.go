@@ -30,7 +30,7 @@ func (p planner) plan(w wrote) access.Plan {
 	plan := access.Plan{Request: w.Request, People: p.people(w)}
 	t, ok := p.set.targets[w.On]
 	if !ok {
-		p.diags.errorf(w.place("on"), "The target is unknown", "The policies have no target %s.", w.On)
+		p.diags.errorf(w.place("on"), "The target is unknown", "The policies have no target %s; they have %s.", w.On, p.set.offered())
 		return plan
 	}
 	plan.Target = t.Target
@@ -49,6 +49,20 @@ func (p planner) plan(w wrote) access.Plan {
 	plan.Requirements, read = p.requirements(w, plan)
 	plan.PolicyDigest = p.digest(plan, read)
 	return plan
+}
+
+// offered names the targets, the first of them where there are many.
+func (set *policySet) offered() string {
+	const most = 10
+	var names []string
+	for ref := range set.targets {
+		names = append(names, ref.String())
+	}
+	slices.Sort(names)
+	if n := len(names) - most; n > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (p planner) role(w wrote, t target) access.Role {

@@ -110,6 +110,9 @@ func exit(v verb, err error, io stdio) int {
 	case errors.Is(err, errUsage):
 		said := strings.TrimPrefix(err.Error(), errUsage.Error()+": ")
 		fmt.Fprintf(io.err, "tidegate %s: %s\n%s\n", v.name, said, v.usage())
+		if strings.Contains(v.args, "…") {
+			fmt.Fprintf(io.err, "`tidegate help %s` says what else there is\n", v.name)
+		}
 		return exitUsage
 	}
 	fmt.Fprintf(io.err, "tidegate %s: %v\n", v.name, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func runDoctor(ctx context.Context, args []string, io stdio) error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d failures", failed)
+		return errors.New(several(failed, "failure"))
 	}
 	return nil
 }

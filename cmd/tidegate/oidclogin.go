@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -52,6 +53,9 @@ func (i oidcIssuer) discover(ctx context.Context) (*oidcClient, error) {
 	transport.DisableKeepAlives = true
 	c := &oidcClient{http: &http.Client{Timeout: requestTime, Transport: transport, CheckRedirect: samePrivacy}}
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, c.http), i.URL)
+	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
+		return nil, fmt.Errorf("find the identity provider: %w; --issuer-ca FILE names its CA", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("find the identity provider: %w", err)
 	}

@@ -58,7 +58,7 @@ func runServe(ctx context.Context, args []string, io stdio) error {
 		fmt.Fprintln(io.err, d)
 	}
 	if n := mistakes(diags); n > 0 {
-		return fmt.Errorf("%s: %d mistakes; nothing was started", *path, n)
+		return fmt.Errorf("%s: %s; nothing was started", *path, several(n, "mistake"))
 	}
 	if *check {
 		fmt.Fprintln(io.out, *path+" is right")
@@ -68,6 +68,14 @@ func runServe(ctx context.Context, args []string, io stdio) error {
 		return err
 	}
 	return serve(ctx, cfg, cfg.Log.logger(io.err))
+}
+
+// several counts for a sentence.
+func several(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func mistakes(diags access.Diagnostics) (n int) {

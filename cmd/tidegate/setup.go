@@ -10,11 +10,15 @@ import (
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 )
 
-// runSetup prints what an administrator of a target runs once, for reading
-// before running.
+// runSetup prints what an administrator of a target runs, for reading before
+// running.
 func runSetup(ctx context.Context, args []string, io stdio) error {
 	if len(args) > 0 {
 		switch args[0] {
+		case "-h", "-help", "--help":
+			v, _ := findVerb("setup")
+			fmt.Fprintf(io.out, "%s\n%s\n\n`tidegate setup postgres -h`, `setup ledger -h` and `setup gateway -h` list their flags.\n", v.usage(), v.about)
+			return flag.ErrHelp
 		case "gateway":
 			return runSetupGateway(ctx, args[1:], io)
 		case "ledger":
@@ -38,6 +42,9 @@ func runSetup(ctx context.Context, args []string, io stdio) error {
 	}
 	if !mint.ValidInstallation(o.Installation) || o.Database == "" {
 		return fmt.Errorf("%w: got --installation %q and --database %q, want an installation of 4 to 12 of a-z and 0-9, as the configuration has it, and the target's database", errUsage, o.Installation, o.Database)
+	}
+	if strings.Contains(o.Database+o.Admin, "$") {
+		return fmt.Errorf("%w: got --database %q and --admin %q, want names without a $", errUsage, o.Database, o.Admin)
 	}
 	o.Schemas, o.Owners, o.Acting = list(*schemas), list(*owners), list(*acting)
 	_, err = fmt.Fprint(io.out, mint.SetupSQL(o))

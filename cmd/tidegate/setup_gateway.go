@@ -67,7 +67,7 @@ func openOwnGateways(path string) (*gateways, ed25519.PublicKey, error) {
 		return nil, nil, fmt.Errorf("the state_dir %s belongs to user %d and this runs as %d; run it as the user that the control side runs as, or it can't read what is written here", cfg.StateDir, uid, os.Geteuid())
 	}
 	if n := mistakes(diags); n > 0 {
-		return nil, nil, fmt.Errorf("%s: %d mistakes; `tidegate serve --config %s --check` says them", path, n, path)
+		return nil, nil, fmt.Errorf("%s: %s; `tidegate serve --config %s --check` says what", path, several(n, "mistake"), path)
 	}
 	if !cfg.Parts.Control || !cfg.Parts.apart() {
 		return nil, nil, fmt.Errorf(`%s: want the configuration of a control side that runs alone, with parts = ["control"]`, path)

@@ -50,6 +50,8 @@ func TestUsage(t *testing.T) {
 		{"dev pr merge 1", exitUsage, `got --as "", want one of alice`},
 		{"dev --access-repo /nowhere/at/all", exitUsage, "got --access-repo /nowhere/at/all, want a folder"},
 		{"setup postgres --installation A --database orders", exitUsage, `got --installation "A"`},
+		{"setup postgres --installation acme1 --database a$b", exitUsage, "names without a $"},
+		{"setup", exitUsage, "`tidegate help setup` says what else there is"},
 		{"setup ledger --database tidegate", exitUsage, `--gateway "", want`},
 		{"serve", exitUsage, "got no --config"},
 		{"login --login-dir " + t.TempDir() + " --issuer http://idp.acme.test --client-id c --gateway gate:22 --host-ca " + hostCAOf(t), exitFailed, `got "http://idp.acme.test", want https`},

@@ -65,3 +65,37 @@ func TestDiagnoseUnknownCA(t *testing.T) {
 	}
 	b.finds(t, nil, "→ Name the CA of the server's certificate in server_ca_file")
 }
+
+// TestSetupInPlace: what setup prints can be run again, for a second database
+// of the server too; in another database than the one that is meant, or for a
+// superuser, it changes nothing.
+func TestSetupInPlace(t *testing.T) {
+	b := newBench(t, shop)
+	_, database, _ := strings.Cut(b.target.Address, "/")
+	o := Options{Installation: b.cfg.Installation, Admin: "minter_" + b.cfg.Installation, Database: database}
+	b.must(t, SetupSQL(o))
+	b.finds(t, nil, "has the rights that it mints with")
+
+	other := connect(t, server.NewDatabase(t))
+	refused := func(o Options, want string) {
+		t.Helper()
+		_, err := other.Exec(t.Context(), SetupSQL(o))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if _, err := other.Exec(t.Context(), "rollback"); err != nil {
+			t.Fatal(err)
+		}
+		if there, err := say(t, other, "select count(*) from pg_namespace where nspname like 'tidegate%'"); err != nil || strings.TrimSpace(there) != "0" {
+			t.Errorf("it left %s schemas, %v", there, err)
+		}
+	}
+	refused(o, "got database "+other.Config().Database+", want "+database)
+	o.Database = other.Config().Database
+	super := o
+	super.Admin = other.Config().User
+	refused(super, "is a superuser")
+	if _, err := other.Exec(t.Context(), SetupSQL(o)); err != nil {
+		t.Errorf("a second database: %v", err)
+	}
+}
