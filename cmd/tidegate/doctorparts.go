@@ -25,7 +25,7 @@ func (p *patient) asksLedger(ctx context.Context) (found []access.Finding) {
 	p.known.err = errNoLedger
 	f := &access.Findings{Part: "ledger"}
 	if p.Ledger.IsZero() {
-		f.Fail("Name it in the configuration.", "no ledger is configured")
+		f.Fail(p.unlessBroken("Name it in the configuration."), "no ledger is known")
 		return f.List
 	}
 	cfg := ledger.Config{ForGateway: !p.parts.Control}
@@ -74,7 +74,7 @@ func (p *patient) controlKey() ed25519.PublicKey {
 func (p *patient) asksTemporal(ctx context.Context) []access.Finding {
 	if p.temporal.HostPort == "" {
 		f := &access.Findings{Part: "temporal"}
-		f.Fail("Name it in the configuration.", "no Temporal is configured")
+		f.Fail(p.unlessBroken("Name it in the configuration."), "no Temporal is known")
 		return f.List
 	}
 	opts := p.temporal
@@ -86,10 +86,19 @@ func (p *patient) asksGitHub(ctx context.Context) []access.Finding {
 	gh, err := forge.New(p.forge)
 	if err != nil {
 		f := &access.Findings{Part: "github"}
-		f.Fail("Correct the block github.", "%v", err)
+		f.Fail(p.unlessBroken("Correct the block github."), "it can't be asked: %v", err)
 		return f.List
 	}
 	return gh.Diagnose(ctx)
+}
+
+// unlessBroken is advice that a configuration with mistakes makes untrue:
+// what a part seems to lack is what could not be read there.
+func (p *patient) unlessBroken(advice string) string {
+	if p.broken {
+		return "See what configuration says above."
+	}
+	return advice
 }
 
 // policies compares those on main with those in force.

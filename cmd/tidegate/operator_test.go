@@ -346,3 +346,19 @@ func TestDoctorWithEverythingDown(t *testing.T) {
 		t.Errorf("doctor made the state folder: %v", err)
 	}
 }
+
+// TestDoctorBlamesTheConfiguration: what could not be read there is not told
+// as missing elsewhere.
+func TestDoctorBlamesTheConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	text := "installation = \"acme1\"\nstate_dir = \"" + dir + "\"\nledger { url_file = \"none\" }\n"
+	p, err := ofServe(put(t, filepath.Join(dir, "tidegate.hcl"), text, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part, look := range map[string]func(context.Context) []access.Finding{"ledger": p.asksLedger, "temporal": p.asksTemporal, "github": p.asksGitHub} {
+		if got := look(t.Context()); len(got) != 1 || !strings.Contains(got[0].Do, "configuration says above") {
+			t.Errorf("%s: got %v, want it led to the configuration", part, got)
+		}
+	}
+}

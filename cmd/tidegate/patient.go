@@ -36,6 +36,7 @@ type patient struct {
 	files    []certFile        // of the configuration
 	gates    map[string]string // the enrolments of gateways: what, to the path of a PEM file
 	config   []access.Finding  // what the configuration is like
+	broken   bool              // the configuration has mistakes
 	door     string            // of control in another process
 	enrolled *enrolment        // with which we ask there
 
@@ -88,11 +89,13 @@ func ofServe(path string) (*patient, error) {
 			f.Warn("Read it again before others do.", "%s", d)
 		}
 	}
-	if mistakes(diags) == 0 {
+	broken := mistakes(diags) > 0
+	if !broken {
 		f.OK("%s is right; it is of %s", path, cfg.Parts)
 	}
 	p := &patient{
 		installation: installation{Config: path, Name: cfg.Installation, Dir: cfg.StateDir, Ledger: cfg.Ledger, Recordings: cfg.Recordings.Dir},
+		broken:       broken,
 		parts:        cfg.Parts, ssh: cfg.SSH != nil, forge: cfg.Forge, temporal: cfg.Temporal, issuers: cfg.Issuers, admin: logins(cfg.Secrets).find,
 		record: record.Config{Dir: cfg.Recordings.Dir, MinFree: cfg.Recordings.MinFree},
 		files:  cfg.certs, config: f.List, read: make(chan struct{}),

@@ -233,7 +233,11 @@ func (s *Server) initdb(ctx context.Context) error {
 		return err
 	}
 	cmd.SysProcAttr = attr
-	if out, err := run(cmd); err != nil {
+	out, err := run(cmd)
+	if attr.Credential != nil && errors.Is(err, fs.ErrPermission) { // it did not even start there
+		return fmt.Errorf("make cluster: got %s, a folder above which is closed to the user that PostgreSQL runs as for root; want one that everybody can enter, such as below /tmp", s.Dir)
+	}
+	if err != nil {
 		return fmt.Errorf("run initdb: %w: %s", err, out)
 	}
 	return nil

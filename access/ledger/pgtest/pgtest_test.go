@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -83,5 +84,23 @@ func query(t *testing.T, dsn, sql, want string) {
 	}
 	if got := string(results[len(results)-1].Rows[0][0]); got != want {
 		t.Errorf("%s: got %q, want %q", sql, got, want)
+	}
+}
+
+// TestClosedDirSaysSo: where root's folders are closed to PostgreSQL's user,
+// the folder is named and not initdb blamed.
+func TestClosedDirSaysSo(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root's cluster runs as another user")
+	}
+	s, err := Run(t.Context(), Options{Dir: filepath.Join(t.TempDir(), "closed")})
+	if errors.Is(err, ErrMissing) {
+		t.Skip(err)
+	}
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "want one that everybody can enter") {
+		t.Errorf("got %v", err)
 	}
 }
