@@ -60,6 +60,10 @@ type Grant struct {
 	Backing    []byte    `json:"backing,omitempty"` // the room's own plan from mint (views and names): no secret
 }
 
+// MaxWhy is how many bytes the reason may have that a person gives for an end: of
+// a grant, or of sessions.
+const MaxWhy = 500
+
 // Open reports whether the grant lets a session open or go on at the moment.
 func (g Grant) Open(now time.Time) bool {
 	return g.State == StateActive && g.Paused == "" && !now.Before(g.NotBefore) && now.Before(g.NotAfter)

@@ -79,6 +79,9 @@ func (d *Desk) Revoke(ctx context.Context, in RevokeInput) error {
 	if why == "" {
 		return access.Errorf(access.CodeInvalid, "Say why you revoke it.")
 	}
+	if len(why) > access.MaxWhy {
+		return access.Errorf(access.CodeInvalid, "The reason has %d bytes, and %d is the most.", len(why), access.MaxWhy)
+	}
 	g, err := d.acts.Ledger.Grant(ctx, in.Key)
 	if err != nil {
 		return fmt.Errorf("read grant %s: %w", in.Key, err)
@@ -89,7 +92,7 @@ func (d *Desk) Revoke(ctx context.Context, in RevokeInput) error {
 	if g.State.Ended() {
 		return access.Errorf(access.CodeEnded, "The grant %s has ended already: it is %s.", g.Key.ID, g.State)
 	}
-	end := ending{key: in.Key, state: access.StateRevoked, by: in.By.Login, why: clip("Revoked by " + in.By.Login + " in the console. " + why)}
+	end := ending{key: in.Key, state: access.StateRevoked, by: in.By.Login, why: "Revoked by " + in.By.Login + " in the console. " + why}
 	if _, err := d.acts.end(ctx, end); err != nil {
 		return fmt.Errorf("revoke grant %s: %w", in.Key, err)
 	}

@@ -26,7 +26,6 @@ const (
 	socketName = "gateway.sock"
 
 	maxSocketPath = 100 // bytes; kernels take 104 to 108
-	maxWhy        = 500 // bytes of a reason
 	socketTimeout = 10 * time.Second
 )
 
@@ -47,8 +46,8 @@ func (c closing) check() error {
 	if some := c.Grant != "" || c.Person != "" || c.Session != ""; some == c.All {
 		return errors.New("want --grant, --person or --session, or else --all")
 	}
-	if c.Why == "" || len(c.Why) > maxWhy {
-		return fmt.Errorf("want a reason of 1 to %d bytes", maxWhy)
+	if c.Why == "" || len(c.Why) > access.MaxWhy {
+		return fmt.Errorf("want a reason of 1 to %d bytes", access.MaxWhy)
 	}
 	return nil
 }

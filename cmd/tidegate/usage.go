@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // parse reads flags, and nothing else.
@@ -133,8 +135,8 @@ func wantedValue(f *flag.Flag) string {
 
 // checkWhy refuses a reason that says nothing, or too much.
 func checkWhy(why string) error {
-	if why == "" || len(why) > maxWhy {
-		return fmt.Errorf("%w: got --why of %d bytes, want 1 to %d", errUsage, len(why), maxWhy)
+	if why == "" || len(why) > access.MaxWhy {
+		return fmt.Errorf("%w: got --why of %d bytes, want 1 to %d", errUsage, len(why), access.MaxWhy)
 	}
 	return nil
 }

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // TestUsage: what was typed wrong, what was wanted, what to do, in the words in
 // which people type it.
 func TestUsage(t *testing.T) {
-	long := strings.Repeat("x", maxWhy+1)
+	long := strings.Repeat("x", access.MaxWhy+1)
 	for _, c := range []struct {
 		args  string
 		code  int

@@ -96,7 +96,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("mallory: %d", p.status)
 	}
 	b := w.as(t, "bob")
-	for why, want := range map[string]int{"": 400, " ": 400, strings.Repeat("x", maxWhy+1): 400, strings.Repeat("x", maxBody): 400} {
+	for why, want := range map[string]int{"": 400, " ": 400, strings.Repeat("x", access.MaxWhy+1): 400, strings.Repeat("x", maxBody): 400} {
 		if p := b.post("/grants/7/inc-1", url.Values{"why": {why}}); p.status != want {
 			t.Errorf("a reason of %d bytes: %d, want %d", len(why), p.status, want)
 		}
@@ -104,9 +104,10 @@ func TestRevoke(t *testing.T) {
 	if g, _ := w.ledger.Grant(t.Context(), w.g.Key); g.State != access.StateActive {
 		t.Fatalf("the grant is %s", g.State)
 	}
-	p := b.post("/grants/7/inc-1", url.Values{"why": {"too broad"}})
+	longest := strings.Repeat("!", access.MaxWhy-len("too broad"))
+	p := b.post("/grants/7/inc-1", url.Values{"why": {"too broad" + longest}})
 	g, err := w.ledger.Grant(t.Context(), w.g.Key)
-	if err != nil || p.status != 200 || g.State != access.StateRevoked || !strings.Contains(g.Why, "bob in the console. too broad") || !strings.Contains(p.text, "Revoked.") {
+	if err != nil || p.status != 200 || g.State != access.StateRevoked || !strings.Contains(g.Why, "bob in the console. too broad"+longest) || !strings.Contains(p.text, "Revoked.") {
 		t.Errorf("got %d, %s %q, %v", p.status, g.State, g.Why, err)
 	}
 	if strings.Contains(b.get("/grants/7/inc-1").text, "Revoke now") {

@@ -17,7 +17,6 @@ import (
 
 const (
 	maxRows    = 200 // of a list on one page
-	maxWhy     = 300 // bytes of a reason
 	whyTimeout = 5 * time.Second
 	maxLife    = 50 // sessions of a grant whose audit rows are looked for
 )
@@ -178,6 +177,7 @@ type grantView struct {
 	Life      []ledger.Entry
 	Older     bool // rows of the audit log were not looked at
 	MayRevoke bool
+	MaxWhy    int // bytes of the reason
 	Pull      string
 }
 
@@ -208,6 +208,7 @@ func (c *Console) grantPage(w http.ResponseWriter, r *http.Request, v *viewer) e
 	}
 	out.Sessions = out.Sessions[:min(len(out.Sessions), maxRows)]
 	out.Approval, out.Unjudged = c.why(ctx, g)
+	out.MaxWhy = access.MaxWhy
 	out.MayRevoke = !g.State.Ended() && c.cfg.Desk.MayRevoke(ctx, g, v.user) == nil
 	c.render(w, r, answer{page: "grant", title: "Grant " + g.Key.ID, live: !g.State.Ended(), viewer: v, data: out})
 	return nil
@@ -253,11 +254,7 @@ func (c *Console) revoke(w http.ResponseWriter, r *http.Request, v *viewer) erro
 	if err != nil {
 		return err
 	}
-	why := r.PostForm.Get("why")
-	if len(why) > maxWhy {
-		return access.Errorf(access.CodeInvalid, "The reason has %d bytes, and %d is the most.", len(why), maxWhy)
-	}
-	if err := c.cfg.Desk.Revoke(r.Context(), workflows.RevokeInput{Key: g.Key, By: v.user, Why: why}); err != nil {
+	if err := c.cfg.Desk.Revoke(r.Context(), workflows.RevokeInput{Key: g.Key, By: v.user, Why: r.PostForm.Get("why")}); err != nil {
 		return err
 	}
 	c.known.forget("grants", "sessions")
