@@ -19,19 +19,19 @@ const helpText = "Commands, one at the start of a new comment: `/tidegate explai
 
 func (a *Activities) obey(ctx context.Context, ref Ref, c Command) (string, error) {
 	switch c.Verb {
-	case "help":
+	case VerbHelp:
 		return helpText, nil
-	case "explain":
+	case VerbExplain:
 		return a.explain(ctx, ref)
-	case "revoke":
+	case VerbRevoke:
 		return a.commandRevoke(ctx, ref, c)
-	case "hold", "resume":
+	case VerbHold, VerbResume:
 		return a.commandPause(ctx, ref, c)
-	case "extend":
+	case VerbExtend:
 		return a.commandExtend(ctx, ref, c)
-	case "retry":
+	case VerbRetry:
 		return a.commandRetry(ctx, ref, c)
-	case "approve", "deny":
+	case VerbApprove, VerbDeny:
 		return a.commandAnswer(ctx, ref, c)
 	}
 	return "", access.Errorf(access.CodeInvalid, "There is no such command. %s", helpText)
@@ -297,13 +297,13 @@ var holdName = regexp.MustCompile(`\A[Hh]([1-9][0-9]{0,8})\z`)
 // everybody who could not approve this grant.
 func (a *Activities) commandAnswer(ctx context.Context, ref Ref, c Command) (string, error) {
 	h, err := a.findHeld(ctx, ref, c)
-	if said := h.Answer; err != nil && c.Verb == "deny" && said != nil && !said.Approve && said.By.ID == c.By.ID {
+	if said := h.Answer; err != nil && c.Verb == VerbDeny && said != nil && !said.Approve && said.By.ID == c.By.ID {
 		return h.Name() + " is denied.", nil // the first time was not remembered
 	}
 	if err != nil {
 		return "", err
 	}
-	return a.answer(ctx, ref, h, answerOf{c.By, c.Verb == "approve"})
+	return a.answer(ctx, ref, h, answerOf{c.By, c.Verb == VerbApprove})
 }
 
 // answerOf is who says yes or no.
@@ -348,7 +348,7 @@ func (a *Activities) waits(h access.Held) error {
 }
 
 func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.Held, error) {
-	if len(c.Args) == 0 || !holdName.MatchString(c.Args[0]) || (c.Verb == "approve" && len(c.Args) < 2) {
+	if len(c.Args) == 0 || !holdName.MatchString(c.Args[0]) || (c.Verb == VerbApprove && len(c.Args) < 2) {
 		return access.Held{}, refuse(access.CodeInvalid, "Name what is held as it is shown: `/tidegate approve H7 3fa9c2d1` or `/tidegate deny H7`.")
 	}
 	number, err := strconv.Atoi(c.Args[0][1:])
@@ -365,7 +365,7 @@ func (a *Activities) findHeld(ctx context.Context, ref Ref, c Command) (access.H
 	if err != nil {
 		return h, fmt.Errorf("read H%d: %w", number, err)
 	}
-	if len(c.Args) > 1 && c.Verb == "approve" && (len(h.Digest) < 8 || !strings.EqualFold(c.Args[1], h.Short())) {
+	if len(c.Args) > 1 && c.Verb == VerbApprove && (len(h.Digest) < 8 || !strings.EqualFold(c.Args[1], h.Short())) {
 		return h, refuse(access.CodeDenied, "The digest does not match what %s shows. Copy the line from its check run.", h.Name())
 	}
 	return h, a.waits(h)

@@ -24,14 +24,14 @@ type spoken struct {
 }
 
 // ends reports whether it ends something for good.
-func (s spoken) ends() bool { return s.Verb == "revoke" || s.Verb == "deny" }
+func (s spoken) ends() bool { return s.Verb == VerbRevoke || s.Verb == VerbDeny }
 
 // pauses reports whether it stops a grant or lets it go on.
-func (s spoken) pauses() bool { return s.Verb == "hold" || s.Verb == "resume" }
+func (s spoken) pauses() bool { return s.Verb == VerbHold || s.Verb == VerbResume }
 
 // narrows reports whether it leaves less open than before: the forge keeps its
 // last calls for it, and it may be tried again.
-func (s spoken) narrows() bool { return s.ends() || s.Verb == "hold" }
+func (s spoken) narrows() bool { return s.ends() || s.Verb == VerbHold }
 
 // id is the command's in the ledger.
 func (s spoken) id(ref Ref) string { return fmt.Sprintf("%d-%d-%d", ref.Repo, s.Comment, s.nth) }
@@ -202,7 +202,7 @@ func rank(c Command, rows []access.Grant) int {
 	of, _ := chosen(rows, c.Args)
 	own, _ := apart(of, c.By)
 	switch {
-	case c.Verb != "revoke" || len(own) == 0:
+	case c.Verb != VerbRevoke || len(own) == 0:
 		return 2
 	case len(own) < len(of):
 		return 1
@@ -272,7 +272,7 @@ func isFinal(err error) bool { return errors.As(err, new(refused)) }
 // read: whether somebody changed the one of ours that the approver went by
 // can't be told.
 func (a *Activities) obeySaid(ctx context.Context, ref Ref, c spoken) (string, error) {
-	if c.partial && c.Verb == "approve" {
+	if c.partial && c.Verb == VerbApprove {
 		return "", access.Errorf(access.CodeTooLarge, "There are more comments here than Tidegate reads, so it can't tell whether its own was changed. Answer in the console; `/tidegate deny` and `/tidegate revoke` work here.")
 	}
 	return a.obey(ctx, ref, c.Command)

@@ -25,7 +25,7 @@ func (a *Activities) commandPause(ctx context.Context, ref Ref, c Command) (stri
 			return "", err
 		}
 	}
-	hold, said := c.Verb == "hold", []string{}
+	hold, said := c.Verb == VerbHold, []string{}
 	for _, g := range rows {
 		changed, err := a.pause(ctx, g.Key, pausing{by: c.By.Login, why: strings.Join(rest, " "), hold: hold})
 		if err != nil {

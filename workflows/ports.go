@@ -136,6 +136,20 @@ type Command struct {
 	At      time.Time   `json:"at"`
 }
 
+// The verbs of commands. A comment may hold any other word: that is answered
+// with what there is.
+const (
+	VerbHelp    = "help"
+	VerbExplain = "explain"
+	VerbExtend  = "extend"  // a grant's end
+	VerbRevoke  = "revoke"  // a grant, for good
+	VerbHold    = "hold"    // a grant, until VerbResume
+	VerbResume  = "resume"  // a grant on hold
+	VerbRetry   = "retry"   // what failed
+	VerbApprove = "approve" // a held operation
+	VerbDeny    = "deny"    // a held operation
+)
+
 // Meddling is one edit of Tidegate's own comment by somebody else.
 type Meddling struct {
 	Comment int64       `json:"comment"`

@@ -92,7 +92,7 @@ func (a *Activities) sayWaits(ctx context.Context, ref Ref, c spoken, why error)
 
 // insteadOf is what works meanwhile.
 func insteadOf(c spoken) string {
-	if c.Verb == "deny" {
+	if c.Verb == VerbDeny {
 		return "What is held runs only if somebody approves it."
 	}
 	return "Who asked for the access or receives it can revoke it all the same; so do deleting its file on the main branch and, for an operator, `tidegate revoke`."

@@ -64,7 +64,7 @@ func parseCommand(l string) (workflows.Command, bool) {
 	}
 	words := strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '\t' })
 	if len(words) == 0 {
-		return workflows.Command{Verb: "help"}, true
+		return workflows.Command{Verb: workflows.VerbHelp}, true
 	}
 	verb := strings.ToLower(words[0])
 	if len(verb) > maxVerb || len(words) > maxArgs || strings.Trim(verb, "abcdefghijklmnopqrstuvwxyz-") != "" {

@@ -203,7 +203,7 @@ func (f *Forge) talks(ctx context.Context, ref workflows.Ref, me access.User, he
 // something that is held.
 func saysYes(all []*talk, heard int64) bool {
 	return slices.ContainsFunc(all, func(c *talk) bool {
-		return c.number() > heard && slices.ContainsFunc(ParseCommands(c.Body), func(said workflows.Command) bool { return said.Verb == "approve" })
+		return c.number() > heard && slices.ContainsFunc(ParseCommands(c.Body), func(said workflows.Command) bool { return said.Verb == workflows.VerbApprove })
 	})
 }
 
