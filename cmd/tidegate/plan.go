@@ -298,13 +298,33 @@ func tellPlan(w io.Writer, p access.Plan) {
 		}
 	}
 	for _, r := range p.Rules {
-		verb := "deny"
-		if r.Hold != "" {
-			verb = "hold"
-		}
-		fmt.Fprintf(w, "  rule   %s: %s if %s\n", r.Name, verb, cmp.Or(r.Deny, r.Hold))
+		fmt.Fprintf(w, "  rule   %s: %s\n", r.Name, strings.Join(ruleWords(r), "; "))
 	}
 	tellNeeds(w, p.Requirements)
+}
+
+// ruleWords are all that a rule does, each with its condition.
+func ruleWords(r access.Rule) (all []string) {
+	if r.Deny != "" {
+		all = append(all, "deny if "+r.Deny)
+	}
+	if r.Hold != "" {
+		all = append(all, "hold if "+r.Hold)
+	}
+	when := ""
+	if r.When != "" {
+		when = " if " + r.When
+	}
+	if r.LimitRows > 0 {
+		all = append(all, fmt.Sprintf("at most %d rows%s", r.LimitRows, when))
+	}
+	if r.LimitTime > 0 {
+		all = append(all, fmt.Sprintf("at most %s%s", r.LimitTime, when))
+	}
+	if r.Record != "" {
+		all = append(all, "record "+r.Record+when)
+	}
+	return all
 }
 
 func length(r access.Request) string {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidegate/tidegate/access"
 )
 
 // TestPlan plans the working tree of a clone whose main has moved on.
@@ -72,5 +74,21 @@ func TestPlan(t *testing.T) {
 	says(exitFailed, "a data owner is asked")
 	if code, out := call(t, "", "plan", "--dir", dir, "--base", "--output=x"); code != exitFailed || !strings.Contains(out, "find the base") {
 		t.Errorf("a base that is an option: code %d: %s", code, out)
+	}
+}
+
+// TestPlanSaysAllThatARuleDoes: a rule that only limits was told as "deny if"
+// with nothing behind it.
+func TestPlanSaysAllThatARuleDoes(t *testing.T) {
+	for want, r := range map[string]access.Rule{
+		"deny if statement.ddl":                       {Deny: "statement.ddl"},
+		"hold if statement.writes":                    {Hold: "statement.writes"},
+		"deny if statement.ddl; at most 10 rows":      {Deny: "statement.ddl", LimitRows: 10},
+		"at most 30s if a; record results if a":       {When: "a", LimitTime: 30, Record: access.RecordResults},
+		"deny if a; hold if b; at most 5 rows if a.b": {Deny: "a", Hold: "b", When: "a.b", LimitRows: 5},
+	} {
+		if got := strings.Join(ruleWords(r), "; "); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
