@@ -121,7 +121,7 @@ func (p planner) parties(names []access.Principal, at hcl.Range) (out []access.P
 	for _, n := range names {
 		party, ok := resolve(n, p.dir)
 		if !ok {
-			p.diags.errorf(at, "A name is unknown", "The forge knows no %s.", n)
+			p.diags.errorf(at, "A name is unknown", "The forge knows no %s, or the name means another account or team than when it came into force.", n)
 			continue
 		}
 		out = append(out, party)

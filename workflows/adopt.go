@@ -64,7 +64,7 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 		return out, err
 	}
 	out.Older = older != ""
-	_, err = a.Ledger.Adopted(ctx)
+	adopted, err := a.Ledger.Adopted(ctx)
 	first := access.CodeOf(err) == access.CodeNotFound
 	if err != nil && !first {
 		return out, fmt.Errorf("read adopted policies: %w", err)
@@ -89,7 +89,7 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 		out.Began = true
 	}
 	if !first {
-		return out, nil
+		return out, a.takeNames(ctx, adopted)
 	}
 	done, err := a.adopt(ctx, main, adoption{why: "adopted by " + in.By + ": " + in.Why})
 	if err == nil && !done {

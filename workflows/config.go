@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tidegate/tidegate/access"
@@ -100,6 +101,7 @@ type Activities struct {
 	heard   *marks                            // which comments were handled; nil remembers none
 	waiting *waits                            // commands that narrow and are tried again; nil tries them each time
 	failing *streaks                          // what of pull requests fails; nil remembers nothing
+	names   *sync.Map                         // meanings that the ledger has; nil looks there each time
 	gate    *gate                             // keeps targets apart; nil does not
 }
 

@@ -86,6 +86,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	}
 	acts.starter, acts.today, acts.gate = c, shared.New[Ref, *assessment](), newGate()
 	acts.heard, acts.waiting, acts.failing = newMarks(), newWaits(), newStreaks()
+	acts.names = &sync.Map{}
 	if err := c.startWorkers(); err != nil {
 		return nil, err
 	}

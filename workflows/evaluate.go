@@ -133,6 +133,10 @@ func (a *Activities) evaluate(ctx context.Context, adopted access.Tree, baseComm
 	if err != nil {
 		return Evaluation{}, access.Directory{}, fmt.Errorf("look up people: %w", err)
 	}
+	users, teams = a.Policies.Names(adopted, adopted, adopted)
+	if err := a.settledNames(ctx, dir, users, teams); err != nil {
+		return Evaluation{}, access.Directory{}, err
+	}
 	return a.Policies.Evaluate(Evaluate{Adopted: adopted, Base: base, Head: head, Directory: dir}), dir, nil
 }
 

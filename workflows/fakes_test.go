@@ -364,7 +364,13 @@ func (w fakeForge) Tidy(_ context.Context, files []string, _ Tidy) (string, erro
 
 type fakePolicies struct{ w *world }
 
-func (p fakePolicies) Names(_, _, _ access.Tree) ([]string, []string) { return p.w.named, nil }
+// Names are the one team of every policy, if the test has no others.
+func (p fakePolicies) Names(adopted, _, _ access.Tree) (users, teams []string) {
+	if p.w.named != nil || len(adopted.Files) == 0 {
+		return p.w.named, nil
+	}
+	return nil, []string{"acme/dba"}
+}
 
 func requests(t access.Tree) map[string]access.File {
 	out := map[string]access.File{}

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,6 +60,9 @@ func (a *Activities) adoptionNeeds(ctx context.Context, adopted access.Tree) ([]
 	if err != nil {
 		return nil, "", fmt.Errorf("look up people: %w", err)
 	}
+	if err := a.settledNames(ctx, dir, users, teams); err != nil {
+		return nil, "", err
+	}
 	needs, diags := a.Policies.AdoptionRequirements(adopted, owners, dir)
 	if diags.HasErrors() {
 		return nil, "The policies in force don't say who must agree: " + firstError(diags), nil
@@ -80,6 +84,9 @@ func (a *Activities) parties(ctx context.Context, ps []access.Principal) ([]acce
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
 		return nil, fmt.Errorf("look up people: %w", err)
+	}
+	if err := a.settledNames(ctx, dir, users, teams); err != nil {
+		return nil, err
 	}
 	var out []access.Party
 	for _, p := range ps {
@@ -254,6 +261,13 @@ func (a *Activities) adopt(ctx context.Context, main access.Tree, by adoption) (
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
 		return false, fmt.Errorf("look up people: %w", err)
+	}
+	old, err := a.Ledger.Adopted(ctx)
+	if err != nil && access.CodeOf(err) != access.CodeNotFound {
+		return false, fmt.Errorf("read adopted policies: %w", err)
+	}
+	if err := errors.Join(a.meanAnew(ctx, dir, main, old), a.settledNames(ctx, dir, users, teams)); err != nil {
+		return false, err
 	}
 	rules, diags := a.Policies.Rules(main, dir)
 	if diags.HasErrors() {

@@ -59,7 +59,7 @@ func (p *patient) adopt(ctx context.Context, l *ledger.Ledger, in workflows.Adop
 	if err != nil {
 		return workflows.Adoption{}, fmt.Errorf("find repository %s/%s: %w", p.forge.Owner, p.forge.Repo, err)
 	}
-	acts := workflows.Activities{Repo: repo, Forge: gh, Policies: policy{}, Ledger: controlLedger{l}}
+	acts := workflows.Activities{Repo: repo, Forge: gh, Policies: policy{}, Ledger: controlLedger{l}, Rules: p.rules}
 	return acts.AdoptLedger(ctx, in)
 }
 
@@ -78,6 +78,6 @@ func tellAdoption(w io.Writer, a workflows.Adoption) {
 	case a.Began:
 		fmt.Fprintln(w, "the ledger is adopted; its policies stay in force")
 	default:
-		fmt.Fprintln(w, "the ledger holds all that was seen of it and has policies in force: nothing was done")
+		fmt.Fprintln(w, "the ledger holds all that was seen of it and has policies in force: only the names in them were taken for what they mean today")
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tidegate/tidegate/gateway/postgres/mint"
 	"github.com/tidegate/tidegate/gateway/record"
 	sshmint "github.com/tidegate/tidegate/gateway/ssh/mint"
+	"github.com/tidegate/tidegate/workflows"
 	"github.com/tidegate/tidegate/workflows/forge"
 )
 
@@ -29,6 +30,7 @@ type patient struct {
 	sources  []netip.Prefix // of the gateway, as hosts see it
 	session  func(context.Context, access.Target) (sshmint.Login, error)
 	forge    forge.Config
+	rules    workflows.Rules
 	temporal client.Options
 	issuers  []identify.Issuer
 	admin    func(context.Context, access.Target) (mint.AdminLogin, error)
@@ -96,7 +98,7 @@ func ofServe(path string) (*patient, error) {
 	p := &patient{
 		installation: installation{Config: path, Name: cfg.Installation, Dir: cfg.StateDir, Ledger: cfg.Ledger, Recordings: cfg.Recordings.Dir},
 		broken:       broken,
-		parts:        cfg.Parts, ssh: cfg.SSH != nil, forge: cfg.Forge, temporal: cfg.Temporal, issuers: cfg.Issuers, admin: logins(cfg.Secrets).find,
+		parts:        cfg.Parts, ssh: cfg.SSH != nil, forge: cfg.Forge, rules: cfg.Rules, temporal: cfg.Temporal, issuers: cfg.Issuers, admin: logins(cfg.Secrets).find,
 		record: record.Config{Dir: cfg.Recordings.Dir, MinFree: cfg.Recordings.MinFree},
 		files:  cfg.certs, config: f.List, read: make(chan struct{}),
 		door: cfg.Gateway.Control, enrolled: cfg.Gateway.Enrolment, gates: map[string]string{},
