@@ -45,9 +45,7 @@ func readTarget(b block) target {
 		}
 	}
 	t.Zone = b.text("zone")
-	if t.WhenStale = b.text("when_stale"); t.WhenStale != "" && t.WhenStale != access.WhenStaleEnd && t.WhenStale != access.WhenStaleKeep {
-		b.wrong(b.attr("when_stale"), `"end" or "keep" for when_stale`)
-	}
+	t.WhenStale = readWhenStale(b, t.Labels)
 	t.Settings = b.kindSettings(words.target, nil)
 	for _, in := range b.Body.Blocks {
 		if in.Type == "role" {
@@ -55,6 +53,19 @@ func readTarget(b block) target {
 		}
 	}
 	return t
+}
+
+// readWhenStale reads what becomes of open sessions when their gateway hears no
+// more of revocations: where production is, they end if nothing else is said.
+func readWhenStale(b block, labels map[string]string) string {
+	when := b.text("when_stale")
+	switch {
+	case when == "" && labels["env"] == "prod":
+		return access.WhenStaleEnd
+	case when != "" && when != access.WhenStaleEnd && when != access.WhenStaleKeep:
+		b.wrong(b.attr("when_stale"), `"end" or "keep" for when_stale`)
+	}
+	return when
 }
 
 // readAddress wants host:port or host:port/database. What was got is not
