@@ -28,17 +28,18 @@ var errLeft = errors.New("the client left")
 
 // bridge joins one client and one target.
 type bridge struct {
-	room    *Room
-	log     *slog.Logger
-	session gateway.Session
-	plan    *planned
-	client  net.Conn
-	line    *poll.Conn // below client's TLS
-	in      *intake    // of what the client sends
-	back    *intake    // of what the target sends
-	out     *outlet
-	up      *upstream
-	key     cancelKey
+	room     *Room
+	log      *slog.Logger
+	session  gateway.Session
+	plan     *planned
+	client   net.Conn
+	line     *poll.Conn // below client's TLS
+	in       *intake    // of what the client sends
+	back     *intake    // of what the target sends
+	out      *outlet
+	up       *upstream
+	key      cancelKey
+	encoding string // of the target's database
 
 	replies        *replies
 	stmts, portals *names
@@ -83,7 +84,7 @@ func newBridge(r *Room, client net.Conn, s gateway.Session, up *upstream, plan *
 	b := &bridge{
 		room: r, log: r.log.With("session", s.Info().ID, "grant", s.Info().Grant.String()), session: s, plan: plan, client: client, up: up,
 		in: newIntake(client), back: newIntake(up.conn), out: newOutlet(client), replies: newReplies(), reading: true,
-		stmts: newNames('S', "tg_s"), portals: newNames('P', "tg_p"),
+		stmts: newNames('S', "tg_s"), portals: newNames('P', "tg_p"), encoding: up.params["server_encoding"],
 	}
 	if m := s.Masker(); m != nil {
 		b.masking = &masking{masker: m}

@@ -56,6 +56,9 @@ func (p *planned) masks(name string) bool {
 // the message.
 func (b *bridge) read(text []byte, kind byte) (reading, error) {
 	read, err := b.plan.read(text)
+	if err == nil && b.encoding != utf8Encoding {
+		err = asServer(read.text, b.encoding)
+	}
 	if err != nil || len(b.made.temp) == 0 || !slices.ContainsFunc(read.loose, func(name string) bool { return b.made.temp[name] }) {
 		return read, err
 	}
