@@ -26,9 +26,17 @@ func (ds *diagnostics) addHCL(in hcl.Diagnostics) {
 		if d.Subject != nil {
 			at = *d.Subject
 		}
+		if d.Summary == openString {
+			ds.errorf(at, "A quoted text does not end", `A closing quote is missing on this line; text of several lines is written as <<END … END.`)
+			return
+		}
 		*ds = append(*ds, diagnostic(at, d.Summary, d.Detail))
 	}
 }
+
+// openString is what the parser says of a quote that nothing closes, and then
+// again of each line behind it.
+const openString = "Invalid multi-line string"
 
 func diagnostic(at hcl.Range, summary, detail string) access.Diagnostic {
 	return access.Diagnostic{
