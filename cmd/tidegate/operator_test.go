@@ -60,7 +60,7 @@ func (w *serveWorld) operate(t *testing.T) {
 		s := ask("doctor")
 		want(s, exitOK, "warn configuration: ", "ok   ledger: its audit log", "ok   ledger: 1 grants are open",
 			"ok   temporal: 1 workers at the queue tidegate-revoke", "ok   github: we are tidegate-bot", "ok   policies: those on main are in force",
-			"ok   issuer okta: it publishes 1 keys", "ok   target postgres.orders-prod: grant inc-1 can be given", "ok   gateway: it opens sessions",
+			"ok   issuer okta: it publishes its keys (1)", "ok   target postgres.orders-prod: grant inc-1 can be given", "ok   gateway: it opens sessions",
 			"ok   target ssh.web-1: it lets "+w.host.Account+" in by a certificate of the user CA",
 			"ok   recordings: ", "ok   certificates: ")
 	})

@@ -85,7 +85,7 @@ func (d diagnosis) keys(ctx context.Context, url string) {
 		d.Fail("Ask who runs the issuer.", "it publishes no key that signs, so no token can be checked")
 		return
 	}
-	d.OK("it publishes %d keys", n)
+	d.OK("it publishes its keys (%d)", n)
 }
 
 // get reads one page of JSON, in the bounds of every fetch, and its Date.

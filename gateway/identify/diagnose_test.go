@@ -27,7 +27,7 @@ func TestDiagnose(t *testing.T) {
 		late                  time.Duration
 		want                  string
 	}{
-		{"well", good, `{"keys":[{"use":"sig"},{"use":"enc"}]}`, 0, "ok it publishes 1 keys"},
+		{"well", good, `{"keys":[{"use":"sig"},{"use":"enc"}]}`, 0, "ok it publishes its keys (1)"},
 		{"our clock is off", good, `{"keys":[{}]}`, time.Minute, "fail its clock and this machine's are "},
 		{"no discovery", "", "", 0, "fail discovery at " + srv.URL + ": got 404"},
 		{"another issuer", `{"issuer":"https://other.test"}`, "", 0, `fail it calls itself "https://other.test"`},

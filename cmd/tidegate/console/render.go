@@ -117,8 +117,11 @@ func (c *Console) refuseTo(w http.ResponseWriter, r *http.Request, v *viewer, er
 		c.cfg.Log.Error("console: request failed", "path", r.URL.Path, "error", err)
 	}
 	status, title := statusOf(code)
-	c.render(w, r, answer{page: "refused", title: title, status: status, viewer: v, data: access.Message(err)})
+	c.render(w, r, answer{page: "refused", title: title, status: status, viewer: v, data: refusal{title, access.Message(err)}})
 }
+
+// refusal is what the page of a refusal shows.
+type refusal struct{ Title, Why string }
 
 func statusOf(code access.Code) (int, string) {
 	switch code {
