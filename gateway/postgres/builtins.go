@@ -29,11 +29,13 @@ func changes(name string) bool {
 }
 
 // mayChange reports whether a call may change something. What a function that
-// is not PostgreSQL's own does, nobody here knows, so it may.
-func mayChange(n *pg.FuncCall) bool {
+// is not PostgreSQL's own does, nobody here knows, so it may; and so may a name
+// that is of both, for the server chooses by arguments.
+func (c *catalog) mayChange(n *pg.FuncCall) bool {
 	parts := n.Funcname
-	if len(parts) > 1 && (len(parts) > 2 || parts[0].GetString_().GetSval() != "pg_catalog") {
-		return true
+	name := parts[len(parts)-1].GetString_().GetSval()
+	if len(parts) == 2 && parts[0].GetString_().GetSval() == "pg_catalog" {
+		return !builtins[name]
 	}
-	return !builtins[parts[len(parts)-1].GetString_().GetSval()]
+	return len(parts) > 1 || !builtins[name] || c.called[name]
 }

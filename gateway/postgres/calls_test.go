@@ -67,6 +67,24 @@ func TestCallIsJudgedAsOne(t *testing.T) {
 	}
 }
 
+// TestCallByANameOfBoth: the server chooses among functions of one name by
+// their arguments, and the customer's may change something.
+func TestCallByANameOfBoth(t *testing.T) {
+	p := newPlanned(backing.Backing{Role: "r", Database: "d", Calls: []backing.Routine{{Schema: "public", Name: "lower"}}})
+	for sql, writes := range map[string]bool{
+		"select lower('X')": true, "select public.lower('X')": true, "select u.lower from u": true,
+		"select pg_catalog.lower('X')": false, "select upper('X')": false,
+	} {
+		r, err := p.read([]byte(sql))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.ops[0].Facts["writes"]; got != writes {
+			t.Errorf("%s: writes is %v, want %v", sql, got, writes)
+		}
+	}
+}
+
 func TestActingSessionStaysSo(t *testing.T) {
 	for acts, want := range map[string]map[string]bool{
 		"app_owner": {"discard all": true, "discard plans": false, "reset role": true, "set role none": true, "set session authorization default": true,

@@ -24,6 +24,7 @@ type catalog struct {
 	names  map[string]bool     // of all of these, without schemas
 
 	functions map[string]bool // that may be called, beyond PostgreSQL 15's own, without schemas
+	called    map[string]bool // of these, the customer's that the role's call names
 }
 
 // table is what is known of one.
@@ -50,9 +51,9 @@ var ownRelations = func() map[string]bool {
 }()
 
 func newCatalog(b backing.Backing) *catalog {
-	c := &catalog{source: map[string]string{}, tables: map[relation]*table{}, names: map[string]bool{}, functions: setOf(b.Builtins)}
+	c := &catalog{source: map[string]string{}, tables: map[relation]*table{}, names: map[string]bool{}, functions: setOf(b.Builtins), called: map[string]bool{}}
 	for _, r := range b.Calls {
-		c.functions[r.Name] = true
+		c.functions[r.Name], c.called[r.Name] = true, true
 	}
 	for _, t := range b.Tables {
 		made := &table{columns: t.Columns}

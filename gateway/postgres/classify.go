@@ -163,7 +163,7 @@ func (f *facts) visit(m proto.Message) {
 		if name == "set_config" && n != f.restricts && !harmlessConfig(n) {
 			f.denyFunction(name)
 		}
-		f.called(name, !mayChange(n))
+		f.called(name, !f.names.catalog.mayChange(n))
 	case *pg.SelectStmt:
 		f.locks = f.locks || len(n.LockingClause) > 0
 		if call, _ := restriction(n); call != nil {

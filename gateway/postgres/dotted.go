@@ -79,7 +79,7 @@ func (f *facts) mayBeCalled(name string) {
 	if !own && !f.names.catalog.functions[name] {
 		return
 	}
-	f.called(name, own && harmless)
+	f.called(name, own && harmless && !f.names.catalog.called[name])
 }
 
 // touchField touches what a name behind an item may be, and reports whether it
