@@ -289,8 +289,8 @@ ledger { url = "postgres://u@h/d?sslmode=disable" }
 			if s.code != c.code || !strings.Contains(s.err, c.want) || s.out != "" {
 				t.Errorf("exit code %d, want %d and %q in %q; and no data, got %q", s.code, c.code, c.want, s.err, s.out)
 			}
-			if n := strings.Count(s.err, "\n"); n > 2 {
-				t.Errorf("a mistake wants one sentence, got %d lines:\n%s", n, s.err)
+			if n := strings.Count(s.err, "\n"); n > 3 {
+				t.Errorf("a mistake wants one sentence, the usage and where more is said, got %d lines:\n%s", n, s.err)
 			}
 		})
 	}
