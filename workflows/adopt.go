@@ -43,6 +43,7 @@ type Adoption struct {
 	Revoked  []string `json:"revoked,omitempty"`  // ids of grants that were open in it
 	Refused  []string `json:"refused,omitempty"`  // ids on main that it did not know: consumed
 	Policies string   `json:"policies,omitempty"` // the commit whose policies came into force, if none were
+	Names    []string `json:"names,omitempty"`    // of people and teams who agree, that meant others before
 }
 
 const (
@@ -89,7 +90,8 @@ func (a *Activities) AdoptLedger(ctx context.Context, in AdoptInput) (out Adopti
 		out.Began = true
 	}
 	if !first {
-		return out, a.takeNames(ctx, adopted)
+		out.Names, err = a.takeNames(ctx, adopted, in.By)
+		return out, err
 	}
 	done, err := a.adopt(ctx, main, adoption{why: "adopted by " + in.By + ": " + in.Why})
 	if err == nil && !done {

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,7 +62,20 @@ const (
 	nameKnown   = "name"
 	nameMeans   = "name.means"
 	nameRefused = "name.refused"
+	nameTaken   = "name.taken"
 )
+
+// meant reports whether the name meant the same before, and whether it meant
+// anything.
+func (a *Activities) meant(ctx context.Context, m meaning) (same, known bool, err error) {
+	if same, err = a.Ledger.Done(ctx, nameMeans, m.String()); err == nil && !same {
+		known, err = a.Ledger.Done(ctx, nameKnown, m.key())
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("look up what %s meant: %w", m.key(), err)
+	}
+	return same, same || known, nil
+}
 
 // stillMeans reports whether the name means what it meant before, or means
 // something for the first time.
@@ -71,17 +85,11 @@ func (a *Activities) stillMeans(ctx context.Context, m meaning) (bool, error) {
 			return true, nil
 		}
 	}
-	same, err := a.Ledger.Done(ctx, nameMeans, m.String())
-	if err != nil {
-		return false, fmt.Errorf("look up what %s meant: %w", m.key(), err)
-	}
-	known := false
-	if !same {
-		if known, err = a.Ledger.Done(ctx, nameKnown, m.key()); err != nil {
-			return false, fmt.Errorf("look up what %s meant: %w", m.key(), err)
-		}
-	}
-	if !known {
+	same, known, err := a.meant(ctx, m)
+	switch {
+	case err != nil:
+		return false, err
+	case same || !known:
 		return true, a.means(ctx, m)
 	}
 	first, err := a.Ledger.Once(ctx, nameRefused, m.String())
@@ -123,8 +131,9 @@ func (a *Activities) meanAnew(ctx context.Context, dir access.Directory, tree, o
 }
 
 // takeNames takes every name in the policies in force and in the settings for
-// what it means today: a person says so.
-func (a *Activities) takeNames(ctx context.Context, adopted access.Tree) error {
+// what it means today, because a person says so, and tells which meant another
+// account or team: that person may not know of it.
+func (a *Activities) takeNames(ctx context.Context, adopted access.Tree, by string) (moved []string, err error) {
 	users, teams := a.Policies.Names(adopted, adopted, adopted)
 	for _, p := range slices.Concat(a.Rules.PolicyOwners, a.Rules.Operators) {
 		if p.Kind == access.KindTeam {
@@ -135,12 +144,17 @@ func (a *Activities) takeNames(ctx context.Context, adopted access.Tree) error {
 	}
 	dir, err := a.Forge.Directory(ctx, users, teams)
 	if err != nil {
-		return fmt.Errorf("look up people: %w", err)
+		return nil, fmt.Errorf("look up people: %w", err)
 	}
 	for _, m := range meanings(dir, users, teams) {
-		if err := a.means(ctx, m); err != nil {
-			return err
+		same, known, err := a.meant(ctx, m)
+		if known && !same {
+			moved = append(moved, m.String())
+			err = a.audit(ctx, entry{by, nameTaken, m.key(), fmt.Sprintf("it means %d from now on, and meant another before", m.id)})
+		}
+		if err = errors.Join(err, a.means(ctx, m)); err != nil {
+			return moved, err
 		}
 	}
-	return nil
+	return moved, nil
 }

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,8 +46,11 @@ func TestNameIsTakenAnew(t *testing.T) {
 		"a person": func(t *testing.T, w *world, a *Activities) {
 			l := &oldLedger{world: w}
 			a.Ledger = l
-			if out, err := a.AdoptLedger(t.Context(), AdoptInput{By: "admin", Why: "The team was made anew."}); err != nil || out.Began {
-				t.Errorf("adopted %+v, error %v, want the names alone", out, err)
+			if out, err := a.AdoptLedger(t.Context(), AdoptInput{By: "admin", Why: "The team was made anew."}); err != nil || out.Began || !slices.Equal(out.Names, []string{"team acme/dba is 78"}) {
+				t.Errorf("adopted %+v, error %v, want the one name alone", out, err)
+			}
+			if !strings.Contains(strings.Join(w.audits, "\n"), "name.taken team acme/dba") {
+				t.Errorf("the audit log does not say which name: %q", w.audits)
 			}
 		},
 		"policies": func(t *testing.T, w *world, a *Activities) {

@@ -67,7 +67,7 @@ func tellAdoption(w io.Writer, a workflows.Adoption) {
 	for _, one := range []struct {
 		what string
 		ids  []string
-	}{{"revoked", a.Revoked}, {"refused", a.Refused}} {
+	}{{"revoked", a.Revoked}, {"refused", a.Refused}, {"taken for who they are today, and were others:", a.Names}} {
 		if len(one.ids) > 0 {
 			fmt.Fprintf(w, "%s %s\n", one.what, strings.Join(one.ids, ", "))
 		}
@@ -78,6 +78,6 @@ func tellAdoption(w io.Writer, a workflows.Adoption) {
 	case a.Began:
 		fmt.Fprintln(w, "the ledger is adopted; its policies stay in force")
 	default:
-		fmt.Fprintln(w, "the ledger holds all that was seen of it and has policies in force: only the names in them were taken for what they mean today")
+		fmt.Fprintln(w, "the ledger holds all that was seen of it and has policies in force: both stay as they are")
 	}
 }
